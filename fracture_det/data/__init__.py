@@ -1,0 +1,1 @@
+"""Data sets of radiographs: records, file formats, checks, splits and anchors."""

@@ -1,0 +1,89 @@
+"""One record per radiograph, and what can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding about one file of a data set: which file, what kind, and the detail in words."""
+
+    file: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One reviewed radiograph with its truth boxes; no boxes means reviewed and healthy.
+
+    image_id: number, unique in its Dataset.
+    file_name: path relative to the image folder, with forward slashes.
+    height, width: pixels of the upright image (EXIF orientation applied).
+    group_id: patient, or a cluster of duplicates or neighbours; a group is never split between train and test.
+    site: body part, or None where unknown.
+    boxes: (M, 4) float64, x0 y0 x1 y1 in pixels of the upright image.
+    classes: (M,) int64, indices into the Dataset's class names.
+    attributes: further columns of the metadata (view, hardware, ...), for strata.
+    """
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+    group_id: str
+    site: str | None = None
+    boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, dtype=np.float64)
+        classes = np.asarray(self.classes, dtype=np.int64)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != (len(boxes),):
+            raise ValueError(
+                f"{self.file_name}: expected boxes (M, 4) and classes (M,), got {boxes.shape} and {classes.shape}"
+            )
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"{self.file_name}: expected a positive size, got {self.height} x {self.width}")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "classes", classes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def fractured(self) -> bool:
+        """True when at least one box is marked."""
+        return len(self.boxes) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Reviewed radiographs and the names of the classes that their boxes point to."""
+
+    records: tuple[ImageRecord, ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", tuple(self.records))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        ids = [record.image_id for record in self.records]
+        if len(set(ids)) != len(ids):
+            raise ValueError("Dataset: two records share one image_id")
+        for record in self.records:
+            if len(record.classes) and not (record.classes.min() >= 0 and record.classes.max() < len(self.class_names)):
+                raise ValueError(f"{record.file_name}: class index outside 0..{len(self.class_names) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return iter(self.records)

@@ -1,0 +1,1 @@
+"""Metrics and reports from a Dataset and detections; never a model."""

@@ -1,0 +1,1 @@
+"""Detectors behind one protocol, and the service that shares one."""

@@ -1,0 +1,61 @@
+"""The protocol that every detector follows, and how to open one by its URI."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fracture_det.detections import Detections
+from fracture_det.images import Pixels
+
+SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
+
+# scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
+DETECTORS = {
+    "d2": "fracture_det.inference.d2:D2Detector.open",
+}
+
+
+class DetectorError(ValueError):
+    """A detector cannot be opened; the message names the URI and says what to do."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds fractures on radiographs. `name` and `class_names` say which model speaks."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB, boxes in that image's pixels.
+
+        All detections above the detector's own floor are returned; the operating point is applied by the caller.
+        """
+        ...
+
+
+def open_detector(uri: str) -> Detector:
+    """Open the detector that `uri` names: `shipped`, or `scheme:path` such as `d2:output/model_best.pth`.
+
+    Raises DetectorError for an unknown scheme, a missing file, weights that were never trained, or a broken file.
+    """
+    if uri == "shipped":
+        return open_detector(f"d2:{SHIPPED}")
+    scheme, colon, target = uri.partition(":")
+    if not colon or scheme not in DETECTORS:
+        known = ", ".join(["shipped", *(f"{name}:PATH" for name in sorted(DETECTORS))])
+        raise DetectorError(f"detector {uri!r}: expected one of {known}")
+    module_name, _, attribute = DETECTORS[scheme].partition(":")
+    try:
+        opener = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise DetectorError(f"detector {uri!r}: needs {error.name}, which is not installed; see README") from error
+    for part in attribute.split("."):
+        opener = getattr(opener, part)
+    return opener(target)  # type: ignore[operator]
