@@ -1,0 +1,135 @@
+"""Predicting many files with any detector: in batches, and one bad file does not stop the rest."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from fracture_det.detections import Detections
+from fracture_det.images import Pixels, UnreadableImage, read_radiograph
+from fracture_det.inference.detector import Detector
+from fracture_det.predictions import ImagePrediction
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+NamedFile = tuple[str, Path]
+
+
+class InputError(ValueError):
+    """The input names no image; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images under an input.
+
+    files: (name, path) in order of name; the name is relative to the input, with forward slashes.
+    skipped: files that are no images by their suffix.
+    """
+
+    files: tuple[NamedFile, ...]
+    skipped: tuple[Path, ...] = ()
+
+
+def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundImages:
+    """Return the images that a file, a folder (with its subfolders) or a glob pattern names.
+
+    A single file is taken whatever its suffix. `leave_out` is a folder that is passed over: the output of an
+    earlier run may lie inside the input. Raises InputError when nothing is found.
+    """
+    path = Path(source)
+    if path.is_file():
+        return FoundImages(((path.name, path),))
+    if path.is_dir():
+        root, candidates = path, _walk(path)
+    else:
+        root = _fixed_part(path)
+        candidates = [match for match in root.glob(str(path.relative_to(root))) if match.is_file()]
+    if leave_out is not None:
+        candidates = [path for path in candidates if not path.resolve().is_relative_to(leave_out.resolve())]
+    images = [path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES]
+    skipped = [path for path in candidates if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if not images:
+        raise InputError(
+            f"{source}: no image found ({len(skipped)} other files); looked for {', '.join(IMAGE_SUFFIXES)}"
+        )
+    files = sorted((path.relative_to(root).as_posix(), path) for path in images)
+    return FoundImages(tuple(files), tuple(sorted(skipped)))
+
+
+def _walk(root: Path) -> list[Path]:
+    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder before the first part of a pattern that has a wildcard."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedFile:
+    """One file after prediction.
+
+    pixels: (H, W, 3) uint8 RGB upright, or None where the file could not be read.
+    seconds: this image's share of its batch's time in the detector; reading is not in it.
+    """
+
+    prediction: ImagePrediction
+    pixels: Pixels | None
+    seconds: float
+
+
+def predict_files(detector: Detector, files: Iterable[NamedFile], *, batch_size: int = 1) -> Iterator[PredictedFile]:
+    """Yield one PredictedFile per (name, path), in order; never more than one batch is in memory.
+
+    A file that cannot be read, or on which the detector fails, yields a prediction with an `error`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    waiting = iter(files)
+    while chunk := list(islice(waiting, batch_size)):
+        read = [_read(path) for _, path in chunk]
+        found = iter(_predict(detector, [pixels for pixels in read if not isinstance(pixels, str)]))
+        for (name, _), pixels in zip(chunk, read, strict=True):
+            if isinstance(pixels, str):
+                yield PredictedFile(ImagePrediction(name, error=pixels), None, 0.0)
+                continue
+            result, seconds = next(found)
+            if isinstance(result, str):
+                yield PredictedFile(ImagePrediction(name, error=result), pixels, seconds)
+            else:
+                yield PredictedFile(ImagePrediction(name, pixels.shape[:2], result), pixels, seconds)
+
+
+def _read(path: Path) -> Pixels | str:
+    try:
+        return read_radiograph(path).pixels
+    except UnreadableImage as error:
+        return str(error)
+
+
+def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, float]]:
+    """Return detections, or the error as text, and seconds for each image."""
+    if not images:
+        return []
+    start = time.perf_counter()
+    try:
+        found = detector.predict(images)
+    except Exception as error:  # whatever a model raises, the other images are still worth predicting
+        if len(images) > 1:
+            return [result for image in images for result in _predict(detector, [image])]
+        return [(f"the detector failed: {type(error).__name__}: {error}", time.perf_counter() - start)]
+    if len(found) != len(images):
+        raise ValueError(f"{detector.name}: expected {len(images)} results, got {len(found)}")
+    seconds = (time.perf_counter() - start) / len(images)
+    return [(one, seconds) for one in found]
