@@ -11,6 +11,7 @@ Faster R-CNN needs none of those sources: torchvision brings NMS and RoIAlign. T
    - the import of the compiled `_C` becomes optional (rotated boxes and deformable convolution are
      then unavailable; nothing here uses them), and so does that of the compiled COCO evaluation,
    - the Caffe2 exporter becomes optional, as in later Detectron2: PyTorch no longer has Caffe2,
+   - several processes may run on a machine without a GPU (gloo), as in later Detectron2,
    - `PIL.Image.LINEAR`, gone since Pillow 10, becomes `BILINEAR`,
    - `pkg_resources`, gone from setuptools, becomes `importlib.resources`,
 3. builds the wheel `detectron2-0.6+python` with the model zoo's yaml files as package data.
@@ -52,6 +53,20 @@ MENDS = [
         "try:\n    from detectron2.evaluation.fast_eval_api import COCOeval_opt\n"
         "except ImportError:  # the compiled evaluation is absent: pycocotools' own does the work\n"
         "    COCOeval_opt = COCOeval\n",
+        1,
+    ),
+    (
+        "engine/launch.py",
+        '    assert torch.cuda.is_available(), "cuda is not available. Please check your installation."\n',
+        "    has_gpu = torch.cuda.is_available()\n",
+        1,
+    ),
+    ("engine/launch.py", 'backend="NCCL"', 'backend="NCCL" if has_gpu else "GLOO"', 1),
+    (
+        "engine/launch.py",
+        "    assert num_gpus_per_machine <= torch.cuda.device_count()\n    torch.cuda.set_device(local_rank)\n",
+        "    if has_gpu:\n        assert num_gpus_per_machine <= torch.cuda.device_count()\n"
+        "        torch.cuda.set_device(local_rank)\n",
         1,
     ),
     (

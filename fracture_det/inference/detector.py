@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from fracture_det.detections import Detections
 from fracture_det.images import Pixels
@@ -40,13 +40,15 @@ class Detector(Protocol):
         ...
 
 
-def open_detector(uri: str) -> Detector:
+def open_detector(uri: str, **options: Any) -> Detector:
     """Open the detector that `uri` names: `shipped`, or `scheme:path` such as `d2:output/model_best.pth`.
+
+    options: settings of that kind of detector, such as `nms_iou` for `d2`.
 
     Raises DetectorError for an unknown scheme, a missing file, weights that were never trained, or a broken file.
     """
     if uri == "shipped":
-        return open_detector(f"d2:{SHIPPED}")
+        return open_detector(f"d2:{SHIPPED}", **options)
     scheme, colon, target = uri.partition(":")
     if not colon or scheme not in DETECTORS:
         known = ", ".join(["shipped", *(f"{name}:PATH" for name in sorted(DETECTORS))])
@@ -58,4 +60,4 @@ def open_detector(uri: str) -> Detector:
         raise DetectorError(f"detector {uri!r}: needs {error.name}, which is not installed; see README") from error
     for part in attribute.split("."):
         opener = getattr(opener, part)
-    return opener(target)  # type: ignore[operator]
+    return opener(target, **options)  # type: ignore[operator]

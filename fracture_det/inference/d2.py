@@ -1,0 +1,145 @@
+"""The Detectron2 detector: DefaultPredictor with our letterbox, many images at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
+
+from fracture_det.checkpoints import WeightsError, sha256_of, unloaded_keys
+from fracture_det.config import ConfigError, load_config
+from fracture_det.detections import Detections
+from fracture_det.images import Letterbox, Pixels
+from fracture_det.inference.detector import DetectorError
+
+# In a training folder, the file that speaks for it.
+WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
+CONFIG_FILE = "config.yaml"
+CARD_FILE = "MODEL_CARD.md"
+CHECKSUM_FILE = "SHA256SUMS"
+
+_logger = logging.getLogger(__name__)
+
+
+def undo_letterbox(instances: Any, letterbox: Letterbox, size: tuple[int, int]) -> Detections:
+    """Return a model's Instances, which are in the letterbox frame, as Detections on the image of `size` (h, w).
+
+    Boxes are clipped to the image; one that lies wholly in the padding is dropped: there is nothing to see there.
+    """
+    boxes = letterbox.undo_boxes(instances.pred_boxes.tensor.float().cpu().numpy(), size)
+    boxes = np.clip(boxes, 0, [size[1], size[0]] * 2)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    scores = instances.scores.float().cpu().numpy()
+    return Detections.from_unsorted(boxes[inside], scores[inside], instances.pred_classes.cpu().numpy()[inside])
+
+
+class LetterboxPredictor(DefaultPredictor):
+    """Detectron2's DefaultPredictor with this project's letterbox and weights, for any number of images.
+
+    cfg: a complete configuration; weights: a .pth or .safetensors file that fills every parameter of the model.
+    Raises WeightsError when the file leaves a part of the model untrained or cannot be read.
+    """
+
+    def __init__(self, cfg: CfgNode, weights: Path) -> None:
+        # DefaultPredictor's own __init__ reads pickles and lets untrained layers pass with a warning.
+        self.cfg = cfg.clone()
+        self.cfg.defrost()
+        self.cfg.MODEL.WEIGHTS = str(weights)
+        self.model = build_model(self.cfg).to(memory_format=torch.channels_last)
+        self.model.eval()
+        if unloaded := unloaded_keys(self.model, weights):
+            raise WeightsError(
+                f"{weights}: not a trained detector for this configuration, {len(unloaded)} of its tensors are "
+                f"missing or of another shape, such as {unloaded[0]}. Train one with tools/train_net.py"
+            )
+        self.letterbox = Letterbox(cfg.INPUT.LETTERBOX)
+        self.input_format = cfg.INPUT.FORMAT
+
+    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
+        """Predict one image (H, W, 3) uint8 BGR, as DefaultPredictor does; boxes in the letterbox frame."""
+        return self.predict_batch([original_image[:, :, ::-1]])[0]
+
+    @torch.no_grad()
+    def predict_batch(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
+        """Predict images (H_i, W_i, 3) uint8 RGB; each answer's `instances` are in the letterbox frame."""
+        step = -1 if self.input_format == "BGR" else 1
+        squares = [self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1) for image in images]
+        return self.model([{"image": torch.from_numpy(np.ascontiguousarray(square))} for square in squares])
+
+
+class D2Detector:
+    """A Detectron2 model as a Detector.
+
+    name: the folder's name. sha256: of the weight file. card: its model card, or None.
+    operating_score: the score from which a box counts as a finding.
+    """
+
+    def __init__(self, predictor: LetterboxPredictor, *, name: str, sha256: str, card: Path | None = None) -> None:
+        self.predictor = predictor
+        self.name = name
+        self.sha256 = sha256
+        self.card = card
+        self.class_names = tuple(predictor.cfg.DATASETS.CLASS_NAMES)
+        self.operating_score = float(predictor.cfg.TEST.OPERATING_SCORE)
+
+    @classmethod
+    def open(cls, target: str, *, nms_iou: float | None = None) -> D2Detector:
+        """Open a training or shipped folder, or one weight file with its `config.yaml` beside it.
+
+        nms_iou: IoU above which the lower of two boxes is suppressed, instead of the configuration's.
+        Raises DetectorError when a file is missing, broken, not trained, or not of its recorded SHA-256.
+        """
+        weights = _find_weights(Path(target))
+        overrides = [] if nms_iou is None else ["MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms_iou)]
+        config_file = weights.parent / CONFIG_FILE
+        if not config_file.is_file():
+            raise DetectorError(f"detector d2:{target}: no {CONFIG_FILE} beside {weights.name}")
+        try:
+            cfg = load_config(config_file, overrides)
+            digest = _checked_sha256(weights)
+            predictor = LetterboxPredictor(cfg, weights)
+        except (ConfigError, WeightsError) as error:
+            raise DetectorError(f"detector d2:{target}: {error}") from error
+        card = weights.parent / CARD_FILE
+        name = f"{weights.parent.name} {digest[:8]}"
+        _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
+        return cls(predictor, name=name, sha256=digest, card=card if card.is_file() else None)
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to SCORE_THRESH_TEST."""
+        if not images:
+            return []
+        answers = self.predictor.predict_batch(images)
+        return [
+            undo_letterbox(answer["instances"], self.predictor.letterbox, image.shape[:2])
+            for answer, image in zip(answers, images, strict=True)
+        ]
+
+
+def _find_weights(target: Path) -> Path:
+    if target.is_dir():
+        for name in WEIGHT_FILES:
+            if (target / name).is_file():
+                return target / name
+        raise DetectorError(f"detector d2:{target}: none of {', '.join(WEIGHT_FILES)} is in the folder")
+    if not target.is_file():
+        raise DetectorError(f"detector d2:{target}: no such file or folder; train one with tools/train_net.py")
+    return target
+
+
+def _checked_sha256(weights: Path) -> str:
+    """Return the SHA-256 of `weights`; where SHA256SUMS lies beside it, it must agree."""
+    digest = sha256_of(weights)
+    sums = weights.parent / CHECKSUM_FILE
+    if sums.is_file():
+        recorded = {name: value for value, name in (line.split() for line in sums.read_text().splitlines() if line)}
+        if recorded.get(weights.name) != digest:
+            raise WeightsError(f"{weights}: SHA-256 is {digest}, {CHECKSUM_FILE} says {recorded.get(weights.name)}")
+    return digest
