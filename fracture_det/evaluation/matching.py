@@ -1,0 +1,128 @@
+"""Detections matched to truth once, laid out flat, so that every metric and every resample only has to count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fracture_det.data.records import Dataset
+from fracture_det.detections import Detections, match_to_truth
+from fracture_det.evaluation.coco import MAX_DETECTIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The matched results of I images with D detections in C classes.
+
+    Detections, in descending order of score (ties in order of image):
+    score: (D,) float32. hit: (D,) bool, True where a truth box was hit. image: (D,) index into the images.
+    label: (D,) class index.
+    Images, in order of image id:
+    truth: (I, C) number of truth boxes. group: (I,) group index from 0. top_score: (I,) float32, highest box score
+    or 0 without a box.
+    """
+
+    score: NDArray[np.float32]
+    hit: NDArray[np.bool_]
+    image: NDArray[np.int64]
+    label: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    group: NDArray[np.int64]
+    top_score: NDArray[np.float32]
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(self.group)
+
+    @property
+    def n_truth(self) -> int:
+        """Number of truth boxes."""
+        return int(self.truth.sum())
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups that have an image."""
+        return len(np.unique(self.group))
+
+    @cached_property
+    def fractured(self) -> NDArray[np.bool_]:
+        """(I,) True where an image has at least one truth box."""
+        return self.truth.sum(axis=1) > 0
+
+    @cached_property
+    def has_box(self) -> NDArray[np.bool_]:
+        """(I,) True where an image has at least one detection."""
+        return np.bincount(self.image, minlength=self.n_images) > 0
+
+    @cached_property
+    def tie_ends(self) -> NDArray[np.int64]:
+        """Indices of the last detection of each distinct score."""
+        return np.flatnonzero(np.append(np.diff(self.score) != 0, True)) if len(self.score) else np.zeros(0, np.int64)
+
+    def of_class(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the images (K,) of the detections of a class, and where among these K the hits are."""
+        if index not in self._by_class:
+            chosen = np.flatnonzero(self.label == index)
+            self._by_class[index] = (self.image[chosen], np.flatnonzero(self.hit[chosen]))
+        return self._by_class[index]
+
+    @cached_property
+    def _by_class(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        return {}
+
+    def of_images(self, keep: NDArray[np.bool_]) -> Matches:
+        """Return the matches of the images where `keep` (I,) is True, their groups numbered anew."""
+        kept = keep[self.image]
+        renumbered = np.cumsum(keep) - 1
+        group = np.unique(self.group[keep], return_inverse=True)[1]
+        return Matches(
+            self.score[kept],
+            self.hit[kept],
+            renumbered[self.image[kept]],
+            self.label[kept],
+            self.truth[keep],
+            group,
+            self.top_score[keep],
+        )
+
+
+def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, iou: float = 0.5) -> Matches:
+    """Match the images of `dataset` that `detections` has, by image id.
+
+    As COCO does, at most 100 detections per image and class count, the surest first.
+    """
+    records = sorted((record for record in dataset if record.image_id in detections), key=lambda r: r.image_id)
+    n_classes = len(dataset.class_names)
+    scores, hits, images, labels = [], [], [], []
+    for index, record in enumerate(records):
+        found = _capped(detections[record.image_id])
+        scores.append(found.scores)
+        hits.append(match_to_truth(found, record.boxes, record.classes, iou=iou) >= 0)
+        images.append(np.full(len(found), index, dtype=np.int64))
+        labels.append(found.classes)
+    score = np.concatenate([np.zeros(0, np.float32), *scores])
+    order = np.argsort(-score, kind="stable")
+    truth = [np.bincount(record.classes, minlength=n_classes) for record in records]
+    return Matches(
+        score[order],
+        np.concatenate([np.zeros(0, bool), *hits])[order],
+        np.concatenate([np.zeros(0, np.int64), *images])[order],
+        np.concatenate([np.zeros(0, np.int64), *labels])[order],
+        np.array(truth, dtype=np.int64).reshape(len(records), n_classes),
+        np.unique([record.group_id for record in records], return_inverse=True)[1].astype(np.int64),
+        np.array([detections[r.image_id].scores.max(initial=0.0) for r in records], dtype=np.float32),
+    )
+
+
+def _capped(found: Detections) -> Detections:
+    if len(found) <= MAX_DETECTIONS:
+        return found
+    keep = np.zeros(len(found), dtype=bool)
+    for label in np.unique(found.classes):
+        keep[np.flatnonzero(found.classes == label)[:MAX_DETECTIONS]] = True
+    return Detections(found.boxes[keep], found.scores[keep], found.classes[keep])

@@ -1,0 +1,178 @@
+"""Lesion-level and image-level metrics of matched results.
+
+Each function takes `weights` (I,): how often each image counts. All ones is the data set itself; the counts of a
+bootstrap resample give the metric of that resample exactly, without matching again. NaN means "not defined"; the
+report turns it into a stated reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fracture_det.evaluation.matching import Matches
+
+Floats = NDArray[np.float64]
+
+# The false positives per image of the LUNA16 challenge (Setio et al. 2017).
+FROC_TARGETS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+RECALL_GRID = np.linspace(0.0, 1.0, 101)
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return part / whole, NaN when the whole is 0."""
+    return float(part / whole) if whole else float("nan")
+
+
+@dataclass(frozen=True)
+class LesionCounts:
+    """Boxes at one operating point: found, falsely found, and all truth boxes."""
+
+    true_positives: float
+    false_positives: float
+    truth: float
+
+    @property
+    def precision(self) -> float:
+        """Share of the shown boxes that hit; NaN when none is shown."""
+        return ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        """Share of the truth boxes that are hit; NaN without truth."""
+        return ratio(self.true_positives, self.truth)
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN); NaN when neither truth nor a shown box exists."""
+        return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truth)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Images at one operating point; an image is called fractured when a box reaches the score."""
+
+    true_positives: float
+    false_negatives: float
+    false_positives: float
+    true_negatives: float
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the fractured images that are called; NaN without one."""
+        return ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def specificity(self) -> float:
+        """Share of the healthy images that are not called; NaN without one."""
+        return ratio(self.true_negatives, self.true_negatives + self.false_positives)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that are called rightly; NaN without images."""
+        right = self.true_positives + self.true_negatives
+        return ratio(right, right + self.false_negatives + self.false_positives)
+
+
+def lesion_counts(matches: Matches, score: float, weights: Floats | None = None) -> LesionCounts:
+    """Count boxes of at least `score`."""
+    weights = _ones(matches) if weights is None else weights
+    shown = matches.score >= np.float32(score)
+    hits, misses = shown & matches.hit, shown & ~matches.hit
+    truth = float(weights @ matches.truth.sum(axis=1))
+    return LesionCounts(float(weights[matches.image[hits]].sum()), float(weights[matches.image[misses]].sum()), truth)
+
+
+def image_counts(matches: Matches, score: float, weights: Floats | None = None) -> ImageCounts:
+    """Count images whose highest box score is at least `score`; an image without boxes is never called."""
+    weights = _ones(matches) if weights is None else weights
+    called = (matches.top_score >= np.float32(score)) & matches.has_box
+    fractured = matches.fractured
+    cells = (called & fractured, ~called & fractured, called & ~fractured, ~called & ~fractured)
+    return ImageCounts(*(float(weights[cell].sum()) for cell in cells))
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike, weights: Floats | None = None) -> float:
+    """Return P(score of a positive > score of a negative) + P(equal) / 2 (Mann-Whitney); NaN with one class only."""
+    positive = np.asarray(positive, dtype=bool)
+    weights = np.ones(len(positive)) if weights is None else weights
+    _, rank = np.unique(np.asarray(scores), return_inverse=True)
+    above = np.bincount(rank, weights * positive)
+    below = np.bincount(rank, weights * ~positive)
+    pairs = above.sum() * below.sum()
+    return ratio(float(above @ (np.cumsum(below) - below / 2)), pairs)
+
+
+def average_precision(matches: Matches, weights: Floats | None = None) -> float:
+    """Return COCO's interpolated average precision (101 recall points, mean over classes); NaN without truth.
+
+    An image of weight 2 gives the value of COCOeval on a set that holds the image twice: a hit counted twice makes
+    two points, of which the second has the higher recall and precision, so that the first changes nothing.
+    """
+    weights = _ones(matches) if weights is None else weights
+    n_truth = weights @ matches.truth
+    values = [
+        _class_average_precision(matches, index, weights, n_truth[index])
+        for index in range(matches.truth.shape[1])
+        if n_truth[index] > 0
+    ]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _class_average_precision(matches: Matches, index: int, weights: Floats, n_truth: float) -> float:
+    counted, hits_at = matches.of_class(index)
+    each = weights[counted]
+    shown = np.cumsum(each)[hits_at]
+    found = np.cumsum(each[hits_at])
+    precision = found / np.maximum(shown, np.spacing(1.0))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    reached = np.searchsorted(found / n_truth, RECALL_GRID, side="left")
+    return float(np.append(envelope, 0.0)[reached].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class FrocCurve:
+    """Free-response curve, from strict to lenient; it starts at (0, 0) with no box shown.
+
+    score: (K,) the threshold of each point (inf at the start). fp_per_image, sensitivity: (K,).
+    """
+
+    score: Floats
+    fp_per_image: Floats
+    sensitivity: Floats
+
+    def at(self, targets: ArrayLike = FROC_TARGETS) -> Floats:
+        """Return the highest sensitivity at no more than so many false positives per image; no interpolation."""
+        index = np.searchsorted(self.fp_per_image, np.asarray(targets) + 1e-12, side="right") - 1
+        return self.sensitivity[index]
+
+
+def froc_curve(matches: Matches, weights: Floats | None = None) -> FrocCurve:
+    """Return sensitivity over false positives per image, all images (healthy ones too) in the denominator.
+
+    Boxes of equal score enter together. Sensitivity is NaN without truth.
+    """
+    weights = _ones(matches) if weights is None else weights
+    each = weights[matches.image]
+    ends = matches.tie_ends
+    found = np.cumsum(each * matches.hit)[ends]
+    false = np.cumsum(each * ~matches.hit)[ends]
+    n_truth, n_images = float(weights @ matches.truth.sum(axis=1)), float(weights.sum())
+    sensitivity = np.append(0.0, found) / n_truth if n_truth else np.full(len(ends) + 1, np.nan)
+    fp_per_image = np.append(0.0, false) / n_images if n_images else np.zeros(len(ends) + 1)
+    return FrocCurve(np.append(np.inf, matches.score[ends]).astype(float), fp_per_image, sensitivity)
+
+
+def roc_curve(matches: Matches) -> tuple[Floats, Floats]:
+    """Return (1 - specificity, sensitivity) of the image-level ROC from (0, 0) to (1, 1); NaN with one class only."""
+    values, rank = np.unique(-matches.top_score, return_inverse=True)
+    called = [np.bincount(rank, group, minlength=len(values)) for group in (~matches.fractured, matches.fractured)]
+    false, true = (np.append(0.0, np.cumsum(counts)) for counts in called)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return false / false[-1], true / true[-1]
+
+
+def _ones(matches: Matches) -> Floats:
+    return np.ones(matches.n_images)
