@@ -15,6 +15,7 @@ from fracture_det.evaluation.bootstrap import LEVEL, Floats, Measured, measure
 from fracture_det.evaluation.coco import MAX_DETECTIONS, CocoResult, coco_result
 from fracture_det.evaluation.matching import Matches, match_dataset
 from fracture_det.evaluation.report import Estimate, Report
+from fracture_det.predictions import Predictions, align
 
 # The paper calls a box a fracture from this confidence on.
 PAPER_SCORE = 0.5
@@ -77,6 +78,37 @@ def evaluate(
         timing=timing,
     )
     return replace(report, notes=_notes(report, measured, predictions))
+
+
+def evaluate_predictions(
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    operating_score: float | None = None,
+    about: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Report:
+    """Evaluate the content of a predictions file; further options as in `evaluate`.
+
+    operating_score: 0..1; when None, the one that the predictions state, else the paper's .5.
+
+    Raises PredictionsError when the predictions do not fit the data set; see `align`.
+    """
+    aligned = align(predictions, dataset)
+    stated = predictions.operating_score
+    source = "given" if operating_score is not None else "the detector's own" if stated is not None else "the paper's"
+    report = evaluate(
+        dataset,
+        aligned.detections,
+        operating_score=stated if operating_score is None else operating_score,
+        failures=aligned.failures,
+        about={**(about or {}), "detector": predictions.detector, "operating score": source},
+        **options,
+    )
+    if not aligned.not_asked:
+        return report
+    ignored = f"{aligned.not_asked} predicted images are not in this data set and were left out."
+    return replace(report, notes=(*report.notes, ignored))
 
 
 def _check(dataset: Dataset, predictions: Mapping[int, Detections], failures: Mapping[int, str]) -> None:

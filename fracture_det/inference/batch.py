@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
+import platform
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from fracture_det.detections import Detections
 from fracture_det.images import Pixels, UnreadableImage, read_radiograph
 from fracture_det.inference.detector import Detector
-from fracture_det.predictions import ImagePrediction
+from fracture_det.predictions import ImagePrediction, PredictionWriter
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -133,3 +138,85 @@ def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detecti
         raise ValueError(f"{detector.name}: expected {len(images)} results, got {len(found)}")
     seconds = (time.perf_counter() - start) / len(images)
     return [(one, seconds) for one in found]
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """What a run over many files did.
+
+    predicted, failed: number of files. seconds: time in the detector alone, without reading and drawing.
+    machine: name and processor.
+    """
+
+    predicted: int
+    failed: int
+    seconds: float
+    batch_size: int
+    machine: str
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images that went through the detector per second; None when none did."""
+        return self.predicted / self.seconds if self.predicted and self.seconds > 0 else None
+
+    def as_timing(self) -> dict[str, Any]:
+        """Return it for the `timing` of a report."""
+        speed = self.images_per_second
+        return {
+            "images": self.predicted,
+            "seconds_in_detector": round(self.seconds, 3),
+            "images_per_second": None if speed is None else round(speed, 3),
+            "batch_size": self.batch_size,
+            "machine": self.machine,
+        }
+
+
+def predict_to_file(
+    detector: Detector,
+    files: Sequence[NamedFile],
+    path: Path,
+    *,
+    batch_size: int = 1,
+    each: Callable[[PredictedFile], None] | None = None,
+    progress: bool = True,
+) -> BatchRun:
+    """Predict files and write predictions.jsonl to `path` line by line, with a progress bar on stderr.
+
+    each: called with every PredictedFile in order, for overlays and tables.
+    """
+    failed, seconds = 0, 0.0
+    score = operating_score_of(detector)
+    with (
+        PredictionWriter(path, detector.name, tuple(detector.class_names), score) as writer,
+        tqdm(total=len(files), unit="image", disable=not progress) as bar,
+    ):
+        for one in predict_files(detector, files, batch_size=batch_size):
+            writer.write(one.prediction)
+            failed += one.prediction.error is not None
+            seconds += one.seconds
+            if one.prediction.error is not None:
+                tqdm.write(f"{one.prediction.file_name}: {one.prediction.error}", file=sys.stderr)
+            if each is not None:
+                each(one)
+            bar.update()
+    return BatchRun(len(files) - failed, failed, seconds, batch_size, machine_name())
+
+
+def operating_score_of(detector: Detector) -> float | None:
+    """Return the score at which the detector itself calls a box a fracture, or None where it does not say."""
+    score = getattr(detector, "operating_score", None)
+    return None if score is None else float(score)
+
+
+def machine_name() -> str:
+    """Return this machine's name, processor and number of cores."""
+    return f"{platform.node()}, {_processor()}, {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() says only "x86_64" on Linux
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
