@@ -1,0 +1,331 @@
+"""One detector shared by many threads: a bounded queue in front, micro-batches behind."""
+
+from __future__ import annotations
+
+import io
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fracture_det.detections import Detections
+from fracture_det.figures import draw_overlay
+from fracture_det.images import (
+    MAX_PIXELS,
+    ImageTooLarge,
+    Pixels,
+    UnreadableImage,
+    UnsupportedImage,
+    read_radiograph,
+)
+from fracture_det.inference.detector import Detector
+
+# Also the door for the web page, which knows nothing of fracture_det but its inference.
+__all__ = [
+    "Detections",
+    "DetectorFailed",
+    "ImageTooLarge",
+    "ModelFacts",
+    "Prediction",
+    "PredictionService",
+    "ServiceBusy",
+    "ServiceClosed",
+    "UnreadableImage",
+    "UnsupportedImage",
+    "encode_png",
+    "overlay_png",
+]
+
+UPLOAD_FORMATS = ("JPEG", "PNG")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+# The paper's operating point, for detectors that bring none of their own.
+DEFAULT_OPERATING_SCORE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class ServiceBusy(RuntimeError):
+    """Every place in the queue is taken; the same request may succeed a little later."""
+
+
+class ServiceClosed(RuntimeError):
+    """The service has been closed and takes no more requests."""
+
+
+class DetectorFailed(RuntimeError):
+    """The detector raised, answered nonsense or did not answer in time: nothing is known about the radiograph."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a page or a report says about the model that spoke.
+
+    `card` (a Markdown file), `sha256` (of the weights) and `operating_score` (0..1, chosen on validation) are
+    optional attributes of a detector.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    card: Path | None = None
+    sha256: str | None = None
+    operating_score: float = DEFAULT_OPERATING_SCORE
+
+    @classmethod
+    def of(cls, detector: Detector) -> ModelFacts:
+        """Read the facts from `detector`."""
+        card, operating_score = getattr(detector, "card", None), getattr(detector, "operating_score", None)
+        return cls(
+            name=detector.name,
+            class_names=tuple(detector.class_names),
+            card=None if card is None else Path(card),
+            sha256=getattr(detector, "sha256", None),
+            operating_score=DEFAULT_OPERATING_SCORE if operating_score is None else float(operating_score),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One radiograph and what the detector found on it.
+
+    pixels: (H, W, 3) uint8 RGB, upright; the detections' boxes are in its pixels.
+    latency_ms: duration of the stages `read` (with the wait for a place in memory), `wait` (in the queue) and
+    `detect` (the whole micro-batch), and `total`.
+    """
+
+    pixels: Pixels
+    detections: Detections
+    model: ModelFacts
+    latency_ms: Mapping[str, float]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.pixels.shape[1]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class name of each detection, in their order."""
+        return tuple(self.model.class_names[index] for index in self.detections.classes)
+
+    def overlay_png(self, minimum_score: float = 0.0) -> bytes:
+        """Return a PNG of the radiograph with the boxes of at least `minimum_score` (0..1) drawn on it."""
+        return overlay_png(self.pixels, self.detections, self.model.class_names, minimum_score=minimum_score)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Return pixels (H, W, 3) uint8 RGB as a PNG without metadata; grey ones are stored as grey, without loss."""
+    is_grey = bool((pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all())
+    return _save_png(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]) if is_grey else pixels))
+
+
+def overlay_png(
+    source: Pixels | Path, detections: Detections, class_names: Sequence[str], *, minimum_score: float = 0.0
+) -> bytes:
+    """Return a PNG of `source` (pixels or an image file) with numbered boxes of at least `minimum_score` (0..1)."""
+    pixels = read_radiograph(source).pixels if isinstance(source, Path) else source
+    return _save_png(draw_overlay(pixels, detections, class_names, minimum_score=minimum_score))
+
+
+def _save_png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    # Level 1: a fifth of the time of the default for files a tenth larger.
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    detections: Detections
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    pixels: Pixels
+    entered: float
+    future: Future[_Answer] = field(default_factory=Future)
+
+
+class PredictionService:
+    """The one door to a detector, for threads of a server as for a single caller.
+
+    At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
+    `2 * max_batch` of them hold decoded pixels, so memory stays bounded. One thread feeds the detector with up to
+    `max_batch` radiographs that arrive within `max_wait_ms`.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        max_batch: int = 4,
+        max_wait_ms: float = 10.0,
+        queue_size: int = 64,
+        formats: tuple[str, ...] = UPLOAD_FORMATS,
+        max_pixels: int = MAX_PIXELS,
+        timeout_s: float = 120.0,
+    ) -> None:
+        for name, value in (("max_batch", max_batch), ("queue_size", queue_size), ("max_pixels", max_pixels)):
+            if value < 1:
+                raise ValueError(f"PredictionService.{name}: expected at least 1, got {value}")
+        self.model = ModelFacts.of(detector)
+        self._detector = detector
+        self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
+        self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
+        self._places = threading.BoundedSemaphore(queue_size)
+        self._in_memory = threading.BoundedSemaphore(2 * max_batch)
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._entrance = threading.Lock()
+        self._closed = self._drained = self._warm = False
+        self._worker = threading.Thread(target=self._work, name="detector", daemon=True)
+        self._worker.start()
+
+    @property
+    def ready(self) -> bool:
+        """True after a warm-up prediction, until the service is closed."""
+        return self._warm and not self._closed and self._worker.is_alive()
+
+    def warm_up(self) -> None:
+        """Run one prediction on a grey ramp, so that the first user does not wait for lazy loading.
+
+        Raises DetectorFailed when the detector cannot do its work.
+        """
+        ramp = np.repeat(np.linspace(0, 200, 256, dtype=np.uint8)[None, :, None], 256, axis=0)
+        self.predict(encode_png(np.repeat(ramp, 3, axis=2)))
+        self._warm = True
+
+    def predict(self, source: Path | bytes) -> Prediction:
+        """Read the radiograph in `source` and return what the detector finds on it.
+
+        Raises UnreadableImage (or its kinds UnsupportedImage, ImageTooLarge), ServiceBusy, ServiceClosed or
+        DetectorFailed.
+        """
+        if not self._places.acquire(blocking=False):
+            raise ServiceBusy(f"all {self._queue_size} places in the queue are taken")
+        try:
+            return self._predict(source)
+        finally:
+            self._places.release()
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Take no more requests, answer those that are inside, and end the worker thread."""
+        with self._entrance:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._worker.join(timeout_s)
+
+    def __enter__(self) -> PredictionService:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _predict(self, source: Path | bytes) -> Prediction:
+        begun = time.perf_counter()
+        request = self._enter(source, begun)
+        try:
+            answer = request.future.result(self._timeout_s)
+        except FutureTimeout as error:
+            request.future.cancel()
+            raise DetectorFailed(f"the detector gave no answer within {self._timeout_s:g} s") from error
+        latency_ms = {
+            "read": 1000 * (request.entered - begun),
+            "wait": 1000 * (answer.started - request.entered),
+            "detect": 1000 * (answer.ended - answer.started),
+            "total": 1000 * (time.perf_counter() - begun),
+        }
+        return Prediction(request.pixels, answer.detections, self.model, latency_ms)
+
+    def _enter(self, source: Path | bytes, begun: float) -> _Request:
+        """Decode `source` once there is memory for it and put it into the queue; the worker gives the memory back."""
+        if not self._in_memory.acquire(timeout=self._timeout_s):
+            raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
+        try:
+            pixels = self._read(source)
+            request = _Request(pixels, time.perf_counter())
+            with self._entrance:
+                if self._closed:
+                    raise ServiceClosed("the service is closed")
+                self._queue.put(request)
+        except BaseException:
+            self._in_memory.release()
+            raise
+        return request
+
+    def _read(self, source: Path | bytes) -> Pixels:
+        try:
+            return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
+        except UnsupportedImage as error:
+            # Pillow does not recognise a JPEG or PNG whose header is broken; it is broken, not of another kind.
+            if isinstance(source, bytes) and source.startswith(SIGNATURES):
+                raise UnreadableImage(f"upload: broken header ({error})") from error
+            raise
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._answer([request for request in batch if request.future.set_running_or_notify_cancel()])
+            finally:
+                for _ in batch:
+                    self._in_memory.release()
+
+    def _next_batch(self) -> list[_Request]:
+        """Wait for a request and for those that follow it closely; an empty list means that the service is closed."""
+        batch: list[_Request] = []
+        deadline = 0.0
+        while not self._drained and len(batch) < self._max_batch:
+            try:
+                request = self._queue.get(timeout=max(0.0, deadline - time.monotonic()) if batch else None)
+            except queue.Empty:
+                break
+            if request is None:
+                self._drained = True
+                break
+            deadline = deadline if batch else time.monotonic() + self._max_wait_s
+            batch.append(request)
+        return batch
+
+    def _answer(self, batch: list[_Request]) -> None:
+        if not batch:
+            return
+        started = time.perf_counter()
+        try:
+            found = self._ask_detector([request.pixels for request in batch])
+        except Exception as error:
+            log.exception("The detector failed on a batch of %d", len(batch))
+            for request in batch:
+                failure = DetectorFailed(f"the detector failed: {error}")
+                failure.__cause__ = error
+                request.future.set_exception(failure)
+            return
+        ended = time.perf_counter()
+        for request, detections in zip(batch, found, strict=True):
+            request.future.set_result(_Answer(detections, started, ended))
+
+    def _ask_detector(self, images: list[Pixels]) -> list[Detections]:
+        found = list(self._detector.predict(images))
+        if len(found) != len(images):
+            raise ValueError(f"{self.model.name} gave {len(found)} answers for {len(images)} radiographs")
+        for detections in found:
+            if not isinstance(detections, Detections):
+                raise TypeError(f"{self.model.name} answered with {type(detections).__name__}, not Detections")
+            if len(detections) and not 0 <= detections.classes.min() <= detections.classes.max() < len(
+                self.model.class_names
+            ):
+                raise ValueError(f"{self.model.name} answered with a class that is not in {self.model.class_names}")
+        return found

@@ -1,0 +1,151 @@
+"""Serve the upload page with gunicorn.
+
+    python -m webapp --host 127.0.0.1 --port 8000 --detector shipped
+
+One worker process holds one model, opened after the fork; its threads share it. Everything else is set by the
+FRACTURE_* variables of docs/api.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import socket
+import sys
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.service import DetectorFailed
+from webapp import create_app
+from webapp.findings import NOTICE
+from webapp.intake import Rooms
+from webapp.settings import Settings, SettingsError
+
+# Opening torch and a model on a busy machine; requests have the service's own, shorter limit.
+START_TIMEOUT_S = 300
+# Threads beside those that the queue can hold, so that "busy" is said at once and probes are always answered.
+SPARE_THREADS = 16
+CANNOT_START = 3  # gunicorn's code for a worker that must not be started again
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until stopped; return 1 when the settings or the port cannot be used."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = Settings.from_environ(**vars(arguments))
+        listener = listen(settings)
+    except SettingsError as error:
+        print(f"fracture_det: {error}", file=sys.stderr)
+        return 1
+    address = address_of(listener, settings.host)
+    if not _is_loopback(listener):
+        print(f"fracture_det: {address} can be reached from other machines, without a login.", file=sys.stderr)
+    print(f"fracture_det: opening detector {settings.detector} ...", flush=True)
+    Server(settings, listener, address).run()
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; what is not given comes from the FRACTURE_* variables."""
+    parser = argparse.ArgumentParser(prog="python -m webapp", description="Serve the upload page and its API.")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
+    parser.add_argument("--detector", help="shipped, or scheme:path such as d2:output/model_best.pth")
+    return parser
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket bound to the address of `settings`.
+
+    Raises SettingsError when the port is in use or the address is not one of this machine.
+    """
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error});"
+            " is another program using it? Choose another one with --port or FRACTURE_PORT"
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Return the URL under which `listener` is reached."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+class Server(BaseApplication):
+    """gunicorn with one worker process and many threads."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, address: str) -> None:
+        self.settings, self.listener, self.address = settings, listener, address
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn's options; its own files and variables are not read."""
+        options: dict[str, Any] = {
+            "bind": f"fd://{self.listener.fileno()}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": self.settings.queue_size + SPARE_THREADS,
+            "timeout": START_TIMEOUT_S,
+            "graceful_timeout": 30,
+            "loglevel": "warning",
+            "proc_name": "fracture_det",
+            "control_socket_disable": True,
+            "on_starting": _drop_boot_noise,
+            "post_worker_init": self._say_ready,
+            "worker_exit": _close,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Open the app in the worker, after the fork; what stops it is said in one sentence."""
+        try:
+            return create_app(self.settings)
+        except (DetectorError, DetectorFailed, SettingsError, OSError) as error:
+            print(f"fracture_det: {error}", file=sys.stderr, flush=True)
+            sys.exit(CANNOT_START)
+
+    def _say_ready(self, worker: Any) -> None:
+        rooms: Rooms = worker.wsgi.extensions["fracture"]
+        notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
+        print(f"fracture_det: {self.address} (detector {rooms.service.model.name}; {notice})", flush=True)
+
+
+def _drop_boot_noise(arbiter: Any) -> None:
+    arbiter.log.error_log.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what gunicorn adds when a worker could not start: the worker has said why."""
+    message = record.getMessage()
+    echoes = (f"exited with code {CANNOT_START}.", "Shutting down: Master", "Reason: Worker failed to boot.")
+    return not message.endswith(echoes)
+
+
+def _close(_arbiter: Any, worker: Any) -> None:
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        rooms: Rooms = app.extensions["fracture"]
+        rooms.service.close()
+        rooms.store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

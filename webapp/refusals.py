@@ -1,0 +1,101 @@
+"""Every answer that is not a result: one error shape, sentences for a clinician, headers for a browser."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response, current_app, jsonify, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+JSON_PATHS = ("/api/", "/healthz", "/readyz")
+# What a sender may still push after a refusal before the connection is cut.
+DRAIN_FACTOR, DRAIN_S = 8, 20.0
+
+SENTENCES = {
+    400: "The request could not be understood.",
+    404: "There is no such page or result. Results are deleted after {hours:g} hours.",
+    405: "This address does not accept that kind of request.",
+    413: "The upload is larger than {megabytes:g} MB, which is the limit. Please export a smaller image.",
+    500: "Something failed on the server. Nothing was concluded about the radiograph; please try again.",
+}
+
+
+class Refusal(Exception):
+    """An upload or a question that gets no result: an HTTP status and a sentence that a clinician understands."""
+
+    def __init__(self, status: int, sentence: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence, self.retry_after_s = status, sentence, retry_after_s
+
+
+def register(app: Flask) -> None:
+    """Give `app` its error handlers and the headers of every answer."""
+    app.register_error_handler(Refusal, _answer_refusal)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_crash)
+    app.after_request(_add_headers)
+
+
+def _answer_refusal(refusal: Refusal) -> Response:
+    return _answer(refusal.status, refusal.sentence, refusal.retry_after_s)
+
+
+def _answer_http(error: HTTPException) -> Response | AnyResponse:
+    if error.code is None or error.code < 400:  # a redirect
+        return error.get_response()
+    if error.code == 413:
+        _drain()
+    settings = current_app.extensions["fracture"].settings
+    sentence = SENTENCES.get(error.code, f"The server refused the request ({error.name}).")
+    sentence = sentence.format(hours=settings.retention_hours, megabytes=settings.max_upload_mb)
+    response = _answer(error.code, sentence)
+    if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def _answer_crash(error: Exception) -> Response:
+    current_app.logger.error("A request failed: %s %s", request.method, request.url_rule, exc_info=error)
+    return _answer(500, SENTENCES[500])
+
+
+def _answer(status: int, sentence: str, retry_after_s: int | None = None) -> Response:
+    if request.path.startswith(JSON_PATHS):
+        response = jsonify(ok=False, error=sentence, status=status)
+    else:
+        response = current_app.make_response(render_template("refusal.html", status=status, sentence=sentence))
+    response.status_code = status
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def _drain() -> None:
+    """Read on for a while: a browser that is cut off while it sends shows a broken line and not our sentence."""
+    stream = request.environ["wsgi.input"]
+    left = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"])
+    if request.content_length is None or request.content_length > left:
+        return
+    left, deadline = request.content_length, time.monotonic() + DRAIN_S
+    while left > 0 and time.monotonic() < deadline and (chunk := stream.read(min(left, 65_536))):
+        left -= len(chunk)
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
