@@ -9,13 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+KEPT, REPAIRED, EXCLUDED = "kept", "repaired", "excluded"
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One finding about one file of a data set: which file, what kind, and the detail in words."""
+    """One finding about one file of a data set: which file, what kind, and the detail in words.
+
+    action: what became of the file: `kept` as it is, `repaired` because a repair was asked for, or `excluded`.
+    """
 
     file: str
     kind: str
     detail: str
+    action: str = KEPT
+
+    def __post_init__(self) -> None:
+        if self.action not in (KEPT, REPAIRED, EXCLUDED):
+            raise ValueError(f"Problem.action: expected kept, repaired or excluded, got {self.action!r}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,260 @@
+"""From what was written to what is true: one image and its annotation become a record, or problems say why not.
+
+An image is excluded rather than kept with a box missing: a fracture without its box would be taught as healthy bone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fracture_det.data.annotations import RawAnnotation, RawBox
+from fracture_det.data.probe import Probe, find_images, probe_image
+from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
+
+REPAIRS = {
+    "clip": "cut boxes that reach outside the image to its edge",
+    "swap": "exchange xmin and xmax (ymin and ymax) where they are reversed",
+    "rescale": "scale boxes by the ratio of the true image size to the size in the XML, where these differ",
+    "turn": "turn boxes with the EXIF orientation, where the XML states the size before turning",
+    "drop-box": "leave out boxes without area, outside the image or not finite, and keep the image's other boxes",
+    "drop-unknown": "leave out boxes of an unknown class, and keep the image's other boxes",
+    "drop-difficult": "leave out boxes marked `difficult`, and keep the image's other boxes",
+}
+# Six decimals of YOLO are half of a millionth of the width; floats add less. More than this is a finding.
+ROUNDING_PX = 0.01
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How annotations are understood.
+
+    class_names: the final classes; class_map: name in the files -> final class; repairs: keys of REPAIRS.
+    """
+
+    class_names: tuple[str, ...] = ("fracture",)
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    repairs: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name, target in self.class_map.items():
+            if target not in self.class_names:
+                raise ValueError(
+                    f"class map {name}={target}: expected one of the classes {', '.join(self.class_names)}"
+                )
+        unknown = sorted(set(self.repairs) - set(REPAIRS))
+        if unknown:
+            raise ValueError(f"repair {unknown[0]!r}: expected one of {', '.join(REPAIRS)}")
+
+    def class_index(self, name: str) -> int | None:
+        """Return the index of the final class that `name` stands for, or None."""
+        target = self.class_map.get(name, name)
+        return self.class_names.index(target) if target in self.class_names else None
+
+
+@dataclass
+class _Findings:
+    """Problems of one image as they are found; `excluded` tells whether one of them costs the image."""
+
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, kind: str, detail: str, action: str = KEPT) -> None:
+        self.problems.append(Problem(self.file, kind, detail, action))
+
+    def settle(self, kind: str, detail: str, repair: str, rules: Rules) -> bool:
+        """Note a problem that `repair` mends; return whether it was asked for. Without it the image is excluded."""
+        mended = repair in rules.repairs
+        hint = f"; {REPAIRS[repair]}" if mended else f"; --repair {repair} would {REPAIRS[repair]}"
+        self.add(kind, detail + hint, REPAIRED if mended else EXCLUDED)
+        return mended
+
+    @property
+    def excluded(self) -> bool:
+        return any(problem.action == EXCLUDED for problem in self.problems)
+
+
+def assemble(
+    image_id: int, probe: Probe, annotation: RawAnnotation, rules: Rules
+) -> tuple[ImageRecord | None, list[Problem]]:
+    """Return the record of one readable image, or None when it is excluded, and every problem found on the way.
+
+    The record's group is the file name and its site None; both are filled in later from metadata.
+    """
+    if probe.size is None:
+        raise ValueError(f"{probe.file_name}: an unreadable image has no record")
+    found = _Findings(probe.file_name)
+    _check_names(probe.file_name, annotation, found)
+    raw_boxes = _to_upright_px(probe, annotation, rules, found)
+    boxes: list[Box] = []
+    classes: list[int] = []
+    for raw in raw_boxes:
+        index = _class_of(raw, rules, found)
+        box = _mend_box(raw, probe.size, rules, found)
+        if index is not None and box is not None:
+            boxes.append(box)
+            classes.append(index)
+    if annotation.boxes and not boxes and not found.excluded:
+        found.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
+    if found.excluded:
+        return None, found.problems
+    record = ImageRecord(
+        image_id,
+        probe.file_name,
+        *probe.size,
+        group_id=probe.file_name,
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        classes=np.array(classes, dtype=np.int64),
+    )
+    return record, found.problems
+
+
+def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
+    """Compare a data set with its image files: missing, unreadable, of another size, boxes outside or without area."""
+    present = set(find_images(image_root))
+    problems: list[Problem] = []
+    for record in dataset:
+        if record.file_name not in present:
+            problems.append(Problem(record.file_name, "missing_image", f"not in {image_root}", EXCLUDED))
+            continue
+        probe = probe_image(image_root, record.file_name)
+        if probe.size is None:
+            problems.append(Problem(record.file_name, "unreadable_image", str(probe.error), EXCLUDED))
+        elif probe.size != record.size:
+            detail = f"{_wh(record.size)} in the data set, {_wh(probe.size)} in the file"
+            problems.append(Problem(record.file_name, "size_mismatch", detail, EXCLUDED))
+        for x0, y0, x1, y1 in record.boxes.tolist():
+            if not (0 <= x0 < x1 <= record.width and 0 <= y0 < y1 <= record.height):
+                detail = f"box {_show((x0, y0, x1, y1))} in an image of {_wh(record.size)}"
+                problems.append(Problem(record.file_name, "bad_box", detail, EXCLUDED))
+    return problems
+
+
+def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
+    """Map a box from the stored frame of size (height, width) to the upright frame of an EXIF orientation 1 to 8.
+
+    Orientations as in EXIF 2.32, 4.6.4, tag 0x0112.
+    """
+    height, width = stored_size
+    x0, y0, x1, y1 = box
+    turned = {
+        1: (x0, y0, x1, y1),
+        2: (width - x1, y0, width - x0, y1),
+        3: (width - x1, height - y1, width - x0, height - y0),
+        4: (x0, height - y1, x1, height - y0),
+        5: (y0, x0, y1, x1),
+        6: (height - y1, x0, height - y0, x1),
+        7: (height - y1, width - x1, height - y0, width - x0),
+        8: (y0, width - x1, y1, width - x0),
+    }
+    return turned[orientation]
+
+
+def _check_names(file_name: str, annotation: RawAnnotation, found: _Findings) -> None:
+    name = file_name.rsplit("/", 1)[-1]
+    written = annotation.image_name
+    # LabelImg saves the name with its suffix; some converters leave the suffix out.
+    if written is not None and written not in (name, name.rsplit(".", 1)[0]):
+        found.add("wrong_filename", f"<filename> says {written!r}; matched by the name of the annotation file")
+    if annotation.image_path is not None:
+        tail = annotation.image_path.replace("\\", "/").rsplit("/", 1)[-1]
+        if tail != name:
+            found.add("wrong_path", f"<path> ends in {tail!r}; matched by the name of the annotation file")
+
+
+def _to_upright_px(probe: Probe, annotation: RawAnnotation, rules: Rules, found: _Findings) -> Sequence[RawBox]:
+    """Return the boxes in pixels of the upright image, noting what the stated size and the EXIF tag say."""
+    assert probe.size is not None and probe.stored_size is not None
+    height, width = probe.size
+    if annotation.relative:
+        if probe.orientation != 1:
+            found.add("exif_orientation", f"orientation {probe.orientation}; fractions taken in the upright frame")
+        return _scaled(annotation.boxes, width, height)
+    stated = annotation.size
+    if probe.orientation != 1 and stated == probe.size:
+        square = " (both frames have this size)" if probe.stored_size == probe.size else ""
+        found.add("exif_orientation", f"orientation {probe.orientation}; size stated as upright{square}")
+    elif probe.orientation != 1 and stated == probe.stored_size:
+        detail = f"orientation {probe.orientation}; size {_wh(stated)} stated as before turning"
+        if not annotation.boxes:
+            found.add("exif_size_unturned", f"{detail}; no box to turn")
+        elif found.settle("exif_size_unturned", detail, "turn", rules):
+            return [
+                RawBox(raw.name, turn_box(raw.box, probe.stored_size, probe.orientation), raw.difficult)
+                for raw in annotation.boxes
+            ]
+    elif probe.orientation != 1:
+        found.add("exif_orientation", f"orientation {probe.orientation}; boxes taken in the upright frame")
+    if stated is None:
+        found.add("size_missing", f"no size stated; the image has {_wh(probe.size)}")
+    elif 0 in stated:
+        found.add("size_zero", f"size stated as {_wh(stated)}; the image has {_wh(probe.size)}; boxes are in pixels")
+    elif stated not in (probe.size, probe.stored_size):
+        detail = f"size stated as {_wh(stated)}; the image has {_wh(probe.size)}"
+        if not annotation.boxes:
+            found.add("size_mismatch", f"{detail}; no box to scale")
+        elif min(stated) < 0:
+            found.add("size_mismatch", f"{detail}; a negative size", EXCLUDED)
+        elif found.settle("size_mismatch", detail, "rescale", rules):
+            return _scaled(annotation.boxes, width / stated[1], height / stated[0])
+    return annotation.boxes
+
+
+def _scaled(boxes: Sequence[RawBox], x: float, y: float) -> list[RawBox]:
+    return [
+        RawBox(raw.name, (raw.box[0] * x, raw.box[1] * y, raw.box[2] * x, raw.box[3] * y), raw.difficult)
+        for raw in boxes
+    ]
+
+
+def _class_of(raw: RawBox, rules: Rules, found: _Findings) -> int | None:
+    index = rules.class_index(raw.name)
+    if index is None:
+        detail = f"class {raw.name!r}, expected {', '.join((*rules.class_names, *rules.class_map))} (see --class-map)"
+        found.settle("unknown_class", detail, "drop-unknown", rules)
+        return None
+    if raw.difficult:
+        if "drop-difficult" in rules.repairs:
+            found.settle("difficult", f"box {_show(raw.box)} is marked difficult", "drop-difficult", rules)
+            return None
+        found.add("difficult", f"box {_show(raw.box)} is marked difficult; used like any other")
+    return index
+
+
+def _mend_box(raw: RawBox, size: tuple[int, int], rules: Rules, found: _Findings) -> Box | None:
+    """Return the box inside the image and with an area, or None when it is not; says what was wrong."""
+    height, width = size
+    if not raw.finite:
+        found.settle("box_not_finite", f"box {_show(raw.box)}", "drop-box", rules)
+        return None
+    x0, y0, x1, y1 = raw.box
+    if x0 > x1 or y0 > y1:
+        if not found.settle("box_reversed", f"box {_show(raw.box)} ends before it begins", "swap", rules):
+            return None
+        x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
+    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    overshoot = max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True))
+    inside = cut[0] < cut[2] and cut[1] < cut[3]
+    where = f"box {_show(raw.box)} in an image of {_wh(size)}"
+    if x0 == x1 or y0 == y1:
+        found.settle("box_no_area", where, "drop-box", rules)
+        return None
+    if not inside:
+        found.settle("box_outside", f"{where}: nothing of it is inside", "drop-box", rules)
+        return None
+    if overshoot > ROUNDING_PX:
+        return cut if found.settle("box_outside", where, "clip", rules) else None
+    return cut
+
+
+def _show(box: Box) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
+
+
+def _wh(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"

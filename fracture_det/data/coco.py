@@ -1,0 +1,151 @@
+"""COCO JSON: the form in which prepared data sets are kept, and a format to read from others."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
+from fracture_det.data.records import Dataset, ImageRecord
+
+
+def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
+    """Write the data set for pycocotools and Detectron2, with site, group and attributes on each image.
+
+    Boxes are kept exactly (x, y, width, height as floats); category ids are class index + 1.
+    """
+    Path(path).write_text(json.dumps(to_coco(dataset, description=description), ensure_ascii=False), encoding="utf-8")
+
+
+def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
+    """Return the data set as a COCO dictionary."""
+    images, annotations = [], []
+    for record in dataset:
+        images.append(
+            {
+                "id": record.image_id,
+                "file_name": record.file_name,
+                "height": record.height,
+                "width": record.width,
+                "site": record.site,
+                "group": record.group_id,
+                "attributes": dict(record.attributes),
+            }
+        )
+        for (x0, y0, x1, y1), index in zip(record.boxes.tolist(), record.classes.tolist(), strict=True):
+            width, height = _extent(x0, x1), _extent(y0, y1)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": record.image_id,
+                    "category_id": index + 1,
+                    "bbox": [x0, y0, width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.class_names)]
+    info = {"description": description, "version": "1"}
+    return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+
+
+def read_coco(path: str | Path) -> Dataset:
+    """Read a COCO file into a Dataset, with site, group and attributes where it has them.
+
+    An image of the file without annotations is a reviewed, healthy image. Raises AnnotationError for a file that is
+    not COCO, with the field that is missing or wrong.
+    """
+    content, boxes_of = _load(path)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    index_of = {category_id: index for index, category_id in enumerate(names)}
+    records = []
+    for image in content["images"]:
+        boxes = [_corners(path, item) for item in boxes_of[image["id"]]]
+        classes = [index_of[_category(path, item, names)] for item in boxes_of[image["id"]]]
+        attributes = {key: str(value) for key, value in image.get("attributes", {}).items()}
+        group, site = image.get("group"), image.get("site")
+        try:
+            record = ImageRecord(
+                int(image["id"]),
+                image["file_name"],
+                int(image["height"]),
+                int(image["width"]),
+                str(group) if group is not None else image["file_name"],
+                site,
+                np.array(boxes, dtype=np.float64).reshape(-1, 4),
+                np.array(classes, dtype=np.int64),
+                attributes,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise AnnotationError(str(path), f"images id {image.get('id')}", repr(error)) from error
+        records.append(record)
+    try:
+        return Dataset(tuple(records), tuple(names.values()))
+    except ValueError as error:
+        raise AnnotationError(str(path), "images", str(error)) from error
+
+
+def parse_coco(path: str | Path) -> tuple[dict[str, RawAnnotation], tuple[str, ...]]:
+    """Read a COCO file as {file_name: RawAnnotation}, as written, and its category names.
+
+    Raises AnnotationError for a file that is not COCO.
+    """
+    content, boxes_of = _load(path)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    annotations: dict[str, RawAnnotation] = {}
+    for image in content["images"]:
+        boxes = []
+        for item in boxes_of[image["id"]]:
+            x0, y0, x1, y1 = _corners(path, item)
+            boxes.append(RawBox(str(names[_category(path, item, names)]), (x0, y0, x1, y1), bool(item.get("iscrowd"))))
+        name = str(image.get("file_name")).replace("\\", "/")
+        if name in annotations:
+            raise AnnotationError(str(path), "file_name", f"{name} is listed twice")
+        size = (int(image.get("height") or 0), int(image.get("width") or 0))
+        annotations[name] = RawAnnotation(f"{path}#{image['id']}", tuple(boxes), image_name=Path(name).name, size=size)
+    return annotations, tuple(names.values())
+
+
+def _load(path: str | Path) -> tuple[Mapping[str, Any], Mapping[Any, list[Mapping[str, Any]]]]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AnnotationError(str(path), "json", str(error)) from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise AnnotationError(str(path), key, "expected a list of a COCO file")
+    boxes_of: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    known = {image.get("id") for image in content["images"]}
+    for item in content["annotations"]:
+        if item.get("image_id") not in known:
+            raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"no image {item.get('image_id')}")
+        boxes_of[item["image_id"]].append(item)
+    return content, boxes_of
+
+
+def _extent(start: float, end: float) -> float:
+    """Return the width w for which start + w is exactly `end`, so that a round trip changes no box."""
+    width = end - start
+    if start + width == end:
+        return width
+    return next((w for w in (math.nextafter(width, math.inf), math.nextafter(width, 0)) if start + w == end), width)
+
+
+def _category(path: str | Path, item: Mapping[str, Any], names: Mapping[Any, str]) -> Any:
+    if item.get("category_id") not in names:
+        raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"no category {item.get('category_id')}")
+    return item["category_id"]
+
+
+def _corners(path: str | Path, item: Mapping[str, Any]) -> list[float]:
+    try:
+        x, y, width, height = (float(value) for value in item["bbox"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"bbox {item.get('bbox')}") from error
+    return [x, y, x + width, y + height]

@@ -1,0 +1,140 @@
+"""The table beside the images: body site, patient and further columns per file."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from fracture_det.data.records import Problem
+
+KEY_COLUMNS = ("file_name", "image_id", "filename", "file", "image", "name")
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
+
+
+class MetadataError(ValueError):
+    """A table that cannot be used: no such column, no key column, or not a CSV."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the table says, per image file name.
+
+    sites: body site; absent where unknown. patients: value of the group column, None when no column was named.
+    attributes: all other columns.
+    """
+
+    sites: dict[str, str] = field(default_factory=dict)
+    patients: dict[str, str] | None = None
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+def read_table(path: str | Path) -> tuple[list[dict[str, str]], str]:
+    """Return the rows of a CSV and the name of the column that holds the image names.
+
+    Raises MetadataError for a file without such a column (see KEY_COLUMNS).
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MetadataError(f"{path}: {error}") from error
+    key = next((name for name in KEY_COLUMNS if name in columns), None)
+    if key is None:
+        raise MetadataError(f"{path}: expected one of the columns {', '.join(KEY_COLUMNS)}, got {', '.join(columns)}")
+    return rows, key
+
+
+class NameIndex:
+    """Finds image files by relative path, by name or by stem; a name that fits several files fits none."""
+
+    def __init__(self, file_names: Sequence[str]) -> None:
+        self._files: dict[str, list[str]] = defaultdict(list)
+        for file_name in file_names:
+            path = PurePosixPath(file_name)
+            for key in {file_name, path.name, path.stem}:
+                self._files[key].append(file_name)
+
+    def find(self, written: str) -> list[str]:
+        """Return the files that `written` may mean: one when it is clear, none or several when it is not."""
+        written = written.replace("\\", "/")
+        return self._files.get(written) or self._files.get(PurePosixPath(written).name, [])
+
+
+def read_metadata(
+    path: str | Path, file_names: Sequence[str], *, site_columns: Sequence[str] = (), group_column: str | None = None
+) -> Metadata:
+    """Read sites, patients and attributes for the image files from a CSV.
+
+    site_columns: one column of text, or one flag (0 or 1) per site. Of several set flags, a column named `mixed`
+    wins; without it the names are joined with `+` and reported. Raises MetadataError for an unknown column.
+    """
+    rows, key = read_table(path)
+    columns = list(rows[0]) if rows else [key]
+    for column in (*site_columns, *([group_column] if group_column else [])):
+        if column not in columns:
+            raise MetadataError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
+    metadata = Metadata(patients={} if group_column else None)
+    problems: list[Problem] = []
+    index = NameIndex(file_names)
+    others = [column for column in columns if column not in (key, group_column, *site_columns)]
+    for row in rows:
+        files = index.find(row[key])
+        if not files:
+            problems.append(Problem(row[key], "metadata_without_image", f"row of {Path(path).name}"))
+        elif len(files) > 1:
+            problems.append(Problem(row[key], "metadata_ambiguous", f"fits {', '.join(files[:4])}; row not used"))
+        elif files[0] in metadata.attributes:
+            problems.append(Problem(files[0], "metadata_twice", f"a second row {row[key]!r}; not used"))
+        else:
+            _take_row(metadata, files[0], row, (site_columns, group_column, others), problems)
+    for file_name in file_names:
+        if file_name not in metadata.attributes:
+            problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; site unknown"))
+    return Metadata(metadata.sites, metadata.patients, metadata.attributes, tuple(problems))
+
+
+def _take_row(
+    metadata: Metadata,
+    file_name: str,
+    row: dict[str, str],
+    columns: tuple[Sequence[str], str | None, Sequence[str]],
+    problems: list[Problem],
+) -> None:
+    site_columns, group_column, others = columns
+    metadata.attributes[file_name] = {column: row[column] for column in others}
+    if group_column:
+        if row[group_column]:
+            assert metadata.patients is not None
+            metadata.patients[file_name] = row[group_column]
+        else:
+            detail = f"column {group_column} is empty; the image is a group of its own"
+            problems.append(Problem(file_name, "group_unknown", detail))
+    if site_columns:
+        site, remark = _site(row, site_columns)
+        if site is not None:
+            metadata.sites[file_name] = site
+        if remark is not None:
+            problems.append(Problem(file_name, *remark))
+
+
+def _site(row: dict[str, str], columns: Sequence[str]) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the site, or None, and the kind and detail of what is odd about it, or None."""
+    if len(columns) == 1 and row[columns[0]].lower() not in _TRUE + _FALSE:
+        return row[columns[0]], None
+    odd = [column for column in columns if row[column].lower() not in _TRUE + _FALSE]
+    if odd:
+        return None, ("site_unknown", f"column {odd[0]}: {row[odd[0]]!r}, expected 0 or 1")
+    flags = [column for column in columns if row[column].lower() in _TRUE]
+    if not flags:
+        return None, ("site_unknown", f"none of {', '.join(columns)} is set")
+    if len(flags) == 1:
+        return flags[0], None
+    if "mixed" in flags:
+        return "mixed", None
+    return "+".join(flags), ("several_sites", f"{', '.join(flags)} are all set")

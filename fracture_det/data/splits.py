@@ -1,0 +1,204 @@
+"""Dividing a data set by group, the same way on every machine, and proving that nothing leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fracture_det.data.metadata import MetadataError, NameIndex, read_table
+from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
+
+SPLITS = ("train", "val", "test")
+# In a split file: an image that belongs to no split.
+LEFT_OUT = "none"
+DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
+FORMAT = "fracture_det split 1"
+
+# file name -> split
+Assignment = dict[str, str]
+
+
+class LeakError(ValueError):
+    """A group lies in more than one split; the message names the first of them."""
+
+
+def split_by_group(
+    dataset: Dataset, fractions: Sequence[float] = DEFAULT_FRACTIONS, *, seed: int = 0
+) -> dict[str, Dataset]:
+    """Divide a data set into train, val and test so that no group is in two of them.
+
+    fractions: of train, val and test; they are scaled to a sum of 1. Strata are site x fractured or healthy. The same
+    seed gives the same split on any machine and Python version. Raises ValueError for impossible fractions.
+    """
+    assignment = assign(dataset.records, fractions, seed=seed)
+    return {name: take(dataset, assignment, name) for name in SPLITS}
+
+
+def take(dataset: Dataset, assignment: Mapping[str, str], split: str) -> Dataset:
+    """Return the records of one split, in the order of the data set."""
+    return Dataset(tuple(r for r in dataset if assignment.get(r.file_name) == split), dataset.class_names)
+
+
+def assign(
+    records: Sequence[ImageRecord],
+    fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
+) -> Assignment:
+    """Return {file name: split} for all records, whole groups at a time.
+
+    fixed: files whose split is given. Other files of a group with a fixed member go with it where that split may
+    receive files (its fraction is not 0) and the group has only one; else they are divided like the rest, which the
+    leak check will show. The largest groups are placed first, each where its strata lack most; ties and equal sizes
+    are settled by SHA-256 of seed and group.
+    """
+    shares = _shares(fractions)
+    fixed = dict(fixed or {})
+    homes: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.file_name in fixed:
+            homes[record.group_id].add(fixed[record.file_name])
+    assignment = {record.file_name: fixed[record.file_name] for record in records if record.file_name in fixed}
+    groups: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.file_name):
+        home = homes.get(record.group_id, set())
+        if record.file_name in fixed:
+            continue
+        if len(home) == 1 and shares[next(iter(home))] > 0:
+            assignment[record.file_name] = next(iter(home))
+        else:
+            groups[record.group_id].append(record)
+    placed = _place(groups, shares, seed)
+    assignment.update((r.file_name, placed[group]) for group, members in groups.items() for r in members)
+    return assignment
+
+
+def find_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return {group: its splits} for every group that lies in more than one split."""
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.file_name in assignment:
+            splits_of[record.group_id].add(assignment[record.file_name])
+    return {group: sorted(found, key=SPLITS.index) for group, found in sorted(splits_of.items()) if len(found) > 1}
+
+
+def check_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> None:
+    """Raise LeakError when a group lies in more than one split."""
+    leaks = find_leaks(records, assignment)
+    if leaks:
+        shown = "; ".join(f"{group} in {' and '.join(found)}" for group, found in list(leaks.items())[:5])
+        raise LeakError(
+            f"{len(leaks)} groups lie in more than one split, so that test images would leak from training: {shown}"
+            f"{'; ...' if len(leaks) > 5 else ''} (--drop-leaks leaves their images out of the earlier split)"
+        )
+
+
+def drop_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> tuple[Assignment, list[Problem]]:
+    """Leave out of train, then val, the images whose group also lies in a later split; report each."""
+    leaks = find_leaks(records, assignment)
+    kept, problems = dict(assignment), []
+    for record in records:
+        found = leaks.get(record.group_id)
+        split = assignment.get(record.file_name)
+        if found and split is not None and split != found[-1]:
+            del kept[record.file_name]
+            detail = f"left out of {split}: group {record.group_id} also lies in {found[-1]}"
+            problems.append(Problem(record.file_name, "leak", detail, EXCLUDED))
+    return kept, problems
+
+
+def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment, dict[str, str], list[Problem]]:
+    """Read {file name: split} from a CSV (file_name or image_id, and split) or from a split.json of ours.
+
+    A split is train, val, test, or `none` for an image that is to be left out.
+    Returns also the SHA-256 that split.json holds per file, and problems for names without an image. Raises
+    MetadataError for a file that is neither, an unknown split, a name that fits several images, or one named twice.
+    """
+    path = Path(path)
+    rows = _split_json_rows(path) if path.suffix.lower() == ".json" else _split_csv_rows(path)
+    index, assignment, digests, problems = NameIndex(file_names), {}, {}, []
+    for name, split, digest in rows:
+        if split not in (*SPLITS, LEFT_OUT):
+            expected = ", ".join((*SPLITS, LEFT_OUT))
+            raise MetadataError(f"{path}: {name}: split: expected one of {expected}, got {split!r}")
+        files = index.find(name)
+        if len(files) > 1:
+            raise MetadataError(f"{path}: {name}: fits several images: {', '.join(files[:4])}")
+        if not files:
+            problems.append(Problem(name, "split_without_image", f"named in {path.name} for {split}"))
+            continue
+        if assignment.get(files[0], split) != split:
+            raise MetadataError(f"{path}: {name}: named for {assignment[files[0]]} and for {split}")
+        assignment[files[0]] = split
+        if digest:
+            digests[files[0]] = digest
+    return assignment, digests, problems
+
+
+def count_split(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> dict[str, dict]:
+    """Return per split: images, fractured, healthy, boxes, groups, and images and fractured by site."""
+    counts: dict[str, dict] = {}
+    for split in SPLITS:
+        members = [record for record in records if assignment.get(record.file_name) == split]
+        sites = Counter(record.site or "unknown" for record in members)
+        broken = Counter(record.site or "unknown" for record in members if record.fractured)
+        counts[split] = {
+            "images": len(members),
+            "fractured": sum(record.fractured for record in members),
+            "healthy": sum(not record.fractured for record in members),
+            "boxes": sum(len(record.boxes) for record in members),
+            "groups": len({record.group_id for record in members}),
+            "sites": {site: {"images": sites[site], "fractured": broken[site]} for site in sorted(sites)},
+        }
+    return counts
+
+
+def _shares(fractions: Sequence[float]) -> dict[str, float]:
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
+        raise ValueError(f"fractions: expected three numbers of at least 0 for train, val, test, got {fractions}")
+    return {split: fraction / sum(fractions) for split, fraction in zip(SPLITS, fractions, strict=True)}
+
+
+def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    strata = {group: Counter((r.site or "", r.fractured) for r in members) for group, members in groups.items()}
+    totals: Counter = sum(strata.values(), Counter())
+    # What each split still lacks of each stratum; plain floats in a fixed order, so the same everywhere.
+    lack = {(split, stratum): shares[split] * totals[stratum] for split in SPLITS for stratum in sorted(totals)}
+
+    def order(group: str) -> tuple[int, str]:
+        return -len(groups[group]), hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
+
+    placed = {}
+    for group in sorted(groups, key=order):
+        counts = sorted(strata[group].items())
+
+        def need(split: str, counts: list = counts) -> float:
+            # The share of its goal that a split still lacks, weighted by what the group brings.
+            return sum(n * lack[split, stratum] / (shares[split] * totals[stratum]) for stratum, n in counts)
+
+        best = max((split for split in SPLITS if shares[split] > 0), key=need)
+        placed[group] = best
+        for stratum, n in counts:
+            lack[best, stratum] -= n
+    return placed
+
+
+def _split_csv_rows(path: Path) -> list[tuple[str, str, str]]:
+    rows, key = read_table(path)
+    if rows and "split" not in rows[0]:
+        raise MetadataError(f"{path}: no column 'split'; it has {', '.join(rows[0])}")
+    return [(row[key], row["split"], "") for row in rows]
+
+
+def _split_json_rows(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise MetadataError(f"{path}: format: expected {FORMAT!r}, got {content['format']!r}")
+        return [(name, entry["split"], entry["sha256"]) for name, entry in content["files"].items()]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise MetadataError(f"{path}: not a split.json: {error!r}") from error
