@@ -1,0 +1,241 @@
+"""The API: an upload comes in, a document goes out, and every refusal is a sentence."""
+
+import io
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracture_det.inference.service import PredictionService
+from tests.webapp.bright import BrightRectangles, dark_plate
+from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
+from webapp import create_app
+
+
+def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client, post):
+    answer = post()
+    assert answer.status_code == 201
+    document = answer.json
+    assert document["ok"] is True
+    assert document["detections"] == [
+        {
+            "number": 1,
+            "box_xyxy_px": [20.0, 30.0, 60.0, 50.0],
+            "score": 0.901961,
+            "label": "fracture",
+            "level": "likely",
+        }
+    ]
+    assert document["image"] == {"height": 120, "width": 160}
+    assert document["model"] == "bright rectangles"
+    assert document["latency_ms"] > 0
+    assert document["finding"]["level"] == "likely"
+    assert document["notice"] == "Research use only. Not a medical device."
+    assert (document["score"], document["operating_score"], document["possible_score"]) == (0.5, 0.5, 0.25)
+    assert answer.headers["Location"] == document["links"]["self"]
+    for name, link in document["links"].items():
+        assert client.get(link).status_code == 200, name
+    assert client.get(document["links"]["self"]).json == document
+
+
+def test_a_lower_score_shows_the_weaker_boxes_with_their_levels(client, post):
+    document = post(query="?score=0.05").json
+    assert [(box["number"], box["level"]) for box in document["detections"]] == [
+        (1, "likely"),
+        (2, "possible"),
+        (3, "weak"),
+    ]
+    fewer = client.get(document["links"]["self"] + "?score=0.3").json
+    assert fewer["detections"] == document["detections"][:2]
+    assert fewer["score"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("rectangles", "level", "title"),
+    [
+        ((LIKELY, WEAK), "likely", "Fracture likely"),
+        ((POSSIBLE, WEAK), "possible", "Fracture possible"),
+        ((WEAK,), "none seen", "None seen"),
+        ((), "none seen", "None seen"),
+    ],
+)
+def test_the_finding_follows_the_highest_score_and_not_the_slider(post, rectangles, level, title):
+    data = encoded(dark_plate(*rectangles))
+    for query in ("", "?score=0", "?score=1"):
+        finding = post(data, query=query).json["finding"]
+        assert (finding["level"], finding["title"]) == (level, title)
+
+
+@pytest.mark.parametrize("score", ["1.01", "-0.1", "nan", "inf", "half", "0,5"])
+def test_a_score_outside_0_to_1_is_refused(client, post, score):
+    link = post().json["links"]
+    for answer in (post(query=f"?score={score}"), client.get(f"{link['self']}?score={score}"),
+                   client.get(f"{link['overlay']}?score={score}")):  # fmt: skip
+        assert answer.status_code == 400
+        assert answer.json["error"] == "The score must be a number between 0 and 1, such as 0.50."
+
+
+def _turned(plate: np.ndarray) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(np.rot90(plate), exif=exif)
+
+
+def _with_alpha(plate: np.ndarray) -> bytes:
+    image = Image.fromarray(plate).convert("LA")
+    image.putalpha(255)
+    return encoded(image)
+
+
+PLATE = dark_plate(LIKELY)
+ACCEPTED = {
+    "grey PNG": lambda: encoded(PLATE),
+    "16-bit PNG": lambda: encoded(PLATE.astype(np.uint16) * 16),
+    "PNG with alpha": lambda: _with_alpha(PLATE),
+    "palette PNG": lambda: encoded(Image.fromarray(PLATE).convert("P")),
+    "colour PNG": lambda: encoded(Image.fromarray(PLATE).convert("RGB")),
+    "EXIF-turned PNG": lambda: _turned(PLATE),
+    "grey JPEG": lambda: encoded(PLATE, "JPEG", quality=95),
+    "colour JPEG": lambda: encoded(Image.fromarray(PLATE).convert("RGB"), "JPEG", quality=95),
+    "CMYK JPEG": lambda: encoded(Image.fromarray(PLATE).convert("RGB").convert("CMYK"), "JPEG", quality=95),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_every_kind_of_jpeg_and_png_gives_the_same_box(post, kind):
+    answer = post(ACCEPTED[kind]())
+    assert answer.status_code == 201, answer.json
+    assert answer.json["image"] == {"height": 120, "width": 160}
+    box = answer.json["detections"][0]["box_xyxy_px"]
+    assert np.abs(np.array(box) - LIKELY[:4]).max() <= 8 * ("JPEG" in kind)  # JPEG blurs within blocks of 8
+
+
+NOT = "This file was not analysed."
+REFUSED = [
+    ("a GIF", lambda: encoded(PLATE, "GIF"), 415, f"{NOT} It is not a JPEG or PNG image"),
+    ("a BMP", lambda: encoded(PLATE, "BMP"), 415, f"{NOT} It is not a JPEG or PNG image"),
+    ("text", lambda: b"no image at all", 415, f"{NOT} It is not a JPEG or PNG image"),
+    ("nothing", lambda: b"", 422, f"{NOT} It is empty"),
+    ("half a PNG", lambda: encoded(PLATE)[:-60], 422, f"{NOT} It is damaged or incomplete"),
+    ("half a JPEG", lambda: encoded(PLATE, "JPEG")[:400], 422, f"{NOT} It is damaged or incomplete"),
+    ("a JPEG header", lambda: b"\xff\xd8\xff\xe0\x00", 422, f"{NOT} It is damaged or incomplete"),
+    ("1.44 megapixels", lambda: encoded(np.zeros((1200, 1200), np.uint8)), 413, f"{NOT} It has more than 1 megapixels"),
+    ("1 MiB and a byte", lambda: bytes(1024 * 1024 + 1), 413, f"{NOT} It is larger than 1 MB"),
+    ("3 MiB", lambda: bytes(3 * 1024 * 1024), 413, "The upload is larger than 1 MB"),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "sentence"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_what_cannot_be_analysed_is_refused_with_a_sentence(post, data, status, sentence):
+    answer = post(data())
+    assert answer.status_code == status
+    assert answer.json.keys() == {"ok", "error", "status"}
+    assert answer.json["ok"] is False
+    assert answer.json["status"] == status
+    assert answer.json["error"].startswith(sentence)
+
+
+def test_a_request_without_a_file_or_with_two_is_refused(client):
+    one, *two = [(io.BytesIO(encoded(PLATE)), "a.png") for _ in range(3)]
+    for data, said in (({}, "none came"), ({"image": one}, "none came"), ({"file": two}, "2 came")):
+        answer = client.post("/api/v1/predictions", data=data, content_type="multipart/form-data")
+        assert answer.status_code == 400
+        assert said in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/predictions/0123456789abcdef0123456789abcdef", 404),
+        ("GET", "/api/v1/predictions/..%2f..%2fetc/overlay.png", 404),
+        ("GET", "/api/v1/predictions/nobody/image.png", 404),
+        ("GET", "/api/v2/anything", 404),
+        ("GET", "/api/v1/predictions", 405),
+        ("DELETE", "/api/v1/predictions", 405),
+    ],
+)
+def test_flasks_own_errors_have_the_same_shape(client, method, path, status):
+    answer = client.open(path, method=method)
+    assert answer.status_code == status
+    assert answer.json == {"ok": False, "error": answer.json["error"], "status": status}
+    assert answer.headers["Cache-Control"] == "no-store"
+    if status == 405:
+        assert "POST" in answer.headers["Allow"]
+
+
+def test_a_detector_that_raises_is_a_failure_and_no_finding(post):
+    plate = np.zeros((50, 50, 3), np.uint8)
+    plate[0, 0] = (255, 0, 0)
+    answer = post(encoded(plate))
+    assert answer.status_code == 500
+    assert answer.json["error"] == f"{NOT} The analysis failed on the server, which says nothing about a fracture."
+    assert post().status_code == 201
+
+
+def test_a_crash_of_the_server_is_a_sentence_too(app, post, caplog):
+    app.extensions["fracture"].store.close()
+    database = app.extensions["fracture"].settings.data_dir / "results.sqlite3"
+    database.write_bytes(b"not a database at all" * 100)
+    answer = post(name="doe^john.png")
+    assert answer.status_code == 500
+    assert answer.json["error"].startswith("Something failed on the server. Nothing was concluded")
+    assert "doe" not in caplog.text
+
+
+def test_a_full_queue_says_busy_and_when_to_come_again(settings):
+    with PredictionService(BrightRectangles(delay_s=0.5), queue_size=1) as service:
+        app = create_app(settings, predictor=service)
+        assert service._places.acquire()
+        answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
+        service._places.release()
+        app.extensions["fracture"].store.close()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "3"
+    assert answer.json["error"].startswith(f"{NOT} Too many radiographs are waiting")
+
+
+def test_the_probes_tell_alive_from_ready(client, service):
+    assert client.get("/healthz").json == {"ok": True}
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json["ok"], answer.json["status"]) == (503, False, 503)
+    service.warm_up()
+    assert client.get("/readyz").json == {"ok": True, "model": "bright rectangles"}
+
+
+def test_the_image_comes_back_upright_and_without_metadata(client, post):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "Doe, John"
+    document = post(encoded(np.rot90(PLATE), exif=exif, pnginfo=None)).json
+    answer = client.get(document["links"]["image"])
+    image = Image.open(io.BytesIO(answer.data))
+    assert answer.content_type == "image/png"
+    assert (np.asarray(image) == PLATE).all()
+    assert not image.info
+    assert b"Doe" not in answer.data
+
+
+def test_the_overlay_draws_the_boxes_above_the_score(client, post):
+    overlay = post().json["links"]["overlay"]
+    plain = np.repeat(dark_plate(LIKELY, POSSIBLE, WEAK)[:, :, None], 3, axis=2)
+    marked = {}
+    for score in ("", "?score=0.05", "?score=0.99"):
+        image = np.asarray(Image.open(io.BytesIO(client.get(overlay + score).data)).convert("RGB"))
+        assert image.shape == plain.shape
+        marked[score] = int((image != plain).any(axis=2).sum())
+    assert marked["?score=0.05"] > marked[""] > marked["?score=0.99"] == 0
+
+
+def test_the_settings_decide_what_is_likely(settings, post, service):
+    app = create_app(replace(settings, score=0.95, possible_score=0.2), predictor=service)
+    answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
+    assert answer.json["detections"] == []
+    assert answer.json["finding"]["level"] == "possible"
+    app.extensions["fracture"].store.close()
+
+
+def test_an_answer_comes_soon(post):
+    begun = time.perf_counter()
+    assert post().status_code == 201
+    assert time.perf_counter() - begun < 2

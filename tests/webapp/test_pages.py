@@ -1,0 +1,94 @@
+"""The pages work without JavaScript, show refusals beside results, and let nothing foreign in."""
+
+import io
+import re
+
+import pytest
+
+from tests.webapp.bright import dark_plate
+from tests.webapp.conftest import LIKELY, encoded
+
+
+def test_the_upload_page_says_what_it_is_and_which_model_speaks(client):
+    page = client.get("/").text
+    assert "Research use only. Not a medical device." in page
+    assert "bright rectangles" in page
+    assert 'href="/model"' in page
+    assert "up to 1 MB each" in page
+
+
+def test_the_plain_form_answers_each_file_with_its_own_result_or_refusal(client):
+    files = [
+        (io.BytesIO(encoded(dark_plate(LIKELY))), "<wrist>.png"),
+        (io.BytesIO(b"broken"), "elbow.png"),
+        (io.BytesIO(encoded(dark_plate())), "hand.png"),
+    ]
+    answer = client.post("/", data={"file": files}, content_type="multipart/form-data")
+    assert answer.status_code == 200
+    articles = re.findall(r"<article.*?</article>", answer.text, re.DOTALL)
+    assert len(articles) == 3
+    assert "&lt;wrist&gt;.png" in articles[0]
+    assert "Fracture likely" in articles[0]
+    assert "This file was not analysed." in articles[1]
+    assert "None seen" not in articles[1]
+    assert "None seen" in articles[2]
+    assert "does not rule one out" in articles[2]
+
+
+def test_the_plain_form_without_a_good_file_has_the_status_of_the_refusal(client):
+    answer = client.post("/", data={"file": (io.BytesIO(b"broken"), "a.png")})
+    assert answer.status_code == 415
+    assert "not a JPEG or PNG" in answer.text
+    answer = client.post("/", data={})
+    assert answer.status_code == 400
+    assert "No file was chosen" in answer.text
+
+
+def test_a_result_has_a_page_of_its_own(client, post):
+    page = client.get(post().json["links"]["page"] + "?score=0.3").text
+    assert page.count('<li class="box') == 2
+    assert "overlay.png?score=0.3" in page
+    assert "2 shown at or above 0.3 (operating point 0.5)" in page
+
+
+def test_the_model_card_is_shown_without_its_html(client):
+    page = client.get("/model").text
+    assert "<h1>Bright rectangles</h1>" in page
+    assert "<strong>bright</strong>" in page
+    assert "<td>threshold</td>" in page
+    assert "<script>alert" not in page
+    assert "0" * 64 in page
+
+
+def test_a_detector_without_a_card_says_so(client, service):
+    service.model.card.unlink()
+    assert "came without a model card" in client.get("/model").text
+
+
+def test_an_unknown_page_is_a_page(client):
+    answer = client.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer.content_type.startswith("text/html")
+    assert "There is no such page or result." in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/model", "/nowhere", "/healthz", "/api/v1/nothing", "/static/app.js", "/favicon.ico"]
+)
+def test_every_answer_has_the_headers_that_keep_it_safe(client, path):
+    answer = client.get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert (answer.headers["Cache-Control"] == "no-store") == (not path.startswith("/static"))
+
+
+def test_no_page_has_inline_script_or_style_or_a_foreign_address(client, post):
+    pages = [client.get(path).text for path in ("/", "/model", "/nowhere", post().json["links"]["page"])]
+    pages.append(client.post("/", data={"file": (io.BytesIO(encoded(dark_plate(LIKELY))), "a.png")}).text)
+    for page in pages:
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=|javascript:", page)
+        assert not re.search(r"""(src|href|action)=["'](https?:)?//""", page)
