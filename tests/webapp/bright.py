@@ -1,7 +1,11 @@
-"""A real, small detector for the tests of the page: it finds bright rectangles."""
+"""A real, small detector for the tests of the page: it finds bright rectangles.
+
+`python -m tests.webapp.bright` is `python -m webapp` with this detector as `bright:SECONDS`.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 
 from fracture_det.detections import Detections
 from fracture_det.images import Pixels
+from fracture_det.inference.detector import DETECTORS, DetectorError
 
 CARD = """# Bright rectangles
 
@@ -40,7 +45,9 @@ class BrightRectangles:
 
     @classmethod
     def open(cls, target: str, **options: float) -> BrightRectangles:
-        """Open it by URI; the target is the delay in seconds."""
+        """Open it by URI; the target is the delay in seconds, or `untrained` for weights that are refused."""
+        if target == "untrained":
+            raise DetectorError("detector 'bright:untrained': these weights were never trained")
         return cls(delay_s=float(target or 0))
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
@@ -65,3 +72,10 @@ def dark_plate(*rectangles: tuple[int, int, int, int, int], size: tuple[int, int
     for x0, y0, x1, y1, brightness in rectangles:
         plate[y0:y1, x0:x1] = brightness
     return plate
+
+
+if __name__ == "__main__":
+    from webapp.__main__ import main
+
+    DETECTORS["bright"] = "tests.webapp.bright:BrightRectangles.open"
+    sys.exit(main())

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from webapp import create_app
 from webapp.intake import Rooms
 from webapp.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 LIKELY = (20, 30, 60, 50, 230)  # score .90
 POSSIBLE = (90, 60, 120, 100, 80)  # score .31
 WEAK = (130, 10, 140, 20, 38)  # score .15
@@ -80,3 +86,40 @@ def post(client: FlaskClient) -> Callable[..., TestResponse]:
         return client.post(f"/api/v1/predictions{query}", data=body, content_type=kind)
 
     return upload
+
+
+@dataclass
+class RunningServer:
+    """`python -m webapp` with the bright-rectangles detector, as a process of its own."""
+
+    process: subprocess.Popen[str]
+    address: str
+    first_lines: list[str]
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[..., RunningServer]]:
+    """Start servers on free ports; those still running are stopped at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path, *, detector: str = "bright:0", **variables: str) -> RunningServer:
+        environ = os.environ | {"FRACTURE_DATA_DIR": str(folder), "PYTHONUNBUFFERED": "1"} | variables
+        command = [sys.executable, "-m", "tests.webapp.bright", "--port", "0", "--detector", detector]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        started.append(process)
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if found := re.match(r"fracture_det: (http://\S+) \(detector", line):
+                return RunningServer(process, found[1], lines, folder)
+        raise AssertionError(f"the server ended with code {process.wait()}: {lines}")
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=20)

@@ -1,0 +1,95 @@
+"""A real, headless Chromium on the page; also makes the pictures of it.
+
+    python -m tests.webapp.browser --address http://127.0.0.1:8000 --out docs/page.png IMAGE ...
+
+uploads the images to a running server and saves the page, `--width 390` as on a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+def chromium() -> str | None:
+    """Return the path of Debian's Chromium, or None."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@dataclass
+class Witness:
+    """What went wrong in a page, and what it fetched."""
+
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        """Listen to the console, to errors and to every request of `page`."""
+        page.on("console", lambda message: self._hear(message.type, message.text, message.location.get("url", "")))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def _hear(self, kind: str, text: str, url: str) -> None:
+        # Chromium itself writes a line for every answer of 400 and more; a refused upload is no fault of the page.
+        if kind in ("error", "warning") and not (url.endswith("predictions?score=0.05") and "status of 4" in text):
+            self.complaints.append(f"{kind}: {text} ({url})")
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Run Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_page(
+    browser: Browser, *, width: int = 1280, height: int = 900, scripted: bool = True
+) -> Iterator[tuple[Page, Witness]]:
+    """Open a page of `width` x `height` CSS pixels in `browser`, with a witness of what happens in it."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, java_script_enabled=scripted, device_scale_factor=2
+    )
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    witness = Witness()
+    witness.watch(page)
+    yield page, witness
+    context.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Save a picture of the page with results."""
+    parser = argparse.ArgumentParser(description="Upload images to a running page and save a picture of it.")
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--address", default="http://127.0.0.1:8000")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--scroll", action="store_true", help="show the first result and not the top of the page")
+    arguments = parser.parse_args(argv)
+    with open_browser() as browser, open_page(browser, width=arguments.width) as (page, witness):
+        page.goto(arguments.address)
+        page.set_input_files("#files", [str(path) for path in arguments.images])
+        page.locator(".done, .failed-job").nth(len(arguments.images) - 1).wait_for(timeout=120_000)
+        page.wait_for_load_state("networkidle")
+        if arguments.scroll:
+            page.locator(".job").first.evaluate("job => window.scrollTo(0, job.offsetTop - 90)")
+        page.screenshot(path=arguments.out)
+    for complaint in witness.complaints:
+        print(complaint, file=sys.stderr)
+    return 1 if witness.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
