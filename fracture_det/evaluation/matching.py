@@ -102,7 +102,8 @@ def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, iou
     for index, record in enumerate(records):
         found = _capped(detections[record.image_id])
         scores.append(found.scores)
-        hits.append(match_to_truth(found, record.boxes, record.classes, iou=iou) >= 0)
+        # Of two truth boxes with equal overlap pycocotools takes the last, match_to_truth the first.
+        hits.append(match_to_truth(found, record.boxes[::-1], record.classes[::-1], iou=iou) >= 0)
         images.append(np.full(len(found), index, dtype=np.int64))
         labels.append(found.classes)
     score = np.concatenate([np.zeros(0, np.float32), *scores])

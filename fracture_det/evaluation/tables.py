@@ -66,9 +66,10 @@ def coco_figures(coco: CocoResult, ap50: Measured, n_truth: int) -> dict[str, Es
 
 
 def auroc(matches: Matches, measured: Measured) -> Estimate:
-    """Return the image-level AUROC."""
+    """Return the image-level AUROC; it rests on the smaller of the two classes."""
     missing = "fractured" if not matches.fractured.any() else "healthy"
-    return _estimate(measured, f"no {missing} image", n=matches.n_images)
+    smaller = min(matches.fractured.sum(), (~matches.fractured).sum())
+    return _estimate(measured, f"no {missing} image", n=smaller)
 
 
 def froc(matches: Matches, measured: Mapping[str, Measured]) -> Froc:

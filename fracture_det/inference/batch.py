@@ -120,7 +120,7 @@ def _read(path: Path) -> Pixels | str:
     try:
         return read_radiograph(path).pixels
     except UnreadableImage as error:
-        return str(error)
+        return str(error).removeprefix(f"{path}: ")
 
 
 def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, float]]:

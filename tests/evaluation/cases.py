@@ -1,0 +1,62 @@
+"""Small data sets for the tests of evaluation. Boxes are 10 x 10 px, number n at x = 20 n, so that none overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.detections import Detections
+
+HEALTHY: tuple[int, ...] = ()
+
+
+def box(number: int) -> list[float]:
+    """Return box number n: x from 20 n to 20 n + 10."""
+    return [20.0 * number, 0.0, 20.0 * number + 10, 10.0]
+
+
+def record(
+    image_id: int, truth: Sequence[int] = HEALTHY, *, group: str | None = None, site: str | None = None
+) -> ImageRecord:
+    """Return an image whose truth is the numbered boxes."""
+    boxes = np.array([box(number) for number in truth]).reshape(-1, 4)
+    name = f"image{image_id}.png"
+    return ImageRecord(image_id, name, 100, 400, group or name, site, boxes, np.zeros(len(truth), np.int64))
+
+
+def found(*pairs: tuple[int, float]) -> Detections:
+    """Return detections of (box number, score)."""
+    scores = [score for _, score in pairs]
+    return Detections.from_unsorted([box(number) for number, _ in pairs], scores, [0] * len(pairs))
+
+
+def dataset(*records: ImageRecord) -> Dataset:
+    """Return a data set of one class."""
+    return Dataset(records, ("fracture",))
+
+
+def random_study(
+    seed: int, n_images: int = 60, n_classes: int = 2, ties: bool = False
+) -> tuple[Dataset, dict[int, Detections]]:
+    """Return random truth and random, partly right detections; with `ties`, scores of one decimal."""
+    random = np.random.default_rng(seed)
+    records, predictions = [], {}
+    for image_id in range(n_images):
+        n_truth = int(random.integers(0, 4))
+        corners = random.uniform(0, 300, (n_truth, 2))
+        truth = np.concatenate([corners, corners + random.uniform(8, 150, (n_truth, 2))], axis=1)
+        classes = random.integers(0, n_classes, n_truth)
+        moved = truth + random.normal(0, 6, truth.shape)
+        corners = random.uniform(0, 300, (int(random.integers(0, 6)), 2))
+        boxes = np.concatenate([moved, np.concatenate([corners, corners + 50], axis=1)])
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
+        labels = np.concatenate([classes, random.integers(0, n_classes, len(corners))])
+        scores = random.uniform(0, 1, len(boxes))
+        scores = scores.round(1) if ties else scores
+        records.append(
+            ImageRecord(image_id, f"{image_id}.png", 500, 500, f"patient{image_id // 3}", None, truth, classes)
+        )
+        predictions[image_id] = Detections.from_unsorted(boxes, scores, labels)
+    return Dataset(tuple(records), tuple("abcdef"[:n_classes])), predictions
