@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 from tqdm import tqdm
 
@@ -87,11 +88,13 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if options.strict and prepared.excluded else 0
 
 
-def _options(arguments: dict) -> Options:
+def _options(arguments: dict[str, Any]) -> Options:
     pairs = [pair.partition("=") for pair in arguments.pop("class_map")]
     rules = Rules(tuple(arguments.pop("classes")), {a: b for a, _, b in pairs}, frozenset(arguments.pop("repair")))
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items() if v is not None}
-    return Options(rules=rules, **given)
+    given: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items() if v is not None
+    }
+    return Options(rules=rules, **cast(dict[str, Any], given))
 
 
 def _print_summary(prepared: Prepared, options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,10 @@ def anchor_fit(
     centred on the grid point nearest to the box, as in Detectron2 with offset 0; None centres it on the box.
     """
     best = best_ious(boxes, sizes, ratios, strides=strides)
-    n = len(best)
-    shares = [float(value) if n else float("nan") for value in _shares(best)]
-    return AnchorFit(tuple(map(float, sizes)), tuple(map(float, ratios)), *shares, n_boxes=n)
+    mean, above_70, above_50, under_30 = _shares(best)
+    return AnchorFit(
+        tuple(map(float, sizes)), tuple(map(float, ratios)), mean, above_70, above_50, under_30, n_boxes=len(best)
+    )
 
 
 def best_ious(
@@ -107,10 +109,10 @@ def detectron2_yaml(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) ->
     )
 
 
-def _shares(best: NDArray[np.float64]) -> tuple[float, ...]:
+def _shares(best: NDArray[np.float64]) -> tuple[float, float, float, float]:
     if not len(best):
-        return 0.0, 0.0, 0.0, 0.0
-    return best.mean(), (best >= 0.7).mean(), (best >= 0.5).mean(), (best < 0.3).mean()
+        return math.nan, math.nan, math.nan, math.nan
+    return float(best.mean()), float((best >= 0.7).mean()), float((best >= 0.5).mean()), float((best < 0.3).mean())
 
 
 def _polish(

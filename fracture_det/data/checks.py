@@ -169,7 +169,8 @@ def _check_names(file_name: str, annotation: RawAnnotation, found: _Findings) ->
 
 def _to_upright_px(probe: Probe, annotation: RawAnnotation, rules: Rules, found: _Findings) -> Sequence[RawBox]:
     """Return the boxes in pixels of the upright image, noting what the stated size and the EXIF tag say."""
-    assert probe.size is not None and probe.stored_size is not None
+    assert probe.size is not None
+    assert probe.stored_size is not None
     height, width = probe.size
     if annotation.relative:
         if probe.orientation != 1:

@@ -25,7 +25,8 @@ def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> 
 
 def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
     """Return the data set as a COCO dictionary."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in dataset:
         images.append(
             {

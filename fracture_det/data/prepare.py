@@ -1,4 +1,4 @@
-"""From a folder of radiographs and annotations to train.json, val.json and test.json, with a report of what was found."""
+"""From a folder of radiographs and annotations to COCO splits, with a report of what was found."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def _write(prepared: Prepared, collected: Collected, probes: Sequence[Probe], op
         "seed": options.seed,
         "class_names": list(prepared.dataset.class_names),
         "options": describe(options),
-        "counts": count_split(prepared.dataset.records, prepared.assignment),
+        "counts": count_split(prepared.dataset, prepared.assignment),
         "files": files,
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)

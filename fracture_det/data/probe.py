@@ -104,7 +104,7 @@ def _stream(root: str | Path, file_names: Sequence[str], workers: int) -> Iterat
         yield from pool.map(partial(probe_image, root), file_names, chunksize=_CHUNK)
 
 
-def _squeeze(grey: NDArray[np.uint8]) -> Thumbnail:
+def _squeeze(grey: NDArray) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-
 KEPT, REPAIRED, EXCLUDED = "kept", "repaired", "excluded"
 
 

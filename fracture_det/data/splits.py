@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fracture_det.data.metadata import MetadataError, NameIndex, read_table
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
@@ -120,7 +121,10 @@ def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment,
     """
     path = Path(path)
     rows = _split_json_rows(path) if path.suffix.lower() == ".json" else _split_csv_rows(path)
-    index, assignment, digests, problems = NameIndex(file_names), {}, {}, []
+    index = NameIndex(file_names)
+    assignment: Assignment = {}
+    digests: dict[str, str] = {}
+    problems: list[Problem] = []
     for name, split, digest in rows:
         if split not in (*SPLITS, LEFT_OUT):
             expected = ", ".join((*SPLITS, LEFT_OUT))
@@ -139,11 +143,12 @@ def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment,
     return assignment, digests, problems
 
 
-def count_split(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> dict[str, dict]:
-    """Return per split: images, fractured, healthy, boxes, groups, and images and fractured by site."""
-    counts: dict[str, dict] = {}
+def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return per split: images, fractured, healthy, boxes, groups, boxes by class, images and fractured by site."""
+    counts: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
-        members = [record for record in records if assignment.get(record.file_name) == split]
+        members = take(dataset, assignment, split).records
+        classes = Counter(dataset.class_names[index] for record in members for index in record.classes.tolist())
         sites = Counter(record.site or "unknown" for record in members)
         broken = Counter(record.site or "unknown" for record in members if record.fractured)
         counts[split] = {
@@ -152,6 +157,7 @@ def count_split(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -
             "healthy": sum(not record.fractured for record in members),
             "boxes": sum(len(record.boxes) for record in members),
             "groups": len({record.group_id for record in members}),
+            "classes": {name: classes[name] for name in dataset.class_names},
             "sites": {site: {"images": sites[site], "fractured": broken[site]} for site in sorted(sites)},
         }
     return counts
