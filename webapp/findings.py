@@ -34,7 +34,7 @@ FINDINGS = {
         "The model marks places, but only below its operating point. Look at them closely.",
     ),
     NONE_SEEN: Finding(
-        NONE_SEEN, "None seen", "The model marks no fracture. It misses some, so this does not rule one out."
+        NONE_SEEN, "No fracture seen", "The model marks no fracture. It misses some, so this does not rule one out."
     ),
 }
 

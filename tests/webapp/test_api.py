@@ -57,8 +57,8 @@ def test_a_lower_score_shows_the_weaker_boxes_with_their_levels(client, post):
     [
         ((LIKELY, WEAK), "likely", "Fracture likely"),
         ((POSSIBLE, WEAK), "possible", "Fracture possible"),
-        ((WEAK,), "none seen", "None seen"),
-        ((), "none seen", "None seen"),
+        ((WEAK,), "none seen", "No fracture seen"),
+        ((), "none seen", "No fracture seen"),
     ],
 )
 def test_the_finding_follows_the_highest_score_and_not_the_slider(post, rectangles, level, title):

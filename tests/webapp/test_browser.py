@@ -59,11 +59,11 @@ def test_a_clinician_uploads_reads_and_moves_the_slider(browser, server, files, 
         assert page.get_by_text("Research use only. Not a medical device.").is_visible()
         page.set_input_files("#files", [files["wrist.png"], files["broken.png"], files["healthy.png"]])
         wrist, broken, healthy = (job(page, name) for name in ("wrist", "broken", "healthy"))
-        wrist.get_by_text("Fracture likely").wait_for()
+        wrist.locator(".finding").get_by_text("Fracture likely").wait_for()
         broken.get_by_text("It is damaged or incomplete").wait_for()
-        healthy.get_by_text("None seen").wait_for()
+        healthy.locator(".finding").get_by_text("No fracture seen").wait_for()
         assert broken.locator(".viewer").count() == 0
-        assert not broken.get_by_text("None seen").is_visible()
+        assert not broken.get_by_text("No fracture seen").is_visible()
 
         assert wrist.locator("svg g").count() == 1
         assert wrist.get_by_role("button", name="Box 1: fracture, score 0.90, likely").is_visible()
@@ -74,11 +74,11 @@ def test_a_clinician_uploads_reads_and_moves_the_slider(browser, server, files, 
         page.screenshot(path=tmp_path / "desktop.png", full_page=True)
         set_slider(page, wrist, 0.99)
         assert wrist.locator("svg g").count() == 0
-        assert wrist.get_by_text("Fracture likely").is_visible()
+        assert wrist.locator(".finding").get_by_text("Fracture likely").is_visible()
         wrist.get_by_role("button", name="Operating point 0.50").click()
         assert wrist.locator("svg g").count() == 1
 
-        wrist.get_by_role("checkbox", name="Boxes on the picture").uncheck()
+        wrist.get_by_role("checkbox", name="Draw boxes").uncheck()
         assert not wrist.locator("svg g").first.is_visible()
         broken.get_by_role("button", name="Remove").click()
         assert broken.count() == 0
@@ -109,7 +109,7 @@ def test_the_keyboard_alone_is_enough(browser, server, files):
             page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "files"
         page.set_input_files("#files", files["wrist.png"])
-        results(page).get_by_text("Fracture likely").wait_for()
+        results(page).locator(".finding").get_by_text("Fracture likely").wait_for()
         page.get_by_role("slider").focus()
         for _ in range(25):
             page.keyboard.press("ArrowLeft")
@@ -130,7 +130,7 @@ def test_dropped_and_pasted_files_are_analysed_and_a_large_one_is_not_even_sent(
             data,
         )
         page.dispatch_event("#upload", "drop", {"dataTransfer": carried})
-        job(page, "dropped.png").get_by_text("Fracture likely").wait_for()
+        job(page, "dropped.png").locator(".finding").get_by_text("Fracture likely").wait_for()
         page.evaluate("all => dispatchEvent(Object.assign(new ClipboardEvent('paste', {clipboardData: all})))", carried)
         page.locator(".done").nth(1).wait_for()
         before = len(witness.requests)
@@ -150,7 +150,7 @@ def test_a_lost_connection_is_not_a_result(browser, server, files):
         page.route("**/api/v1/predictions*", lambda route: route.fulfill(status=502, body="<html>proxy</html>"))
         page.set_input_files("#files", files["healthy.png"])
         results(page).get_by_text("The server gave an answer that cannot be read").wait_for()
-        assert results(page).get_by_text("None seen").count() == 0
+        assert results(page).get_by_text("No fracture seen").count() == 0
 
 
 def test_a_busy_server_is_asked_again(browser, server, files):
@@ -165,7 +165,7 @@ def test_a_busy_server_is_asked_again(browser, server, files):
         page.route("**/api/v1/predictions?*", once_busy)
         page.set_input_files("#files", files["wrist.png"])
         results(page).get_by_text("Server busy, waiting for a place").wait_for()
-        results(page).get_by_text("Fracture likely").wait_for()
+        results(page).locator(".finding").get_by_text("Fracture likely").wait_for()
 
 
 def test_the_page_of_a_result_has_the_same_viewer(browser, server, files):
@@ -186,7 +186,7 @@ def test_it_fits_a_phone(browser, server, files, tmp_path):
     with open_page(browser, width=360, height=740) as (page, _):
         page.goto(server.address)
         page.set_input_files("#files", [files["wrist.png"], files["broken.png"]])
-        results(page).get_by_text("Fracture likely").wait_for()
+        results(page).locator(".finding").get_by_text("Fracture likely").wait_for()
         results(page).get_by_text("It is damaged").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.screenshot(path=tmp_path / "phone.png", full_page=True)

@@ -30,8 +30,8 @@ def test_the_plain_form_answers_each_file_with_its_own_result_or_refusal(client)
     assert "&lt;wrist&gt;.png" in articles[0]
     assert "Fracture likely" in articles[0]
     assert "This file was not analysed." in articles[1]
-    assert "None seen" not in articles[1]
-    assert "None seen" in articles[2]
+    assert "No fracture seen" not in articles[1]
+    assert "No fracture seen" in articles[2]
     assert "does not rule one out" in articles[2]
 
 

@@ -55,7 +55,8 @@ async function analyse(file, settings, job, announcer) {
       throw new Error(`This file was not analysed. It is larger than ${settings.maxMb} MB; please export a smaller image.`);
     }
     const result = await sendUntilTaken(file, `${settings.api}?score=${settings.floor}`, job);
-    job.part("state").textContent = "";
+    job.part("state").textContent = result.finding.title;
+    job.part("state").classList.add(result.finding.level.replace(" ", "-"));
     show(job.part("viewer"), result);
     job.article.classList.add("done");
     announcer.textContent = `${job.name}: ${result.finding.title}.`;

@@ -1,4 +1,5 @@
 // One result: the picture with its boxes, the list, and the slider. Moving the slider never changes the finding.
+const MOST_TIMES = 3;
 const SVG = "http://www.w3.org/2000/svg";
 
 export async function openResult(place) {
@@ -39,6 +40,9 @@ function fillPicture({ result, part }) {
   const image = part("image");
   Object.assign(image, { src: result.links.image, width, height });
   image.addEventListener("error", () => { part("image-failure").hidden = false; });
+  // As large as the screen allows, but small pictures not blown up beyond recognition.
+  part("sheet").classList.add("fitted");
+  part("sheet").style.width = `min(100%, calc(var(--tall) * ${width / height}), ${MOST_TIMES * width}px)`;
   part("boxes").setAttribute("viewBox", `0 0 ${width} ${height}`);
 }
 
