@@ -148,10 +148,12 @@ def _read_lines(path: Path, lines: Iterable[str]) -> Predictions:
     header: Mapping[str, Any] | None = None
     images: dict[str, ImagePrediction] = {}
     for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
         line = _Line(f"{path}, line {number}", text)
         if header is None:
             header = _check_header(line)
-        elif text.strip():
+        else:
             image = _read_image(line, header["class_names"])
             if image.file_name in images:
                 raise line.error("file_name", f"{image.file_name!r} comes a second time")

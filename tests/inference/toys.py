@@ -1,0 +1,44 @@
+"""Detectors without a model for the tests of what stands around one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fracture_det.detections import Detections
+from fracture_det.images import Pixels
+
+
+class BrightDetector:
+    """Puts a box of score .8 around everything brighter than 200 and one of score .1 into the corner.
+
+    It fails on a batch that holds an image of exactly 13 px width, to be a detector that can fail.
+    """
+
+    name = "bright"
+    class_names = ("fracture",)
+    operating_score: float | None = None
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        self.batches.append(len(images))
+        if any(image.shape[1] == 13 for image in images):
+            raise RuntimeError("thirteen")
+        return [self._find(image) for image in images]
+
+    def _find(self, image: Pixels) -> Detections:
+        rows, columns = np.nonzero(image[..., 0] > 200)
+        if not len(rows):
+            return Detections.empty()
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return Detections.from_unsorted([box, [0, 0, 4, 4]], [0.8, 0.1], [0, 0])
+
+
+def open_bright(target: str) -> BrightDetector:
+    """Open the detector; `target` is its operating score, or empty."""
+    detector = BrightDetector()
+    detector.operating_score = float(target) if target else None
+    return detector
