@@ -109,7 +109,10 @@ def test_a_broken_yolo_line_is_an_error_with_its_number(tmp_path, line):
         ("<annotation><object><name>f</name><bndbox><xmin>a</xmin></bndbox></object></annotation>", "xmin"),
         ("<annotation><size><height>9</height></size></annotation>", "width"),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "xml"),
-        ("<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><annotation><folder>&e;</folder></annotation>", "entity"),
+        (
+            "<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><annotation><folder>&e;</folder></annotation>",
+            "entity",
+        ),
         ("<!DOCTYPE a [<!ENTITY e 'ha'><!ENTITY f '&e;&e;'>]><annotation><folder>&f;</folder></annotation>", "entity"),
     ],
 )
@@ -185,9 +188,13 @@ def test_globox_an_independent_converter_reads_the_same_boxes(tmp_path, drawn, f
     elif fmt == "coco":
         theirs = globox.AnnotationSet.from_coco(target)
     else:
-        (target / "classes.txt").unlink()  # globox takes every .txt for labels
+        for file in target.glob("*.txt"):  # globox takes every .txt for the labels of a .jpg
+            if not (folder / "images" / file.with_suffix(".jpg").name).exists():
+                file.unlink()
         theirs = globox.AnnotationSet.from_yolo_v5(target, image_folder=folder / "images")
     for record in truth:
+        if fmt == "yolo" and record.file_name.endswith(".png"):
+            continue
         found = [[box.xmin, box.ymin, box.xmax, box.ymax] for box in theirs[record.file_name].boxes]
         np.testing.assert_allclose(np.reshape(found, (-1, 4)), record.boxes, atol=0.01)
 

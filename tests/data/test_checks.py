@@ -1,0 +1,258 @@
+"""Every kind of problem is found, told with its file, and costs an image or not as documented."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracture_det.data.annotations import RawAnnotation, RawBox
+from fracture_det.data.checks import REPAIRS, Rules, assemble, check, turn_box
+from fracture_det.data.formats import collect
+from fracture_det.data.probe import Probe, find_images, probe_image, probe_images
+from fracture_det.data.records import Dataset, ImageRecord, Problem
+from fracture_det.data.sources import open_source
+from tests.builders import labelimg_xml, write_image
+
+GOOD = (10, 20, 30, 40)
+
+
+def read(
+    *boxes, size=(80, 100), orientation=1, stated=(80, 100), repairs=(), class_map=None, name="fracture", **fields
+):
+    """Assemble one image of `size` (height, width) with the given boxes; return the boxes kept, and the problems."""
+    annotation = RawAnnotation("a.xml", tuple(RawBox(name, box) for box in boxes), size=stated, **fields)
+    probe = Probe("a.png", size, orientation, "0", None)
+    record, problems = assemble(1, probe, annotation, Rules(("fracture",), class_map or {}, frozenset(repairs)))
+    kept = None if record is None else [tuple(box) for box in record.boxes.tolist()]
+    return kept, [(problem.kind, problem.action) for problem in problems]
+
+
+def test_a_good_box_is_kept_as_written():
+    assert read(GOOD) == ([GOOD], [])
+
+
+def test_no_box_is_a_healthy_image():
+    assert read() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("box", "kind", "repair", "mended"),
+    [
+        ((30, 20, 10, 40), "box_reversed", "swap", (10, 20, 30, 40)),
+        ((10, 40, 30, 20), "box_reversed", "swap", (10, 20, 30, 40)),
+        ((-5, 20, 30, 40), "box_outside", "clip", (0, 20, 30, 40)),
+        ((10, 20, 101, 81), "box_outside", "clip", (10, 20, 100, 80)),
+        ((100, 20, 130, 40), "box_outside", "drop-box", None),
+        ((10, 20, 10, 40), "box_no_area", "drop-box", None),
+        ((10, 20, 30, 20), "box_no_area", "drop-box", None),
+        ((10, float("nan"), 30, 20), "box_not_finite", "drop-box", None),
+    ],
+)
+def test_a_bad_box_costs_the_image_unless_its_repair_is_asked_for(box, kind, repair, mended):
+    assert read(GOOD, box) == (None, [(kind, "excluded")])
+    assert read(GOOD, box, repairs=[repair]) == ([GOOD] if mended is None else [GOOD, mended], [(kind, "repaired")])
+    other = sorted(set(REPAIRS) - {repair})
+    assert read(GOOD, box, repairs=other) == (None, [(kind, "excluded")])
+
+
+def test_an_image_whose_last_box_is_left_out_does_not_become_healthy():
+    kept, problems = read((10, 20, 10, 40), repairs=["drop-box"])
+    assert kept is None
+    assert problems == [("box_no_area", "repaired"), ("no_box_left", "excluded")]
+
+
+def test_rounding_of_six_decimals_is_no_finding_but_more_is():
+    assert read((-0.009, 0, 100.009, 80)) == ([(0, 0, 100, 80)], [])
+    assert read((-0.02, 0, 100, 80))[1] == [("box_outside", "excluded")]
+
+
+def test_class_names_are_mapped_and_unknown_ones_reported():
+    assert read(GOOD, name="angle", class_map={"angle": "fracture"}) == ([GOOD], [])
+    assert read(GOOD, name="angle") == (None, [("unknown_class", "excluded")])
+    assert read(GOOD, name="Fracture") == (None, [("unknown_class", "excluded")])
+    assert read(GOOD, name="angle", repairs=["drop-unknown"])[1][-1] == ("no_box_left", "excluded")
+
+
+def test_a_class_map_to_a_class_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="angle=break: expected one of the classes fracture"):
+        Rules(("fracture",), {"angle": "break"})
+    with pytest.raises(ValueError, match="repair 'magic'"):
+        Rules(repairs=frozenset(["magic"]))
+
+
+def test_difficult_boxes_are_used_and_reported_unless_dropped():
+    annotation = RawAnnotation("a.xml", (RawBox("fracture", GOOD), RawBox("fracture", GOOD, difficult=True)))
+    probe = Probe("a.png", (80, 100), 1, "0", None)
+    record, problems = assemble(1, probe, annotation, Rules())
+    assert len(record.boxes) == 2
+    assert ("difficult", "kept") in [(p.kind, p.action) for p in problems]
+    record, problems = assemble(1, probe, annotation, Rules(repairs=frozenset(["drop-difficult"])))
+    assert len(record.boxes) == 1
+    assert ("difficult", "repaired") in [(p.kind, p.action) for p in problems]
+
+
+def test_stated_sizes_that_are_zero_missing_or_wrong():
+    assert read(GOOD, stated=(0, 0)) == ([GOOD], [("size_zero", "kept")])
+    assert read(GOOD, stated=None) == ([GOOD], [("size_missing", "kept")])
+    assert read(GOOD, stated=(160, 200)) == (None, [("size_mismatch", "excluded")])
+    assert read(GOOD, stated=(160, 200), repairs=["rescale"]) == ([(5, 10, 15, 20)], [("size_mismatch", "repaired")])
+    assert read(stated=(160, 200)) == ([], [("size_mismatch", "kept")])
+
+
+def test_an_image_turned_by_exif_has_its_boxes_upright_or_is_reported():
+    upright = {"size": (100, 80), "orientation": 6}
+    assert read(GOOD, stated=(100, 80), **upright) == ([GOOD], [("exif_orientation", "kept")])
+    assert read(GOOD, stated=(80, 100), **upright) == (None, [("exif_size_unturned", "excluded")])
+    assert read(stated=(80, 100), **upright) == ([], [("exif_size_unturned", "kept")])
+    kept, problems = read(GOOD, stated=(80, 100), repairs=["turn"], **upright)
+    assert kept == [(40, 10, 60, 30)]  # 90 degrees clockwise: x = 80 - y
+    assert problems == [("exif_size_unturned", "repaired")]
+    assert read(GOOD, stated=(7, 9), **upright)[1][-1] == ("size_mismatch", "excluded")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_as_the_pixels_do(tmp_path, orientation):
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[8:24, 16:32] = 255  # y 8..24, x 16..32
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+
+    probe = probe_image(tmp_path, "a.png")
+    x0, y0, x1, y1 = turn_box((16, 8, 32, 24), probe.stored_size, probe.orientation)
+
+    assert probe.orientation == orientation
+    assert probe.stored_size == (60, 90)
+    from fracture_det.images import read_radiograph
+
+    upright = read_radiograph(tmp_path / "a.png").pixels
+    assert probe.size == upright.shape[:2]
+    assert upright[y0:y1, x0:x1].min() == 255
+    assert upright.sum() == pixels.sum()
+
+
+def test_names_that_differ_from_the_image_are_reported():
+    assert read(GOOD, image_name="b.png")[1] == [("wrong_filename", "kept")]
+    assert read(GOOD, image_name="a")[1] == []
+    assert read(GOOD, image_path="C:\\scans\\b.png")[1] == [("wrong_path", "kept")]
+    assert read(GOOD, image_path="C:\\scans\\a.png")[1] == []
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of images and XML with everything wrong that concerns whole files."""
+    rng = np.random.default_rng(0)
+
+    def image(name):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        return path
+
+    def xml(name, image_path, text=None):
+        path = tmp_path / "annotations" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text or labelimg_xml(image_path, (40, 50, 3), [("fracture", (1, 2, 9, 9))]), encoding="utf-8")
+
+    for name in ("good", "röntgen", "dotted.name", "truncated", "empty", "text", "broken_xml", "attack"):
+        xml(f"{name}.xml", image(f"{name}.png"))
+    image("unlabelled.png")
+    xml("gone.xml", tmp_path / "images" / "gone.png")
+    (tmp_path / "images" / "truncated.png").write_bytes((tmp_path / "images" / "good.png").read_bytes()[:-900])
+    (tmp_path / "images" / "empty.png").write_bytes(b"")
+    (tmp_path / "images" / "text.png").write_text("not an image")
+    xml("broken_xml.xml", None, "<annotation>")
+    xml("attack.xml", None, "<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><annotation>&e;</annotation>")
+    # One stem in two folders: the XML that says which is used, the one that does not is not.
+    for stem in ("clear", "unclear"):
+        image(f"left/{stem}.png"), image(f"right/{stem}.png")
+    xml("clear.xml", tmp_path / "images" / "left" / "clear.png")
+    xml("unclear.xml", tmp_path / "images" / "elsewhere" / "unclear.png")
+    # One image with two annotations in other folders, and one with a second beside its own.
+    image("twice.png"), image("own.png")
+    xml("a/twice.xml", tmp_path / "images" / "twice.png"), xml("b/twice.xml", tmp_path / "images" / "twice.png")
+    xml("own.xml", tmp_path / "images" / "own.png"), xml("a/own.xml", tmp_path / "images" / "own.png")
+    return tmp_path
+
+
+def test_files_that_are_wrong_are_reported_one_row_each_and_the_rest_is_read(folder):
+    names = find_images(folder / "images")
+    collected = collect(
+        probe_images(folder / "images", names), open_source(folder / "annotations", "voc", names), Rules()
+    )
+    found = sorted((problem.file, problem.kind, problem.action) for problem in collected.problems)
+    assert found == sorted(
+        [
+            ("röntgen.png", "non_ascii_name", "kept"),
+            ("dotted.name.png", "dotted_name", "kept"),
+            ("truncated.png", "truncated_image", "excluded"),
+            ("empty.png", "unreadable_image", "excluded"),
+            ("text.png", "unreadable_image", "excluded"),
+            ("broken_xml.png", "unreadable_annotation", "excluded"),
+            ("attack.png", "entity_attack", "excluded"),
+            ("unlabelled.png", "unlabelled", "excluded"),
+            ("gone.xml", "annotation_without_image", "kept"),
+            ("left/clear.png", "same_stem", "kept"),
+            ("right/clear.png", "same_stem", "kept"),
+            ("right/clear.png", "unlabelled", "excluded"),
+            ("left/unclear.png", "same_stem", "kept"),
+            ("right/unclear.png", "same_stem", "kept"),
+            ("left/unclear.png", "unlabelled", "excluded"),
+            ("right/unclear.png", "unlabelled", "excluded"),
+            ("unclear.xml", "annotation_ambiguous", "excluded"),
+            ("twice.png", "second_annotation", "excluded"),
+            ("a/own.xml", "second_annotation", "kept"),
+        ]
+    )
+    used = [record.file_name for record in collected.dataset]
+    assert used == ["dotted.name.png", "good.png", "left/clear.png", "own.png", "röntgen.png"]
+
+
+def test_missing_xml_is_healthy_only_on_request(folder):
+    names = find_images(folder / "images")
+    collected = collect(
+        probe_images(folder / "images", names),
+        open_source(folder / "annotations", "voc", names),
+        Rules(),
+        missing_is_healthy=True,
+    )
+    healthy = [record.file_name for record in collected.dataset if not record.fractured]
+    assert healthy == ["left/unclear.png", "right/clear.png", "right/unclear.png", "unlabelled.png"]
+    assert Counter(problem.kind for problem in collected.problems)["assumed_healthy"] == 4
+
+
+def test_a_yolo_folder_without_names_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="--yolo-names"):
+        open_source(tmp_path, "yolo", [])
+    with pytest.raises(ValueError, match=r"format: expected one of voc, yolo, coco, got 'labelme'"):
+        open_source(tmp_path, "labelme", [])
+
+
+def test_check_compares_a_data_set_with_its_files(folder):
+    def record(number, name, size=(40, 50), box=(1, 2, 9, 9)):
+        return ImageRecord(number, name, *size, "g", boxes=np.array([box], float), classes=np.zeros(1, int))
+
+    records = [
+        record(1, "good.png"),
+        record(2, "nowhere.png"),
+        record(3, "empty.png"),
+        record(4, "own.png", size=(50, 40)),
+        record(5, "twice.png", box=(1, 2, 51, 9)),
+        record(6, "röntgen.png", box=(5, 5, 5, 9)),
+    ]
+    found = check(Dataset(tuple(records), ("fracture",)), folder / "images")
+    assert [(problem.file, problem.kind) for problem in found] == [
+        ("nowhere.png", "missing_image"),
+        ("empty.png", "unreadable_image"),
+        ("own.png", "size_mismatch"),
+        ("twice.png", "bad_box"),
+        ("röntgen.png", "bad_box"),
+    ]
+
+
+def test_a_problem_with_an_unknown_action_is_refused():
+    with pytest.raises(ValueError, match="expected kept, repaired or excluded, got 'ignored'"):
+        Problem("a", "b", "c", "ignored")
