@@ -24,7 +24,7 @@ Finds **bright** areas. <script>alert(1)</script>
 
 | part | value |
 | --- | --- |
-| threshold | 20 |
+| threshold | 10 |
 """
 
 
@@ -60,7 +60,7 @@ class BrightRectangles:
         if tuple(image[0, 0]) == (255, 0, 0):
             raise ArithmeticError("this image cannot be done")
         grey = image.max(axis=2)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((grey > 20).astype(np.uint8))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((grey > 10).astype(np.uint8))
         boxes = [(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:count]]
         scores = [float(grey[labels == index].mean()) / 255 for index in range(1, count)]
         return Detections.from_unsorted(np.array(boxes).reshape(-1, 4), scores, np.zeros(len(boxes)))

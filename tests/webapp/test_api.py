@@ -235,6 +235,15 @@ def test_the_settings_decide_what_is_likely(settings, post, service):
     app.extensions["fracture"].store.close()
 
 
+def test_a_score_that_equals_the_operating_point_is_likely(settings, service):
+    app = create_app(replace(settings, score=0.9), predictor=service)
+    # Half 229 and half 230: a mean of 229.5 / 255 = .9, which as float32 is .89999998.
+    data = encoded(dark_plate((20, 30, 60, 40, 229), (20, 40, 60, 50, 230)))
+    answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(data), "a.png")})
+    assert [(box["score"], box["level"]) for box in answer.json["detections"]] == [(0.9, "likely")]
+    app.extensions["fracture"].store.close()
+
+
 def test_an_answer_comes_soon(post):
     begun = time.perf_counter()
     assert post().status_code == 201

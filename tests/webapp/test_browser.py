@@ -75,7 +75,7 @@ def test_a_clinician_uploads_reads_and_moves_the_slider(browser, server, files, 
         set_slider(page, wrist, 0.99)
         assert wrist.locator("svg g").count() == 0
         assert wrist.locator(".finding").get_by_text("Fracture likely").is_visible()
-        wrist.get_by_role("button", name="Operating point 0.50").click()
+        wrist.get_by_role("button", name="Reset to 0.50").click()
         assert wrist.locator("svg g").count() == 1
 
         wrist.get_by_role("checkbox", name="Draw boxes").uncheck()
@@ -84,6 +84,18 @@ def test_a_clinician_uploads_reads_and_moves_the_slider(browser, server, files, 
         assert broken.count() == 0
     assert witness.complaints == []
     assert all(url.startswith(server.address) for url in witness.requests)
+
+
+def test_the_name_of_a_file_stays_on_the_users_machine(browser, server, files):
+    with open_page(browser) as (page, _):
+        page.add_init_script(
+            "window.sent = []; const append = FormData.prototype.append; FormData.prototype.append ="
+            " function (key, file, name) { sent.push(name ?? file.name); return append.apply(this, arguments); };"
+        )
+        page.goto(server.address)
+        page.set_input_files("#files", files["wrist.png"])
+        results(page).locator(".finding").wait_for()
+        assert page.evaluate("sent") == ["radiograph"]
 
 
 def test_the_boxes_lie_where_the_detector_found_them(browser, server, files):

@@ -30,7 +30,8 @@ function fillWords({ result, part }, viewer) {
   part("advice").textContent = result.finding.advice;
   part("json").href = result.links.self;
   part("page").href = result.links.page;
-  part("reset").textContent = `Operating point ${number(result.operating_score)}`;
+  part("reset").textContent = `Reset to ${number(result.operating_score)}`;
+  part("reset").title = "The operating point";
   const seconds = (result.latency_ms / 1000).toFixed(1);
   part("facts").textContent = `${result.image.width} × ${result.image.height} px · ${result.model} · ${seconds} s`;
 }
