@@ -94,25 +94,33 @@ def _draw_tag(
     frames, taken, size = around
     ascent, descent = font.getmetrics()
     width, height = round(draw.textlength(text, font=font)) + 4 * line, ascent + descent + 2 * line
-    places = _tag_places(frame, (width, height), size)
-    # A tag on another tag cannot be read; a tag on a box hides a finding: the first place with the least of both.
-    place = min(places, key=lambda p: (sum(_overlap(p, t) for t in taken), sum(_overlap(p, f) for f in frames)))
+    near, far = _tag_places(frame, (width, height), size)
+    # A tag on another tag cannot be read, one that is far off is searched for, and one on a box hides a finding.
+    place = min(
+        near + far,
+        key=lambda p: (sum(_overlap(p, t) for t in taken), p not in near, sum(_overlap(p, f) for f in frames)),
+    )
     draw.rectangle(place, fill=colour, outline=(0, 0, 0), width=max(1, line // 2))
     draw.text((place[0] + 2 * line, place[1] + line), text, fill=(0, 0, 0), font=font)
     return place
 
 
-def _tag_places(frame: Rectangle, tag: tuple[int, int], size: tuple[int, int]) -> list[Rectangle]:
-    """Return where a tag may lie: above, below, right or left of its box, moved into the image, best first."""
+def _tag_places(
+    frame: Rectangle, tag: tuple[int, int], size: tuple[int, int]
+) -> tuple[list[Rectangle], list[Rectangle]]:
+    """Return where a tag may lie, moved into the image, best first: at its box, and one or two tags further off."""
     left, top, right, bottom = frame
     width, height = tag
-    corners = [(left, top - height), (left, bottom), (right - width, top - height), (right - width, bottom)]
-    corners += [(right, top), (left - width, top), (right, bottom - height), (left - width, bottom - height)]
-    places = []
-    for x, y in corners:
-        x0, y0 = max(0, min(x, size[0] - width)), max(0, min(y, size[1] - height))
-        places.append((x0, y0, x0 + width - 1, y0 + height - 1))
-    return places
+    near = [(left, top - height), (left, bottom), (right - width, top - height), (right - width, bottom)]
+    near += [(right, top), (left - width, top), (right, bottom - height), (left - width, bottom - height)]
+    ends = [(top - height, top - 2 * height), (bottom, bottom + height)]
+    far = [(x, y) for step in (0, 1) for x in (right, left - width) for y in (ends[0][step], ends[1][step])]
+
+    def inside(corner: tuple[int, int]) -> Rectangle:
+        x, y = (max(0, min(corner[axis], size[axis] - tag[axis])) for axis in (0, 1))
+        return x, y, x + width - 1, y + height - 1
+
+    return [inside(corner) for corner in near], [inside(corner) for corner in far]
 
 
 def _overlap(one: Rectangle, other: Rectangle) -> int:

@@ -10,13 +10,11 @@ each figure. Exit code 1 when an image could not be predicted (the report says w
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
-from fracture_det import __version__
 from fracture_det.data.coco import read_coco
-from fracture_det.evaluation import Report, evaluate_predictions
+from fracture_det.evaluation import Report, evaluate_predictions, provenance
 from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.detector import open_detector
 from fracture_det.predictions import read_predictions, write_predictions
@@ -49,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.detector and arguments.images is None:
         parser.error("--detector needs --images")
+    if not 0 <= (arguments.operating_score or 0) <= 1 or arguments.bootstrap < 0:
+        parser.error("--operating-score must be 0..1, and --bootstrap at least 0")
     try:
         report = run(arguments)
     except ValueError as error:
@@ -78,12 +78,7 @@ def run(arguments: argparse.Namespace) -> Report:
         operating_score=arguments.operating_score,
         n_bootstrap=arguments.bootstrap,
         seed=arguments.seed,
-        about={
-            "data": arguments.data.name,
-            "data SHA-256": hashlib.sha256(arguments.data.read_bytes()).hexdigest(),
-            "predictions SHA-256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "fracture_det": __version__,
-        },
+        about=provenance(data=arguments.data, predictions=path),
         timing=timing,
         progress=sys.stderr.isatty(),
     )

@@ -23,7 +23,7 @@ MAX_CURVE_POINTS = 1000
 
 
 class EvaluationError(ValueError):
-    """The predictions do not fit the data set; the message names the image."""
+    """The predictions do not fit the data set, or a score is none; the message names the image or the value."""
 
 
 def evaluate(
@@ -46,8 +46,11 @@ def evaluate(
     failures: image id -> error, for images without a prediction; they are counted and left out of every figure.
     about, timing: stated by the caller and kept in the report.
 
-    Raises EvaluationError when an image has neither a prediction nor a failure, or is not in the data set.
+    Raises EvaluationError when an image has neither a prediction nor a failure, or is not in the data set, and for a
+    score outside 0..1.
     """
+    if operating_score is not None and not 0 <= operating_score <= 1:
+        raise EvaluationError(f"operating_score: expected 0..1, got {operating_score}")
     failed = dict(failures or {})
     _check(dataset, predictions, failed)
     points = {"operating point": PAPER_SCORE if operating_score is None else float(operating_score)}

@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +44,7 @@ def study(tmp_path):
 def evaluate(monkeypatch, study):
     """tools/eval.py's main on the study, with the toy detector behind `bright:`."""
     monkeypatch.setitem(DETECTORS, "bright", "tests.inference.toys:open_bright")
-    spec = importlib.util.spec_from_file_location("eval_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("eval")
 
     def run(out, *more):
         arguments = ["--data", str(study / "test.json"), "--out", str(study / out), "--bootstrap", "50", *more]
@@ -116,6 +116,26 @@ def test_what_cannot_be_done_is_said_in_one_line(evaluate, study, capsys):
         assert message in said[-1]
 
 
-def test_a_detector_needs_images(evaluate):
+@pytest.mark.parametrize(
+    "more", [[], ["--images", ".", "--operating-score", "50"], ["--images", ".", "--bootstrap=-1"]]
+)
+def test_wrong_options_are_refused_before_anything_is_predicted(evaluate, study, more):
     with pytest.raises(SystemExit):
-        evaluate("out", "--detector", "bright:")
+        evaluate("out", "--detector", "bright:", *more)
+    assert not (study / "out").exists()
+
+
+def test_the_commands_of_the_documentation_and_of_the_tools_can_be_given():
+    parsers = {name: load_tool(name).build_parser() for name in ("eval", "predict")}
+    texts = [(ROOT / "docs/evaluation.md").read_text(), *(load_tool(name).__doc__ for name in parsers)]
+    commands = re.findall(r"python tools/(eval|predict)\.py ([^`\n]*)", "\n".join(texts).replace("\\\n", " "))
+    assert len(commands) >= 6
+    for tool, arguments in commands:
+        parsers[tool].parse_args(shlex.split(arguments))
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool

@@ -74,6 +74,12 @@ def test_operating_points_stand_beside_the_papers():
     assert len(evaluate(study, predictions, n_bootstrap=0).operating_points) == 1
 
 
+@pytest.mark.parametrize("score", [-0.1, 1.01, float("nan")])
+def test_an_operating_score_is_a_share(score):
+    with pytest.raises(EvaluationError, match=r"operating_score: expected 0\.\.1"):
+        evaluate(dataset(record(0)), {0: found()}, operating_score=score)
+
+
 def test_sites_have_their_own_rows():
     study = dataset(
         record(0, (1,), site="wrist"), record(1, (1, 2), site="hand"), record(2, site="hand"), record(3, (1,))
@@ -92,25 +98,26 @@ def test_sites_have_their_own_rows():
 
 
 class TestFailures:
-    study = dataset(record(0, (1,)), record(1, (1,)), record(2), record(3))
+    study = dataset(record(0, (1,)), record(1, (1,)), record(2), record(3), record(4, (1,)))
 
     def test_are_counted_and_in_no_figure(self):
         predictions = {0: found((1, 0.9)), 2: found()}
-        report = evaluate(self.study, predictions, failures={1: "truncated", 3: "truncated"}, n_bootstrap=20)
+        failures = {1: "truncated", 3: "truncated", 4: "truncated"}
+        report = evaluate(self.study, predictions, failures=failures, n_bootstrap=20)
         counts = report.counts
-        assert (counts["images_asked"], counts["images_predicted"], counts["images_failed"]) == (4, 2, 2)
-        assert counts["images_failed_fractured"] == 1
-        assert report.failures == {"image1.png": "truncated", "image3.png": "truncated"}
+        assert (counts["images_asked"], counts["images_predicted"], counts["images_failed"]) == (5, 2, 3)
+        assert counts["images_failed_fractured"] == 2
+        assert list(report.failures) == ["image1.png", "image3.png", "image4.png"]
         assert report.operating_points[0].figures["sensitivity"].n == 1
         assert report.coco["AP50"].value == pytest.approx(1)
-        assert any("2 of 4 images could not be predicted, 1 of them fractured" in note for note in report.notes)
+        assert any("3 of 5 images could not be predicted, 2 of them fractured" in note for note in report.notes)
 
     def test_a_missing_prediction_is_an_error_that_names_the_image(self):
         with pytest.raises(EvaluationError, match=r"image3\.png.*no prediction"):
-            evaluate(self.study, {0: found(), 1: found(), 2: found()})
+            evaluate(self.study, {0: found(), 1: found(), 2: found(), 4: found()})
 
     def test_predictions_must_be_about_the_data_set(self):
-        everything = dict.fromkeys(range(4), found())
+        everything = dict.fromkeys(range(5), found())
         with pytest.raises(EvaluationError, match="image id 9"):
             evaluate(self.study, {**everything, 9: found()})
         with pytest.raises(EvaluationError, match="both"):
