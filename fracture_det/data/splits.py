@@ -31,8 +31,8 @@ def split_by_group(
 ) -> dict[str, Dataset]:
     """Divide a data set into train, val and test so that no group is in two of them.
 
-    fractions: of train, val and test; they are scaled to a sum of 1. Strata are site x fractured or healthy. The same
-    seed gives the same split on any machine and Python version. Raises ValueError for impossible fractions.
+    fractions: of train, val and test; they are scaled to a sum of 1. Strata are site and label, each and crossed.
+    The same seed gives the same split on any machine and Python version. Raises ValueError for impossible fractions.
     """
     assignment = assign(dataset.records, fractions, seed=seed)
     return {name: take(dataset, assignment, name) for name in SPLITS}
@@ -54,8 +54,8 @@ def assign(
 
     fixed: files whose split is given. Other files of a group with a fixed member go with it where that split may
     receive files (its fraction is not 0) and the group has only one; else they are divided like the rest, which the
-    leak check will show. The largest groups are placed first, each where its strata lack most; ties and equal sizes
-    are settled by SHA-256 of seed and group.
+    leak check will show. The largest groups are placed first, each where it brings its strata nearest to their goals;
+    groups of one size come in the order of the SHA-256 of seed and group.
     """
     shares = _shares(fractions)
     fixed = dict(fixed or {})
@@ -169,9 +169,18 @@ def _shares(fractions: Sequence[float]) -> dict[str, float]:
     return {split: fraction / sum(fractions) for split, fraction in zip(SPLITS, fractions, strict=True)}
 
 
+def _strata(record: ImageRecord) -> tuple[str, ...]:
+    """Return what is to be balanced: all images, the label, the site, and site x label.
+
+    The coarse strata decide where the fine ones are too small to fill every split.
+    """
+    label = "fractured" if record.fractured else "healthy"
+    return "all", label, f"site {record.site}", f"{label} {record.site}"
+
+
 def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    strata = {group: Counter((r.site or "", r.fractured) for r in members) for group, members in groups.items()}
-    totals: Counter = sum(strata.values(), Counter())
+    strata = {group: Counter(key for r in members for key in _strata(r)) for group, members in groups.items()}
+    totals: Counter[str] = sum(strata.values(), Counter())
     # What each split still lacks of each stratum; plain floats in a fixed order, so the same everywhere.
     lack = {(split, stratum): shares[split] * totals[stratum] for split in SPLITS for stratum in sorted(totals)}
 
@@ -182,11 +191,14 @@ def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, flo
     for group in sorted(groups, key=order):
         counts = sorted(strata[group].items())
 
-        def need(split: str, counts: list = counts) -> float:
-            # The share of its goal that a split still lacks, weighted by what the group brings.
-            return sum(n * lack[split, stratum] / (shares[split] * totals[stratum]) for stratum, n in counts)
+        def cost(split: str, counts: list = counts) -> float:
+            # By how much the squared distance to the goals grows, each relative to its goal.
+            return sum(
+                ((lack[split, stratum] - n) ** 2 - lack[split, stratum] ** 2) / (shares[split] * totals[stratum])
+                for stratum, n in counts
+            )
 
-        best = max((split for split in SPLITS if shares[split] > 0), key=need)
+        best = min((split for split in SPLITS if shares[split] > 0), key=cost)
         placed[group] = best
         for stratum, n in counts:
             lack[best, stratum] -= n

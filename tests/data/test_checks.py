@@ -14,6 +14,7 @@ from fracture_det.data.formats import collect
 from fracture_det.data.probe import Probe, find_images, probe_image, probe_images
 from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.sources import open_source
+from fracture_det.images import read_radiograph
 from tests.builders import labelimg_xml, write_image
 
 GOOD = (10, 20, 30, 40)
@@ -126,8 +127,6 @@ def test_boxes_turn_as_the_pixels_do(tmp_path, orientation):
 
     assert probe.orientation == orientation
     assert probe.stored_size == (60, 90)
-    from fracture_det.images import read_radiograph
-
     upright = read_radiograph(tmp_path / "a.png").pixels
     assert probe.size == upright.shape[:2]
     assert upright[y0:y1, x0:x1].min() == 255

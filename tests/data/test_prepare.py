@@ -1,0 +1,267 @@
+"""tools/prepare_dataset.py from end to end on drawn radiographs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections import Counter
+
+import matplotlib.image
+import pytest
+from pycocotools.coco import COCO
+
+from fracture_det.data.coco import read_coco
+from fracture_det.data.formats import write_annotations
+from fracture_det.data.prepare import read_problems
+from fracture_det.data.report import size_against_label
+from tests.builders import build_dataset
+from tools.prepare_dataset import build_parser, main
+
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, build_dataset(folder, n_fractured=30, n_healthy=30, seed=2, size=(96, 80))
+
+
+def run(folder, out, *more, annotations=None):
+    folders = {"--images": folder / "images", "--annotations": annotations or folder / "annotations", "--out": out}
+    return main([str(word) for pair in folders.items() for word in pair] + ["--workers", "1", *map(str, more)])
+
+
+def with_metadata(folder):
+    return ["--metadata", folder / "metadata.csv", "--site-columns", "site", "--group-column", "patient"]
+
+
+def splits_in(out):
+    return {split: read_coco(out / f"{split}.json") for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def prepared(drawn, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared")
+    assert run(drawn[0], out, *with_metadata(drawn[0]), "--seed", 3) == 0
+    return out
+
+
+def test_what_is_written_is_what_was_drawn(drawn, prepared):
+    truth = {record.file_name: record for record in drawn[1]}
+    found = [record for part in splits_in(prepared).values() for record in part]
+    assert len(found) == len(truth)
+    for record in found:
+        expected = truth[record.file_name]
+        assert record.boxes.tolist() == expected.boxes.tolist()
+        assert (record.site, record.group_id, record.size) == (expected.site, expected.group_id, expected.size)
+        assert record.image_id == expected.image_id
+    assert read_problems(prepared / "problems.csv") == []
+
+
+def test_pycocotools_reads_site_and_group(prepared):
+    coco = COCO(str(prepared / "train.json"))
+    image = coco.loadImgs(coco.getImgIds()[:1])[0]
+    assert image["site"] in ("wrist", "hand", "elbow", "shoulder", "lower limb")
+    assert image["group"].startswith("patient_2_")
+
+
+def test_no_patient_is_in_two_splits(prepared):
+    groups = [{record.group_id for record in part} for part in splits_in(prepared).values()]
+    assert len(set.union(*groups)) == sum(len(found) for found in groups)
+    assert all(groups)
+
+
+def test_split_json_holds_seed_counts_and_the_hash_of_every_file(drawn, prepared):
+    content = json.loads((prepared / "split.json").read_text(encoding="utf-8"))
+    assert (content["format"], content["seed"]) == ("fracture_det split 1", 3)
+    assert content["options"]["group_column"] == "patient"
+    assert sum(content["counts"][split]["images"] for split in SPLITS) == 60
+    assert len(content["files"]) == 60
+    for name, entry in content["files"].items():
+        image = drawn[0] / "images" / name
+        xml = (drawn[0] / "annotations" / name).with_suffix(".xml")
+        assert entry["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+        assert entry["annotation_sha256"] == hashlib.sha256(xml.read_bytes()).hexdigest()
+
+
+def test_a_split_is_made_again_from_its_split_json(drawn, prepared, tmp_path):
+    assert run(drawn[0], tmp_path, *with_metadata(drawn[0]), "--split-from", prepared / "split.json") == 0
+    for split in SPLITS:
+        again = json.loads((tmp_path / f"{split}.json").read_text())
+        first = json.loads((prepared / f"{split}.json").read_text())
+        assert (again["images"], again["annotations"]) == (first["images"], first["annotations"])
+
+
+def test_the_same_seed_writes_the_same_bytes(drawn, prepared, tmp_path):
+    assert run(drawn[0], tmp_path, *with_metadata(drawn[0]), "--seed", 3, "--workers", 2) == 0
+    for name in ("train.json", "val.json", "test.json", "split.json", "problems.csv", "report.md", "report.json"):
+        assert (tmp_path / name).read_bytes() == (prepared / name).read_bytes(), name
+
+
+def test_the_report_shows_counts_fit_and_figures(prepared):
+    text = (prepared / "report.md").read_text(encoding="utf-8")
+    assert "60 images found, 60 used: 30 fractured" in text
+    for figure in ("box_sizes.png", "anchor_fit.png", "image_size.png"):
+        assert f"({figure})" in text
+        assert matplotlib.image.imread(prepared / figure).std() > 0.01
+    numbers = json.loads((prepared / "report.json").read_text())
+    fitted = next(fit for fit in numbers["anchors"] if fit["anchors"] == "fitted")
+    sizes = ", ".join(f"[{size:g}]" for size in fitted["sizes"])
+    assert f"    SIZES: [{sizes}]" in text
+
+
+def test_an_auc_of_size_worked_out_by_hand(drawn):
+    records = [drawn[1].records[k] for k in range(6)]
+    assert size_against_label(records)["auc"] == 0.5  # all of one size
+    assert size_against_label([])["auc"] is None
+
+
+def test_files_that_the_split_does_not_name_go_to_the_splits_it_does_not_name(drawn, tmp_path):
+    names = [record.file_name for record in drawn[1]][:10]
+    (tmp_path / "test.csv").write_text("file_name,split\n" + "".join(f"{name},test\n" for name in names))
+    assert run(drawn[0], tmp_path, "--split-from", tmp_path / "test.csv", "--neighbours", 0) == 0
+    parts = splits_in(tmp_path)
+    assert sorted(record.file_name for record in parts["test"]) == sorted(names)
+    assert len(parts["train"]) > len(parts["val"]) > 0
+    assert (
+        run(drawn[0], tmp_path, "--split-from", tmp_path / "test.csv", "--neighbours", 0, "--fractions", 1, 0, 0) == 0
+    )
+    assert len(splits_in(tmp_path)["val"]) == 0
+
+
+def test_a_leak_fails_loudly_and_drop_leaks_mends_and_records_it(drawn, tmp_path, capsys):
+    leaking = tmp_path / "leaking.csv"
+    leaking.write_text("file_name,split\nlimb_2_0000.jpg,test\nlimb_2_0001.png,train\n")
+    more = [*with_metadata(drawn[0]), "--split-from", leaking]
+    assert run(drawn[0], tmp_path / "out", *more) == 2
+    assert "patient_2_0000 in train and test" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "train.json").exists()
+    assert (tmp_path / "out" / "problems.csv").exists()
+
+    assert run(drawn[0], tmp_path / "out", *more, "--drop-leaks") == 0
+
+    problems = read_problems(tmp_path / "out" / "problems.csv")
+    assert [(p.file, p.kind, p.action) for p in problems] == [("limb_2_0001.png", "leak", "excluded")]
+    content = json.loads((tmp_path / "out" / "split.json").read_text())
+    assert content["files"]["limb_2_0001.png"]["split"] == "none"
+    # Made again from split.json, the image stays out.
+    again = [*with_metadata(drawn[0]), "--split-from", tmp_path / "out" / "split.json"]
+    assert run(drawn[0], tmp_path / "again", *again) == 0
+    assert (tmp_path / "again" / "train.json").read_bytes() == (tmp_path / "out" / "train.json").read_bytes()
+    assert [p.kind for p in read_problems(tmp_path / "again" / "problems.csv")] == ["left_out"]
+
+
+@pytest.fixture
+def damaged(drawn, tmp_path):
+    """A copy of the drawn set in which one image is cut, one copied with the opposite label, and one box reversed."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(drawn[0], folder)
+    images, xmls = folder / "images", folder / "annotations"
+    broken, healthy = (next(r for r in drawn[1] if r.fractured is state) for state in (True, False))
+    shutil.copy(images / broken.file_name, images / f"copy{broken.file_name[-4:]}")
+    shutil.copy((xmls / healthy.file_name).with_suffix(".xml"), xmls / "copy.xml")
+    cut = drawn[1].records[-1].file_name
+    (images / cut).write_bytes((images / cut).read_bytes()[:-50])
+    other = next(r for r in drawn[1] if r.fractured and r.file_name not in (broken.file_name, cut))
+    path = (xmls / other.file_name).with_suffix(".xml")
+    path.write_text(path.read_text().replace("xmin", "swap").replace("xmax", "xmin").replace("swap", "xmax"))
+    return folder, broken.file_name, cut, other.file_name
+
+
+def test_damage_is_listed_and_the_rest_goes_on(damaged, tmp_path):
+    folder, broken, cut, reversed_box = damaged
+    assert run(folder, tmp_path / "out") == 0
+    problems = {(p.kind, p.action): p for p in read_problems(tmp_path / "out" / "problems.csv")}
+    assert problems["truncated_image", "excluded"].file == cut
+    assert problems["box_reversed", "excluded"].file == reversed_box
+    assert broken in problems["identical_files", "kept"].file + problems["identical_files", "kept"].detail
+    assert problems["opposite_labels", "kept"].file == broken
+    groups = {r.file_name: r.group_id for part in splits_in(tmp_path / "out").values() for r in part}
+    assert groups[broken] == groups[f"copy{broken[-4:]}"]
+    assert cut not in groups
+    assert reversed_box not in groups
+
+
+def test_a_changed_file_is_noticed_against_its_split_json(damaged, prepared, tmp_path):
+    folder, _, cut, _ = damaged
+    assert run(folder, tmp_path / "out", "--split-from", prepared / "split.json", "--drop-leaks") == 0
+    found = [p.file for p in read_problems(tmp_path / "out" / "problems.csv") if p.kind == "changed_file"]
+    assert found == [cut]
+
+
+def test_strict_lists_what_is_left_out_and_writes_no_split(damaged, tmp_path, capsys):
+    folder, _, cut, reversed_box = damaged
+    assert run(folder, tmp_path / "out", "--strict") == 1
+    said = capsys.readouterr().err
+    assert f"{cut}: truncated_image" in said
+    assert f"{reversed_box}: box_reversed" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["problems.csv"]
+
+
+def test_repairs_are_made_on_request_and_counted(damaged, tmp_path, capsys):
+    folder, _, _, reversed_box = damaged
+    assert run(folder, tmp_path / "out", "--repair", "swap", "clip") == 0
+    assert "box_reversed (repaired)" in capsys.readouterr().out
+    used = {r.file_name for part in splits_in(tmp_path / "out").values() for r in part}
+    assert reversed_box in used
+
+
+@pytest.mark.parametrize("fmt", ["yolo", "coco"])
+def test_the_other_formats_give_the_same_split(drawn, prepared, tmp_path, fmt):
+    target = tmp_path / ("labels.json" if fmt == "coco" else "labels")
+    write_annotations(drawn[1], target, fmt)
+    more = [*with_metadata(drawn[0]), "--seed", 3, "--format", fmt]
+    assert run(drawn[0], tmp_path / "out", *more, annotations=target) == 0
+    for split, part in splits_in(tmp_path / "out").items():
+        expected = read_coco(prepared / f"{split}.json")
+        assert [r.file_name for r in part] == [r.file_name for r in expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class-map", "angle"], "class map angle=: expected one of the classes fracture"),
+        (["--group-column", "patient"], "group column: needs a metadata table"),
+        (["--fractions", "0", "0", "0"], "fractions: expected three numbers"),
+        (["--format", "coco"], "annotations"),
+        (["--split-from", "/nowhere.csv"], "No such file"),
+        (["--neighbours", "-1"], "neighbours: expected 0 or more"),
+    ],
+)
+def test_a_wrong_request_says_what_is_wrong(drawn, tmp_path, capsys, arguments, message):
+    assert run(drawn[0], tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_folder_says_so(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    assert run(tmp_path, tmp_path / "out") == 2
+    assert "no image file" in capsys.readouterr().err
+
+
+def test_a_set_without_fractures_has_a_report_too(tmp_path):
+    build_dataset(tmp_path, n_fractured=0, n_healthy=4, seed=1, size=(64, 64))
+    assert run(tmp_path, tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "0 boxes: too few to fit anchors to" in text
+    assert "One of the two labels is absent" in text
+
+
+def test_help_teaches_every_repair(capsys):
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse_args(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("clip", "swap", "rescale", "turn", "--drop-leaks", "problems.csv"):
+        assert word in text
+
+
+def test_problems_csv_has_one_row_per_finding(damaged, tmp_path):
+    run(damaged[0], tmp_path / "out")
+    with (tmp_path / "out" / "problems.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == {"file", "kind", "detail", "action"}
+    assert Counter(row["kind"] for row in rows)["truncated_image"] == 1
