@@ -43,11 +43,11 @@ def create_app(config: Settings | None = None, *, predictor: PredictionService |
     Without a `predictor` the detector that the settings name is opened and warmed up; this belongs after the fork
     of a server's worker.
 
-    Raises SettingsError, DetectorError or DetectorFailed.
+    Raises SettingsError, StoreError, DetectorError or DetectorFailed.
     """
     settings = Settings.from_environ() if config is None else config
-    service = open_service(settings) if predictor is None else predictor
     store = Store(settings.data_dir, retention_hours=settings.retention_hours)
+    service = open_service(settings) if predictor is None else predictor
     app = FractureApp(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_FRAME_BYTES
     app.config["MAX_FORM_PARTS"] = 50
@@ -73,6 +73,7 @@ def open_service(settings: Settings) -> PredictionService:
         max_wait_ms=settings.max_wait_ms,
         queue_size=settings.queue_size,
         max_pixels=settings.max_pixels,
+        timeout_s=settings.timeout_s,
     )
     service.warm_up()
     return service

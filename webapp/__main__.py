@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import socket
 import sys
+import warnings
 from typing import Any
 
 from flask import Flask
@@ -24,6 +25,7 @@ from webapp import create_app
 from webapp.findings import NOTICE
 from webapp.intake import Rooms
 from webapp.settings import Settings, SettingsError
+from webapp.store import StoreError
 
 # Opening torch and a model on a busy machine; requests have the service's own, shorter limit.
 START_TIMEOUT_S = 300
@@ -116,9 +118,11 @@ class Server(BaseApplication):
 
     def load(self) -> Flask:
         """Open the app in the worker, after the fork; what stops it is said in one sentence."""
+        # What torch deprecates within itself is no news for who starts a server.
+        warnings.filterwarnings("ignore", module=r"(torch|detectron2)\b")
         try:
             return create_app(self.settings)
-        except (DetectorError, DetectorFailed, SettingsError, OSError) as error:
+        except (DetectorError, DetectorFailed, StoreError) as error:
             print(f"fracture_det: {error}", file=sys.stderr, flush=True)
             sys.exit(CANNOT_START)
 

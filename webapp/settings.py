@@ -36,6 +36,7 @@ class Settings:
     queue_size: int = 64
     max_batch: int = 4
     max_wait_ms: float = 10.0
+    timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         if not self.detector.strip():
@@ -49,6 +50,7 @@ class Settings:
         self._check("queue_size", 1, 1000)
         self._check("max_batch", 1, 64)
         self._check("max_wait_ms", 0, 1000)
+        self._check("timeout_s", 1, 3600)
         if self.score is not None and self.possible_score is not None and self.possible_score > self.score:
             raise SettingsError(
                 f"{PREFIX}POSSIBLE_SCORE: expected at most {PREFIX}SCORE ({self.score:g}), got {self.possible_score:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -11,12 +12,19 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import JSON, ForeignKey, create_engine, delete, event, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 
 from fracture_det.inference.service import Detections, Prediction, encode_png
 
 # Idle servers forget, too: any request looks whether it is time.
 SWEEP_EVERY_S = 600.0
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(ValueError):
+    """The data folder cannot be used; the message names it and says why."""
 
 
 class Base(DeclarativeBase):
@@ -84,7 +92,7 @@ class StoredPrediction:
 
 
 class Store:
-    """Results in `folder`, forgotten after `retention_hours`. Thread-safe.
+    """Results in `folder`, forgotten after `retention_hours`. Thread-safe. Raises StoreError.
 
     An identifier has 128 random bits: who does not know it cannot guess it.
     """
@@ -92,11 +100,16 @@ class Store:
     def __init__(self, folder: Path, *, retention_hours: float) -> None:
         self._retention_s = retention_hours * 3600
         self._images = folder.absolute() / "images"
-        self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
         self._engine = create_engine(f"sqlite:///{folder.absolute() / 'results.sqlite3'}")
         event.listen(self._engine, "connect", _prepare_sqlite)
-        Base.metadata.create_all(self._engine)
+        try:
+            self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+            Base.metadata.create_all(self._engine)
+        except (OSError, SQLAlchemyError) as error:
+            self._engine.dispose()
+            reason = getattr(error, "orig", None) or error
+            raise StoreError(f"the data folder {folder} cannot be used ({reason}); see FRACTURE_DATA_DIR") from error
         self._session = sessionmaker(self._engine)
         self._sweeping = threading.Lock()
         self._next_sweep = 0.0
@@ -143,6 +156,8 @@ class Store:
             try:
                 self._next_sweep = time.monotonic() + min(SWEEP_EVERY_S, self._retention_s)
                 self.sweep()
+            except (OSError, SQLAlchemyError):
+                log.exception("Old results could not be deleted")  # the request at hand has nothing to do with it
             finally:
                 self._sweeping.release()
 

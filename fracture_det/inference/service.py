@@ -165,7 +165,8 @@ class PredictionService:
 
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
     `2 * max_batch` of them hold decoded pixels, so memory stays bounded. One thread feeds the detector with up to
-    `max_batch` radiographs that arrive within `max_wait_ms`.
+    `max_batch` radiographs that arrive within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory
+    or for the detector, gets DetectorFailed.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class PredictionService:
         queue_size: int = 64,
         formats: tuple[str, ...] = UPLOAD_FORMATS,
         max_pixels: int = MAX_PIXELS,
-        timeout_s: float = 120.0,
+        timeout_s: float = 300.0,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("queue_size", queue_size), ("max_pixels", max_pixels)):
             if value < 1:

@@ -87,7 +87,7 @@ def test_a_full_queue_refuses_at_once_and_is_open_again_afterwards():
             begun = time.perf_counter()
             with pytest.raises(ServiceBusy):
                 service.predict(plate)
-            assert time.perf_counter() - begun < 0.1
+            assert time.perf_counter() - begun < 0.2
         assert all(len(future.result().detections) == 1 for future in both)
         assert len(service.predict(plate).detections) == 1
 

@@ -11,6 +11,7 @@ from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
 ]
 

@@ -16,6 +16,8 @@ import pytest
 from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, ROOT, encoded
 
+pytestmark = pytest.mark.slow
+
 
 def upload(address: str, data: bytes) -> tuple[int, dict, dict]:
     frame = (
@@ -93,6 +95,14 @@ def test_untrained_weights_stop_it_with_a_sentence(tmp_path):
     assert ended.returncode != 0
     assert ended.stderr == "fracture_det: detector 'bright:untrained': these weights were never trained\n"
     assert "http://" not in ended.stdout
+
+
+def test_a_data_folder_that_cannot_be_used_stops_it_with_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = run("--port", "0", "--detector", "bright:0", FRACTURE_DATA_DIR=str(tmp_path / "file"))
+    assert ended.returncode != 0
+    assert ended.stderr.startswith(f"fracture_det: the data folder {tmp_path / 'file'} cannot be used (")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_port_in_use_stops_it_with_a_sentence():

@@ -1,9 +1,12 @@
 """Settings come from FRACTURE_* variables, and a wrong one is named in a sentence."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.webapp.conftest import ROOT
 from webapp.settings import Settings, SettingsError
 
 
@@ -50,7 +53,13 @@ def test_a_wrong_setting_is_named(environ, sentence):
     assert str(caught.value) == sentence
 
 
+def test_the_page_needs_neither_torch_nor_matplotlib():
+    code = "import sys, webapp.__main__; print(sorted({'torch', 'detectron2', 'matplotlib'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
 def test_every_setting_is_documented():
-    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name in Settings.__dataclass_fields__:
         assert f"`FRACTURE_{name.upper()}`" in text

@@ -85,6 +85,14 @@ def test_a_picture_without_a_row_is_swept_when_it_is_old(store, tmp_path):
     assert not left_over.exists()
 
 
+def test_a_sweep_that_fails_is_logged_and_the_request_goes_on(app, client, caplog):
+    store = app.extensions["fracture"].store
+    store._next_sweep = 0.0
+    store._images.rename(store._images.with_name("gone"))
+    assert client.get("/healthz").status_code == 200
+    assert "Old results could not be deleted" in caplog.text
+
+
 def test_a_picture_that_cannot_be_recorded_is_not_left_behind(store, prediction, tmp_path):
     wrong = replace(prediction, latency_ms={"total": object()})
     with pytest.raises(Exception, match="JSON serializable"):
