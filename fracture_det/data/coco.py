@@ -14,11 +14,14 @@ import numpy as np
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.records import Dataset, ImageRecord
 
+EXACT_KEY = "bbox_xyxy"
+
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
     """Write the data set for pycocotools and Detectron2, with site, group and attributes on each image.
 
-    Boxes are kept exactly (x, y, width, height as floats); category ids are class index + 1.
+    Boxes are x, y, width, height as floats. Where their sums do not give back the last bit of a corner, the corners
+    are kept beside them as `bbox_xyxy`, so that a round trip changes nothing. Category ids are class index + 1.
     """
     Path(path).write_text(json.dumps(to_coco(dataset, description=description), ensure_ascii=False), encoding="utf-8")
 
@@ -40,7 +43,7 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
             }
         )
         for (x0, y0, x1, y1), index in zip(record.boxes.tolist(), record.classes.tolist(), strict=True):
-            width, height = _extent(x0, x1), _extent(y0, y1)
+            width, height = x1 - x0, y1 - y0
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -51,6 +54,8 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
                     "iscrowd": 0,
                 }
             )
+            if (x0 + width, y0 + height) != (x1, y1):
+                annotations[-1][EXACT_KEY] = [x0, y0, x1, y1]
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.class_names)]
     info = {"description": description, "version": "1"}
     return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
@@ -130,14 +135,6 @@ def _load(path: str | Path) -> tuple[Mapping[str, Any], Mapping[Any, list[Mappin
     return content, boxes_of
 
 
-def _extent(start: float, end: float) -> float:
-    """Return the width w for which start + w is exactly `end`, so that a round trip changes no box."""
-    width = end - start
-    if start + width == end:
-        return width
-    return next((w for w in (math.nextafter(width, math.inf), math.nextafter(width, 0)) if start + w == end), width)
-
-
 def _category(path: str | Path, item: Mapping[str, Any], names: Mapping[Any, str]) -> Any:
     if item.get("category_id") not in names:
         raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"no category {item.get('category_id')}")
@@ -147,6 +144,10 @@ def _category(path: str | Path, item: Mapping[str, Any], names: Mapping[Any, str
 def _corners(path: str | Path, item: Mapping[str, Any]) -> list[float]:
     try:
         x, y, width, height = (float(value) for value in item["bbox"])
+        exact = [float(value) for value in item.get(EXACT_KEY, ())]
     except (KeyError, TypeError, ValueError) as error:
         raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"bbox {item.get('bbox')}") from error
-    return [x, y, x + width, y + height]
+    corners = [x, y, x + width, y + height]
+    # Only a last bit may differ: a `bbox` edited by hand wins over stale corners.
+    close = len(exact) == 4 and all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(exact, corners, strict=True))
+    return exact if close else corners

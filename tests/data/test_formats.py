@@ -150,8 +150,9 @@ def test_a_round_trip_moves_no_box_by_more_than_stated(tmp_path, drawn, fmt, tol
 
 def test_coco_keeps_site_group_attributes_and_every_bit_of_a_box(tmp_path):
     rng = np.random.default_rng(1)
-    starts = rng.uniform(0, 1000, (5000, 2))
-    boxes = np.hstack([starts, starts + rng.uniform(0.1, 1000, (5000, 2))])
+    corners = np.sort(rng.uniform(0, 1, (5000, 2, 2)) * 10.0 ** rng.integers(-2, 4, (5000, 2, 2)), axis=1)
+    boxes = corners.reshape(-1, 4)
+    assert (boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]) != boxes[:, 2:]).any()  # width alone would lose a bit
     record = ImageRecord(7, "a/b.png", 2000, 2001, "patient 3", "wrist", boxes, np.zeros(5000), {"view": "lateral"})
     healthy = ImageRecord(9, "c.png", 10, 20, "patient 4")
     write_annotations(Dataset((record, healthy), ("fracture",)), tmp_path / "a.json", "coco")
@@ -163,6 +164,20 @@ def test_coco_keeps_site_group_attributes_and_every_bit_of_a_box(tmp_path):
     assert (first.group_id, first.site, dict(first.attributes)) == ("patient 3", "wrist", {"view": "lateral"})
     np.testing.assert_array_equal(first.boxes, boxes)
     assert (second.image_id, second.site, second.fractured) == (9, None, False)
+
+
+def test_a_bbox_that_was_edited_wins_over_the_corners_beside_it(tmp_path):
+    box = [[9.61398498813779, 1, 61.53851114812539, 2]]
+    write_annotations(
+        Dataset((ImageRecord(1, "a.png", 99, 99, "g", None, np.array(box), np.zeros(1)),), ("fracture",)),
+        tmp_path / "a.json",
+        "coco",
+    )
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["annotations"][0]["bbox_xyxy"] == box[0]
+    content["annotations"][0]["bbox"] = [10, 1, 50, 1]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert read_coco(tmp_path / "a.json").records[0].boxes.tolist() == [[10, 1, 60, 2]]
 
 
 def test_coco_is_valid_for_pycocotools(tmp_path, drawn, capsys):
