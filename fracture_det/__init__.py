@@ -1,3 +1,10 @@
 """Bone fracture detection on limb radiographs with Faster R-CNN."""
 
+import warnings
+
 __version__ = "0.1.0"
+
+# Detectron2 calls functions that PyTorch has since deprecated; nobody who runs a tool can do anything about it.
+warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=FutureWarning)
+warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming", category=UserWarning)
+warnings.filterwarnings("ignore", message=r"`torch\.cuda\.amp\.", category=FutureWarning)

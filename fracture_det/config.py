@@ -15,6 +15,9 @@ class ConfigError(ValueError):
 
 def add_fracture_config(cfg: CfgNode) -> None:
     """Add this project's keys, each with its default, to Detectron2's configuration."""
+    # What people call this model; the folder's name where it is empty.
+    cfg.MODEL.TITLE = ""
+
     # Side of the square that every radiograph is scaled into, in pixels; zeros fill the rest.
     cfg.INPUT.LETTERBOX = 800
     # Training scales the letterbox by a factor drawn from (low, high): (1, 1) keeps the size.

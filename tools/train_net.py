@@ -16,19 +16,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from pathlib import Path
 
-# Third-party deprecations inside Detectron2 that a user cannot act on.
-warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|detectron2\.")
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup, launch
 
-from detectron2.config import CfgNode  # noqa: E402
-from detectron2.engine import default_setup, launch  # noqa: E402
-
-from fracture_det.checkpoints import WeightsError, resolve_weights  # noqa: E402
-from fracture_det.config import ConfigError, load_config  # noqa: E402
-from fracture_det.data.catalog import CatalogError, register_datasets  # noqa: E402
-from fracture_det.train import train  # noqa: E402
+from fracture_det.checkpoints import WeightsError, resolve_weights
+from fracture_det.config import ConfigError, load_config
+from fracture_det.data.catalog import CatalogError, register_datasets
+from fracture_det.train import train
 
 
 def build_parser() -> argparse.ArgumentParser:

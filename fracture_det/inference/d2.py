@@ -77,7 +77,8 @@ class LetterboxPredictor(DefaultPredictor):
 class D2Detector:
     """A Detectron2 model as a Detector.
 
-    name: the folder's name. sha256: of the weight file. card: its model card, or None.
+    name: MODEL.TITLE, else the folder's name, and the first digits of the hash.
+    sha256: of the weight file. card: its model card, or None.
     operating_score: the score from which a box counts as a finding.
     """
 
@@ -96,7 +97,7 @@ class D2Detector:
         nms_iou: IoU above which the lower of two boxes is suppressed, instead of the configuration's.
         Raises DetectorError when a file is missing, broken, not trained, or not of its recorded SHA-256.
         """
-        weights = _find_weights(Path(target))
+        weights = find_weights(Path(target))
         overrides = [] if nms_iou is None else ["MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms_iou)]
         config_file = weights.parent / CONFIG_FILE
         if not config_file.is_file():
@@ -108,7 +109,7 @@ class D2Detector:
         except (ConfigError, WeightsError) as error:
             raise DetectorError(f"detector d2:{target}: {error}") from error
         card = weights.parent / CARD_FILE
-        name = f"{weights.parent.name} {digest[:8]}"
+        name = f"{cfg.MODEL.TITLE or weights.parent.name} {digest[:8]}"
         _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
         return cls(predictor, name=name, sha256=digest, card=card if card.is_file() else None)
 
@@ -123,7 +124,8 @@ class D2Detector:
         ]
 
 
-def _find_weights(target: Path) -> Path:
+def find_weights(target: Path) -> Path:
+    """Return the weight file that `target`, a folder or a file, stands for. Raises DetectorError when there is none."""
     if target.is_dir():
         for name in WEIGHT_FILES:
             if (target / name).is_file():

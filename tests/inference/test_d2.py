@@ -1,0 +1,128 @@
+"""The Detectron2 detector: frames, batches, and what it refuses to open."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from safetensors.torch import load_file, save_file
+
+from fracture_det.checkpoints import sha256_of
+from fracture_det.config import load_config
+from fracture_det.images import Letterbox
+from fracture_det.inference.d2 import D2Detector, undo_letterbox
+from fracture_det.inference.detector import Detector, DetectorError, open_detector
+
+QUICK_CONFIG = Path(__file__).parents[2] / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A complete detector of random weights: its boxes mean nothing, but every part runs."""
+    folder = tmp_path_factory.mktemp("detector")
+    cfg = load_config(QUICK_CONFIG, ["INPUT.LETTERBOX", "128", "MODEL.DEVICE", "cpu"])
+    torch.manual_seed(5)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model = build_model(cfg)
+    (folder / "config.yaml").write_text(cfg.dump())
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(folder):
+    return open_detector(f"d2:{folder}")
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((90, 200), (301, 77), (128, 128))]
+
+
+def test_it_is_a_detector(detector, folder):
+    assert isinstance(detector, Detector)
+    assert detector.class_names == ("fracture",)
+    assert detector.sha256 == sha256_of(folder / "model.safetensors")
+    assert detector.operating_score == 0.5
+    assert detector.card is None
+
+
+def test_boxes_lie_on_their_own_image(detector, images):
+    for image, found in zip(images, detector.predict(images), strict=True):
+        assert len(found) > 0
+        assert found.boxes.min() >= 0
+        assert (found.boxes[:, 2] <= image.shape[1]).all()
+        assert (found.boxes[:, 3] <= image.shape[0]).all()
+
+
+def test_a_batch_finds_what_single_images_find(detector, images):
+    together = detector.predict(images)
+    for image, batched in zip(images, together, strict=True):
+        (alone,) = detector.predict([image])
+        assert len(alone) == len(batched)
+        np.testing.assert_allclose(alone.scores, batched.scores, atol=1e-4)
+
+
+def test_no_image_no_answer(detector):
+    assert detector.predict([]) == []
+
+
+def test_it_answers_as_detectron2s_predictor_does_on_bgr(detector, images):
+    (found,) = detector.predict(images[:1])
+    instances = detector.predictor(images[0][:, :, ::-1])["instances"]
+    same = undo_letterbox(instances, detector.predictor.letterbox, images[0].shape[:2])
+    np.testing.assert_array_equal(found.boxes, same.boxes)
+
+
+def test_undoing_the_letterbox_scales_clips_and_drops_the_padding():
+    # 100 x 200 (h x w) in 50 px: scale 1/4, the image fills rows 0..25.
+    instances = Instances((50, 50))
+    instances.pred_boxes = Boxes(torch.tensor([[10.0, 30, 20, 40], [5, 5, 10, 10], [40, 20, 50, 30]]))
+    instances.scores = torch.tensor([0.9, 0.8, 0.7])
+    instances.pred_classes = torch.zeros(3, dtype=torch.int64)
+    found = undo_letterbox(instances, Letterbox(50), (100, 200))
+    assert found.boxes.tolist() == [[20, 20, 40, 40], [160, 80, 200, 100]]
+    assert found.scores.tolist() == pytest.approx([0.8, 0.7])
+
+
+def test_a_lower_nms_iou_leaves_fewer_boxes(folder, detector, images):
+    strict = open_detector(f"d2:{folder}", nms_iou=0.05)
+    assert len(strict.predict(images[:1])[0]) < len(detector.predict(images[:1])[0])
+
+
+def test_weights_that_leave_a_layer_untrained_are_refused(folder, tmp_path):
+    (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
+    state = {key: value for key, value in load_file(folder / "model.safetensors").items() if "roi_heads" not in key}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(DetectorError, match=r"not a trained detector .*such as roi_heads\.box_head"):
+        D2Detector.open(str(tmp_path))
+
+
+def test_a_file_of_another_hash_than_recorded_is_refused(folder, tmp_path):
+    for name in ("config.yaml", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  model.safetensors\n")
+    with pytest.raises(DetectorError, match="SHA256SUMS says 0000"):
+        D2Detector.open(str(tmp_path))
+
+
+def test_missing_parts_are_named(folder, tmp_path):
+    with pytest.raises(DetectorError, match="no such file or folder"):
+        open_detector(f"d2:{tmp_path}/nothing")
+    with pytest.raises(DetectorError, match=r"none of model\.safetensors"):
+        open_detector(f"d2:{tmp_path}")
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(DetectorError, match=r"no config\.yaml beside"):
+        open_detector(f"d2:{tmp_path}/model.safetensors")
+    (tmp_path / "config.yaml").write_text("MODEL: {COLOUR: red}\nVERSION: 2\n")
+    with pytest.raises(DetectorError, match="COLOUR"):
+        open_detector(f"d2:{tmp_path}")
+
+
+@pytest.mark.parametrize("uri", ["", "model.pth", "caffe:model", "d2"])
+def test_an_unknown_uri_lists_what_is_known(uri):
+    with pytest.raises(DetectorError, match="expected one of shipped, d2:PATH"):
+        open_detector(uri)
