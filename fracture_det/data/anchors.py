@@ -85,7 +85,8 @@ def fit_anchors(
     k-means in the logarithm of the box size (the square root of its area), so that a relative error counts the same
     for small and large boxes; then each size is moved, one after the other, to where the mean best IoU of all boxes
     is highest, on the grid of `strides` (one per size, ascending) where given. Deterministic: it starts at evenly
-    spaced quantiles; of more than 8,000 boxes it takes every k-th in order of size. Raises ValueError when there are fewer distinct box sizes than `n`.
+    spaced quantiles; of more than 8,000 boxes it takes every k-th in order of size. Raises ValueError when there are
+    fewer distinct box sizes than `n`.
     """
     array = _thinned(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
     sides = np.sqrt((array[:, 2:] - array[:, :2]).prod(1))
