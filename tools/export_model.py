@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
-        images = find_images(args.check_images).files[: args.check_count]
+        images = [path for _, path in find_images(args.check_images).files[: args.check_count]]
         source = Path(args.detector.removeprefix("d2:"))
         shift = export_safetensors(source, args.out, images, title=args.title)
     except (ExportError, DetectorError, InputError) as error:

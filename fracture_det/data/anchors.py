@@ -13,6 +13,8 @@ RATIOS = (0.5, 1.0, 2.0)
 # The paper's anchors on its one feature map, and Detectron2's default for feature pyramids.
 PAPER_SIZES, PAPER_STRIDES = (128.0, 256.0, 512.0), (16, 16, 16)
 FPN_SIZES, FPN_STRIDES = (32.0, 64.0, 128.0, 256.0, 512.0), (4, 8, 16, 32, 64)
+# The recommended configuration: two sizes on each of p3 to p6; no box is small enough to need the stride of p2.
+FITTED_STRIDES = (8, 8, 16, 16, 32, 32, 64, 64)
 # More boxes than this are thinned before fitting: the fit does not change visibly.
 MOST_BOXES = 8_000
 
@@ -103,9 +105,14 @@ def fit_anchors(
     return _polish(array, sorted(np.exp(centres).tolist()), ratios, strides)
 
 
-def detectron2_yaml(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> str:
-    """Return the lines that give a Detectron2 config these anchors, one size per feature map."""
-    per_map = ", ".join(f"[{size:g}]" for size in sizes)
+def detectron2_yaml(
+    sizes: Sequence[float], ratios: Sequence[float] = RATIOS, *, strides: Sequence[int] = FITTED_STRIDES
+) -> str:
+    """Return the lines that give a Detectron2 config these anchors; sizes of one stride share a feature map."""
+    maps = [
+        [size for size, own in zip(sizes, strides, strict=True) if own == stride] for stride in sorted(set(strides))
+    ]
+    per_map = ", ".join(f"[{', '.join(f'{size:g}' for size in of_map)}]" for of_map in maps)
     return (
         "MODEL:\n  ANCHOR_GENERATOR:\n"
         f"    SIZES: [{per_map}]\n    ASPECT_RATIOS: [[{', '.join(f'{r:g}' for r in ratios)}]]\n"

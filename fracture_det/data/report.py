@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fracture_det.data.anchors import (
+    FITTED_STRIDES,
     FPN_SIZES,
     FPN_STRIDES,
     PAPER_SIZES,
@@ -97,7 +98,7 @@ def anchor_sets(train_boxes: NDArray[np.float64]) -> AnchorSets:
     """Return the anchors to compare: the paper's, Detectron2's FPN default and, given enough boxes, the fitted."""
     sets: AnchorSets = {"paper": (PAPER_SIZES, PAPER_STRIDES), "FPN default": (FPN_SIZES, FPN_STRIDES)}
     with contextlib.suppress(ValueError):  # too few boxes: the report says so
-        sets["fitted"] = (fit_anchors(train_boxes, len(FPN_STRIDES), strides=FPN_STRIDES), FPN_STRIDES)
+        sets["fitted"] = (fit_anchors(train_boxes, len(FITTED_STRIDES), strides=FITTED_STRIDES), FITTED_STRIDES)
     return sets
 
 
@@ -287,8 +288,8 @@ def _anchor_section(fits: Sequence[Mapping[str, Any]], sets: AnchorSets, n_train
     if "fitted" in sets:
         yaml = detectron2_yaml(sets["fitted"][0])
         fitted = (
-            f"Fitted to the {n_train:,} boxes of the training split, one size per level of a feature pyramid with "
-            f"strides {', '.join(map(str, FPN_STRIDES))}. For a Detectron2 config:\n\n```yaml\n{yaml}```\n"
+            f"Fitted to the {n_train:,} boxes of the training split, two sizes on each of p3 to p6 of a feature "
+            f"pyramid. For a Detectron2 config:\n\n```yaml\n{yaml}```\n"
         )
     else:
         fitted = f"The training split has {n_train:,} boxes: too few to fit anchors to.\n"

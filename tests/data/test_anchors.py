@@ -78,5 +78,5 @@ def test_fitting_never_loses_against_the_default_on_the_same_grid():
 
 
 def test_the_yaml_is_a_detectron2_config():
-    text = detectron2_yaml([31.0, 46.0])
-    assert text.splitlines()[2:] == ["    SIZES: [[31], [46]]", "    ASPECT_RATIOS: [[0.5, 1, 2]]"]
+    text = detectron2_yaml([31.0, 46.0, 70.5], strides=(8, 8, 16))
+    assert text.splitlines()[2:] == ["    SIZES: [[31, 46], [70.5]]", "    ASPECT_RATIOS: [[0.5, 1, 2]]"]

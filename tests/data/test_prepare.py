@@ -111,8 +111,8 @@ def test_the_report_shows_counts_fit_and_figures(prepared):
         assert matplotlib.image.imread(prepared / figure).std() > 0.01
     numbers = json.loads((prepared / "report.json").read_text())
     fitted = next(fit for fit in numbers["anchors"] if fit["anchors"] == "fitted")
-    sizes = ", ".join(f"[{size:g}]" for size in fitted["sizes"])
-    assert f"    SIZES: [{sizes}]" in text
+    pairs = zip(fitted["sizes"][::2], fitted["sizes"][1::2], strict=True)
+    assert f"    SIZES: [{', '.join(f'[{one:g}, {other:g}]' for one, other in pairs)}]" in text
 
 
 def test_an_auc_of_size_worked_out_by_hand(drawn):
