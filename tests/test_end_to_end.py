@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +15,35 @@ from fracture_det.evaluation.report import Report
 from fracture_det.inference.detector import open_detector
 from fracture_det.inference.service import PredictionService
 from tests.builders import build_dataset, draw_radiograph
-from tools import eval as eval_tool
-from tools import export_model, predict, prepare_dataset, train_net
 from webapp import create_app
 from webapp.settings import Settings
 
-QUICK_CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
+ROOT = Path(__file__).parents[1]
+QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
+N_FRACTURED, N_HEALTHY = 180, 50
 
 pytestmark = pytest.mark.slow
 
 
+def run(tool, *arguments):
+    """Call a tool as a user does."""
+    done = subprocess.run([sys.executable, ROOT / "tools" / tool, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, f"{tool}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder where every tool has done its part, each called as a user calls it."""
+    """A folder where every tool has done its part."""
     work = tmp_path_factory.mktemp("end_to_end")
-    build_dataset(work, n_fractured=220, n_healthy=60, seed=11)
-    images, data, run = work / "images", work / "data", work / "run"
-    arguments = ["--images", images, "--annotations", work / "annotations", "--metadata", work / "metadata.csv"]
-    arguments += ["--group-column", "patient", "--site-columns", "site", "--fractions", ".7", ".1", ".2"]
-    assert prepare_dataset.main([*map(str, arguments), "--out", str(data)]) == 0
-    arguments = ["--config-file", QUICK_CONFIG, "--data", data, "--images", images, "OUTPUT_DIR", run]
-    assert train_net.main(list(map(str, arguments))) == 0
-    arguments = ["--detector", f"d2:{run}", "--check-images", images, "--out", work / "shipped"]
-    assert export_model.main(list(map(str, arguments))) == 0
-    arguments = ["--detector", f"d2:{work / 'shipped'}", "--data", data / "test.json", "--images", images]
-    assert eval_tool.main([*map(str, arguments), "--out", str(work / "report"), "--bootstrap", "200"]) == 0
+    build_dataset(work, n_fractured=N_FRACTURED, n_healthy=N_HEALTHY, seed=11)
+    images, data, shipped = work / "images", work / "data", f"d2:{work / 'shipped'}"
+    columns = ["--metadata", work / "metadata.csv", "--group-column", "patient", "--site-columns", "site"]
+    source = ["--images", images, "--annotations", work / "annotations", *columns]
+    run("prepare_dataset.py", *source, "--fractions", 0.7, 0.1, 0.2, "--out", data)
+    run("train_net.py", "--config-file", QUICK_CONFIG, "--data", data, "--images", images, "OUTPUT_DIR", work / "run")
+    run("export_model.py", "--detector", f"d2:{work / 'run'}", "--check-images", images, "--out", work / "shipped")
+    asked = ["--detector", shipped, "--data", data / "test.json", "--images", images]
+    run("eval.py", *asked, "--out", work / "report", "--bootstrap", 200)
     return work
 
 
@@ -71,11 +77,11 @@ def test_an_upload_gets_a_box_on_its_fracture(detector, tmp_path):
 
 
 def test_predicting_a_folder_writes_what_the_evaluation_read(work, tmp_path):
-    arguments = ["--detector", f"d2:{work / 'shipped'}", "--input", work / "images", "--out", tmp_path, "--no-overlays"]
-    assert predict.main(list(map(str, arguments))) == 0
+    asked = ["--detector", f"d2:{work / 'shipped'}", "--input", work / "images"]
+    run("predict.py", *asked, "--out", tmp_path, "--no-overlays")
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert len(lines) == 1 + 280
-    arguments = ["--predictions", tmp_path / "predictions.jsonl", "--data", work / "data" / "test.json"]
-    assert eval_tool.main([*map(str, arguments), "--out", str(tmp_path / "report"), "--bootstrap", "200"]) == 0
+    assert len(lines) == 1 + N_FRACTURED + N_HEALTHY
+    given = ["--predictions", tmp_path / "predictions.jsonl", "--data", work / "data" / "test.json"]
+    run("eval.py", *given, "--out", tmp_path / "report", "--bootstrap", 200)
     again, first = Report.load(tmp_path / "report"), Report.load(work / "report")
     assert again.coco["AP50"].value == pytest.approx(first.coco["AP50"].value, abs=1e-6)

@@ -151,7 +151,9 @@ def draw_anchor_fit(boxes: NDArray[np.float64], sets: AnchorSets) -> Figure:
         axes.text(threshold + 0.008, 1.02, f"{word} {threshold:g}", fontsize=8, color=_INK)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.08)
-    axes.legend(facecolor="white", edgecolor="none", framealpha=1, fontsize=9, loc="center", bbox_to_anchor=(0.46, 0.5))
+    axes.legend(
+        facecolor="white", edgecolor="none", framealpha=1, fontsize=9, loc="lower left", bbox_to_anchor=(0.24, 0.2)
+    )
     return figure
 
 
