@@ -1,6 +1,6 @@
 """Files per second and memory of the conversion, from 1,000 to 100,000 LabelImg XML files.
 
-    python benchmarks/conversion.py --counts 1000 10000 100000
+    .venv/bin/python benchmarks/conversion.py --counts 1000 10000 100000
 
 For each count N, in a process of its own: N different LabelImg XML files (three of ten with one box) and N image names
 that are hard links to 20 drawn radiographs of 320 x 256 px are written to a temporary folder; then `prepare` runs as in

@@ -1,6 +1,6 @@
 """Turn radiographs with LabelImg, YOLO or COCO annotations into checked, grouped COCO splits.
 
-    python tools/prepare_dataset.py --images datasets/fracatlas/images --annotations datasets/fracatlas/annotations \\
+    .venv/bin/python tools/prepare_dataset.py --images datasets/fracatlas/images --annotations datasets/fracatlas/annotations \\
         --metadata datasets/fracatlas/dataset.csv --site-columns hand leg hip shoulder mixed \\
         --class-map fractured=fracture --out output/fracatlas
 

@@ -1,6 +1,6 @@
 """Serve the upload page with gunicorn.
 
-    python -m webapp --host 127.0.0.1 --port 8000 --detector shipped
+    .venv/bin/python -m webapp --host 127.0.0.1 --port 8000 --detector shipped
 
 One worker process holds one model, opened after the fork; its threads share it. Everything else is set by the
 FRACTURE_* variables of docs/api.md.

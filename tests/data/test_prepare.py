@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -260,15 +259,6 @@ def test_help_teaches_every_repair(capsys):
     text = capsys.readouterr().out
     for word in ("clip", "swap", "rescale", "turn", "--drop-leaks", "problems.csv"):
         assert word in text
-
-
-@pytest.mark.parametrize("page", ["docs/data.md", "tools/prepare_dataset.py"])
-def test_the_commands_of_the_documentation_can_be_given(page):
-    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\\\n", " ").replace("\\\n", " ")
-    commands = re.findall(r"^ *python tools/prepare_dataset.py (.*)$", text, flags=re.MULTILINE)
-    assert commands
-    for command in commands:
-        assert build_parser().parse_args(command.split()).out
 
 
 def test_problems_csv_has_one_row_per_finding(damaged, tmp_path):

@@ -1,7 +1,5 @@
 import importlib.util
 import json
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -123,15 +121,6 @@ def test_wrong_options_are_refused_before_anything_is_predicted(evaluate, study,
     with pytest.raises(SystemExit):
         evaluate("out", "--detector", "bright:", *more)
     assert not (study / "out").exists()
-
-
-def test_the_commands_of_the_documentation_and_of_the_tools_can_be_given():
-    parsers = {name: load_tool(name).build_parser() for name in ("eval", "predict")}
-    texts = [(ROOT / "docs/evaluation.md").read_text(), *(load_tool(name).__doc__ for name in parsers)]
-    commands = re.findall(r"python tools/(eval|predict)\.py ([^`\n]*)", "\n".join(texts).replace("\\\n", " "))
-    assert len(commands) >= 6
-    for tool, arguments in commands:
-        parsers[tool].parse_args(shlex.split(arguments))
 
 
 def load_tool(name):

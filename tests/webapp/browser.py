@@ -1,6 +1,6 @@
 """A real, headless Chromium on the page; also makes the pictures of it.
 
-    python -m tests.webapp.browser --address http://127.0.0.1:8000 --out docs/page.png IMAGE ...
+    .venv/bin/python -m tests.webapp.browser --address http://127.0.0.1:8000 --out docs/page.png IMAGE ...
 
 uploads the images to a running server and saves the page, `--width 390` as on a phone.
 """

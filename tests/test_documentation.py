@@ -1,0 +1,61 @@
+"""What the documents say can be done: commands parse, links lead somewhere, configurations exist."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md"), ROOT / "datasets/README.md"])
+PROGRAMS = sorted([*ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py")])
+
+
+def text_of(path):
+    text = path.read_text(encoding="utf-8")
+    text = ast.get_docstring(ast.parse(text)) if path.suffix == ".py" else text
+    return text.replace("\\\n", " ")
+
+
+def commands():
+    """Return (page, program, arguments) for every command line of the documents and docstrings."""
+    pattern = re.compile(r"^\s*\.venv/bin/python ((?:tools|benchmarks)/\w+\.py)(.*)$", flags=re.MULTILINE)
+    return [(page.name, *match) for page in [*PAGES, *PROGRAMS] for match in pattern.findall(text_of(page))]
+
+
+@pytest.fixture(scope="module")
+def parsers():
+    found = {}
+    for program in PROGRAMS:
+        spec = importlib.util.spec_from_file_location(f"{program.stem}_documented", program)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found[program.relative_to(ROOT).as_posix()] = module.build_parser()
+    return found
+
+
+@pytest.mark.parametrize(("page", "program", "arguments"), commands())
+def test_a_command_of_the_documents_can_be_given(parsers, page, program, arguments):
+    # A pipe or a second command behind it is the shell's.
+    parsers[program].parse_args(shlex.split(re.split(r"[|;&>]", arguments)[0]))
+
+
+def test_every_program_is_shown_with_a_command():
+    assert {program for _, program, _ in commands()} == {path.relative_to(ROOT).as_posix() for path in PROGRAMS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files_that_exist(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configurations_and_make_targets_of_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    configs = set(re.findall(r"configs/[\w/]+\.yaml", text))
+    assert [name for name in configs if not (ROOT / name).is_file()] == []
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"^ +make ([a-z]+)\b", text, flags=re.MULTILINE)) <= targets
