@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +71,13 @@ def read_radiograph(
     """
     name = "upload" if isinstance(source, bytes) else str(source)
     try:
-        with warnings.catch_warnings():
-            # The pixel limit is ours, checked below from the header.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
-            with image:
-                return _decode(image, name, max_pixels)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            return _decode(image, name, max_pixels)
     except UnreadableImage:
         raise
     except FileNotFoundError as error:
         raise UnreadableImage(f"{name}: no such file") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"{name}: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise UnsupportedImage(f"{name}: not a {', '.join(formats)} image") from error
