@@ -70,6 +70,20 @@ class BestCheckpoint(hooks.BestCheckpointer):
             setattr(self, name, value)
 
 
+def moving_average(model: torch.nn.Module, decay: float) -> AveragedModel:
+    """Return the exponential moving average of the weights of `model`, which follows them more quickly at first.
+
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), the warm-up of TensorFlow's
+    ExponentialMovingAverage(num_updates=n): else a short training would mostly average its random start.
+    """
+
+    def update(averaged: Any, current: Any, n_updates: Any) -> None:
+        n = int(n_updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_updates)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
 class Average(HookBase):
     """Fold the weights into their moving average after every iteration."""
 
@@ -168,7 +182,7 @@ class FractureTrainer(DefaultTrainer):
         model = self.build_model(cfg).to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, model)
         decay = cfg.SOLVER.EMA_DECAY
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.average = moving_average(model, decay) if decay else None
         kept = {"average": self.average} if decay else {}
         self.checkpointer = FractureCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **kept)
         loader = build_detection_train_loader(

@@ -17,7 +17,16 @@ from detectron2.utils.events import EventStorage
 from fracture_det.checkpoints import load_checkpoint
 from fracture_det.config import load_config
 from fracture_det.data.coco import write_coco
-from fracture_det.train import Average, BestCheckpoint, Curves, EarlyStop, FractureTrainer, train, validation_losses
+from fracture_det.train import (
+    Average,
+    BestCheckpoint,
+    Curves,
+    EarlyStop,
+    FractureTrainer,
+    moving_average,
+    train,
+    validation_losses,
+)
 from tests.builders import build_dataset
 from tools import train_net
 
@@ -172,6 +181,25 @@ def test_without_resume_a_training_starts_anew_in_the_same_folder(data, trained,
     trainer = FractureTrainer(cfg)
     trainer.resume_or_load(resume=False)
     assert trainer.start_iter == 0
+
+
+def test_the_moving_average_warms_up_to_its_decay():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = moving_average(layer, 0.5)
+    values, expected = [1.0, 0.0, 0.0, 4.0], 1.0
+    # n = 0 copies 1; n = 1: decay 2/11; n = 2: 3/12; n = 3: 4/13 (all below .5).
+    for n, value in enumerate(values):
+        layer.weight.data.fill_(value)
+        average.update_parameters(layer)
+        decay = (1 + n) / (10 + n)
+        expected = expected if n == 0 else decay * expected + (1 - decay) * value
+    assert float(average.module.weight) == pytest.approx(expected)
+    for _ in range(20):
+        average.update_parameters(layer)
+    before = float(average.module.weight)
+    layer.weight.data.fill_(before + 2.0)
+    average.update_parameters(layer)
+    assert float(average.module.weight) == pytest.approx(before + 1.0)  # the decay has reached .5
 
 
 class Scripted:
