@@ -193,13 +193,13 @@ def test_the_moving_average_warms_up_to_its_decay():
         average.update_parameters(layer)
         decay = (1 + n) / (10 + n)
         expected = expected if n == 0 else decay * expected + (1 - decay) * value
-    assert float(average.module.weight) == pytest.approx(expected)
+    assert average.module.weight.item() == pytest.approx(expected)
     for _ in range(20):
         average.update_parameters(layer)
-    before = float(average.module.weight)
+    before = average.module.weight.item()
     layer.weight.data.fill_(before + 2.0)
     average.update_parameters(layer)
-    assert float(average.module.weight) == pytest.approx(before + 1.0)  # the decay has reached .5
+    assert average.module.weight.item() == pytest.approx(before + 1.0)  # the decay has reached .5
 
 
 class Scripted:
