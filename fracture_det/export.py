@@ -45,6 +45,7 @@ def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *,
     out.mkdir(parents=True, exist_ok=True)
     state = {key: _halved(value) for key, value in load_checkpoint(weights)["model"].items()}
     save_file(state, out / WEIGHTS_NAME, metadata={"format": "pt", "source_sha256": detector.sha256})
+    (out / WEIGHTS_NAME).chmod(0o644)  # safetensors writes for its owner only; a server runs as another user
     _write_config(weights.parent / CONFIG_FILE, out / CONFIG_FILE, title)
     for name, kept_as in TRAINING_FILES.items():
         if (weights.parent / name).is_file():
