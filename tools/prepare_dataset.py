@@ -1,7 +1,7 @@
 """Turn radiographs with LabelImg, YOLO or COCO annotations into checked, grouped COCO splits.
 
-    .venv/bin/python tools/prepare_dataset.py --images datasets/fracatlas/images --annotations datasets/fracatlas/annotations \\
-        --metadata datasets/fracatlas/dataset.csv --site-columns hand leg hip shoulder mixed \\
+    .venv/bin/python tools/prepare_dataset.py --images datasets/fracatlas/images \\
+        --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv --site-columns hand leg hip shoulder mixed \\
         --class-map fractured=fracture --out output/fracatlas
 
 writes train.json, val.json and test.json (COCO, with `site` and `group` on each image), split.json (what was done, and
