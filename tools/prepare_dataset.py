@@ -1,8 +1,8 @@
 """Turn radiographs with LabelImg, YOLO or COCO annotations into checked, grouped COCO splits.
 
     .venv/bin/python tools/prepare_dataset.py --images datasets/fracatlas/images \\
-        --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv --site-columns hand leg hip shoulder mixed \\
-        --class-map fractured=fracture --out output/fracatlas
+        --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv \\
+        --site-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
 
 writes train.json, val.json and test.json (COCO, with `site` and `group` on each image), split.json (what was done, and
 the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
