@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent
 def names(file: str) -> list[str]:
     """Return the requirements that requirements/`file` names itself, without what it includes."""
     lines = (ROOT / "requirements" / file).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith(("#", "-r"))]
+    return [line.partition("#")[0].strip() for line in lines if line and not line.startswith(("#", "-r"))]
 
 
 version = re.search(r'__version__ = "(.+)"', (ROOT / "fracture_det" / "__init__.py").read_text(encoding="utf-8"))
