@@ -58,8 +58,9 @@ endif
 	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.venv/.dev: requirements/dev.txt .venv/.full
+.venv/.dev: requirements/dev.txt requirements/judges.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
+	$(PIP) --no-deps -r requirements/judges.txt
 	@touch $@
 
 # Asking for the other Detectron2 makes the other stamp missing, which installs anew.

@@ -1,4 +1,4 @@
-"""Lesion-level and image-level metrics of matched results.
+"""Lesion-level metrics of matched results.
 
 Each function takes `weights` (I,): how often each image counts. All ones is the data set itself; the counts of a
 bootstrap resample give the metric of that resample exactly, without matching again. NaN means "not defined"; the
@@ -50,32 +50,6 @@ class LesionCounts:
         return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truth)
 
 
-@dataclass(frozen=True)
-class ImageCounts:
-    """Images at one operating point; an image is called fractured when a box reaches the score."""
-
-    true_positives: float
-    false_negatives: float
-    false_positives: float
-    true_negatives: float
-
-    @property
-    def sensitivity(self) -> float:
-        """Share of the fractured images that are called; NaN without one."""
-        return ratio(self.true_positives, self.true_positives + self.false_negatives)
-
-    @property
-    def specificity(self) -> float:
-        """Share of the healthy images that are not called; NaN without one."""
-        return ratio(self.true_negatives, self.true_negatives + self.false_positives)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the images that are called rightly; NaN without images."""
-        right = self.true_positives + self.true_negatives
-        return ratio(right, right + self.false_negatives + self.false_positives)
-
-
 def lesion_counts(matches: Matches, score: float, weights: Floats | None = None) -> LesionCounts:
     """Count boxes of at least `score`."""
     weights = _ones(matches) if weights is None else weights
@@ -83,26 +57,6 @@ def lesion_counts(matches: Matches, score: float, weights: Floats | None = None)
     hits, misses = shown & matches.hit, shown & ~matches.hit
     truth = float(weights @ matches.truth.sum(axis=1))
     return LesionCounts(float(weights[matches.image[hits]].sum()), float(weights[matches.image[misses]].sum()), truth)
-
-
-def image_counts(matches: Matches, score: float, weights: Floats | None = None) -> ImageCounts:
-    """Count images whose highest box score is at least `score`; an image without boxes is never called."""
-    weights = _ones(matches) if weights is None else weights
-    called = (matches.top_score >= np.float32(score)) & matches.has_box
-    fractured = matches.fractured
-    cells = (called & fractured, ~called & fractured, called & ~fractured, ~called & ~fractured)
-    return ImageCounts(*(float(weights[cell].sum()) for cell in cells))
-
-
-def auroc(scores: ArrayLike, positive: ArrayLike, weights: Floats | None = None) -> float:
-    """Return P(score of a positive > score of a negative) + P(equal) / 2 (Mann-Whitney); NaN with one class only."""
-    positive = np.asarray(positive, dtype=bool)
-    weights = np.ones(len(positive)) if weights is None else weights
-    _, rank = np.unique(np.asarray(scores), return_inverse=True)
-    above = np.bincount(rank, weights * positive)
-    below = np.bincount(rank, weights * ~positive)
-    pairs = above.sum() * below.sum()
-    return ratio(float(above @ (np.cumsum(below) - below / 2)), pairs)
 
 
 def average_precision(matches: Matches, weights: Floats | None = None) -> float:
@@ -163,15 +117,6 @@ def froc_curve(matches: Matches, weights: Floats | None = None) -> FrocCurve:
     sensitivity = np.append(0.0, found) / n_truth if n_truth else np.full(len(ends) + 1, np.nan)
     fp_per_image = np.append(0.0, false) / n_images if n_images else np.zeros(len(ends) + 1)
     return FrocCurve(np.append(np.inf, matches.score[ends]).astype(float), fp_per_image, sensitivity)
-
-
-def roc_curve(matches: Matches) -> tuple[Floats, Floats]:
-    """Return (1 - specificity, sensitivity) of the image-level ROC from (0, 0) to (1, 1); NaN with one class only."""
-    values, rank = np.unique(-matches.top_score, return_inverse=True)
-    called = [np.bincount(rank, group, minlength=len(values)) for group in (~matches.fractured, matches.fractured)]
-    false, true = (np.append(0.0, np.cumsum(counts)) for counts in called)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return false / false[-1], true / true[-1]
 
 
 def _ones(matches: Matches) -> Floats:

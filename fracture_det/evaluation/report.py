@@ -1,29 +1,24 @@
-"""One evaluation: a data set and what was predicted on it in, a Report out, which is saved and read back."""
+"""What one evaluation found, as a Report that is saved as JSON and read back; how it is shown is decided elsewhere.
+
+Mappings keep their order; every figure is an Estimate with what it rests on. A value that is not defined is None with
+a reason in words, never NaN.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fracture_det import figures
+import msgspec
 
 FORMAT = "fracture_det report"
-VERSION = 1
+VERSION = 2
 # Cells that rest on fewer than this are marked: their value says little.
 SMALL_N = 30
-SMALL_MARK = "†"
-TITLES = {
-    "precision": "Precision (share of boxes that hit)",
-    "recall": "Recall (share of fractures found)",
-    "f1": "F1",
-    "sensitivity": "Image sensitivity",
-    "specificity": "Image specificity",
-    "accuracy": "Image accuracy",
-}
+
+Curve = dict[str, list[float]]
 
 
 class ReportError(ValueError):
@@ -32,18 +27,23 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure, 0..1, with what it rests on.
+    """One figure with what it rests on.
 
     value: None where it is not defined; `reason` then says why.
     low, high: 95 % interval by bootstrap over groups, or None.
+    wilson_low, wilson_high: Wilson's 95 % interval of a proportion, which takes its n as independent, or None.
     count, n: numerator and denominator, where the figure is a proportion; n alone is what it rests on.
+    undefined: resamples in which the figure was not defined; they are left out of the interval.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
+    wilson_low: float | None = None
+    wilson_high: float | None = None
     count: int | None = None
     n: int | None = None
+    undefined: int = 0
     reason: str | None = None
 
     @property
@@ -53,244 +53,222 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """All figures at one score threshold.
+class Froc:
+    """Sensitivity (share of the truth boxes that are hit) at fixed false positives per image, and the mean of these."""
 
-    figures: precision, recall, f1 (boxes at the report's IoU); sensitivity, specificity, accuracy (images).
-    counts: boxes_tp, boxes_fp, boxes_fn, images_tp, images_fn, images_fp, images_tn.
-    """
-
-    name: str
-    score: float
-    figures: Mapping[str, Estimate]
-    counts: Mapping[str, int]
+    fp_per_image: list[float]
+    sensitivity: list[Estimate]
+    mean: Estimate
 
 
 @dataclass(frozen=True)
-class SiteRow:
-    """One row of the per-site table (the paper's Table II); site "all" is every image."""
+class PredictiveValues:
+    """What a call is worth where a share `prevalence` (0..1) of the images is fractured, by Bayes' theorem."""
 
-    site: str
+    prevalence: float
+    ppv: Estimate
+    npv: Estimate
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """All figures at one score threshold, chosen before this data was looked at.
+
+    rule: its name (see `operating.RULES`); origin: where the score comes from, in words.
+    lesion: precision, recall, f1, fp_per_image; boxes hit by the report's first match rule.
+    image, group: sensitivity, specificity, accuracy, ppv, npv (at the data's own prevalence), f1.
+    predictive: at stated prevalences, image level.
+    counts: boxes_tp, boxes_fp, boxes_fn, images_tp, images_fn, images_fp, images_tn, groups_tp, ....
+    """
+
+    rule: str
+    score: float
+    origin: str
+    lesion: dict[str, Estimate]
+    image: dict[str, Estimate]
+    group: dict[str, Estimate]
+    predictive: list[PredictiveValues]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bar of a reliability diagram: scores in low..high, n of them, their mean, and the share that came true."""
+
+    low: float
+    high: float
+    n: int
+    mean_score: float | None
+    rate: Estimate
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far scores may be read as probabilities.
+
+    of: "image" (highest box score; true: the image is fractured) or "box" (box score; true: the box hits).
+    scores: "raw", or the method of the calibration that was applied.
+    figures: ECE, Brier (and Brier of always saying the base rate), recall for boxes.
+    """
+
+    of: str
+    scores: str
+    figures: dict[str, Estimate]
+    bins: list[ReliabilityBin]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One row of Table II's form: the images (or, for box size, the boxes) where `column` has `value`.
+
+    figures: AP50, precision, recall (boxes), sensitivity, specificity, AUROC (images).
+    """
+
+    column: str
+    value: str
     n_images: int
     n_fractured: int
     n_boxes: int
-    ap50: Estimate
-    precision: Estimate
-    recall: Estimate
+    figures: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
-class Froc:
-    """Sensitivity at fixed false positives per image, and their mean."""
+class ErrorType:
+    """One of TIDE's error types: how often, and how much AP50 would rise if it alone were mended."""
 
-    fp_per_image: tuple[float, ...]
-    sensitivity: tuple[Estimate, ...]
-    mean: Estimate
+    count: int
+    delta_ap50: float | None
+
+
+@dataclass(frozen=True)
+class HealthyRow:
+    """False positives on healthy images of one site at the first operating point; site "all" is every one."""
+
+    site: str
+    n_images: int
+    n_boxes: int
+    images_called: Estimate
+    fp_per_image: Estimate
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One box worth looking at. kind: "false positive", "miss" or "hit"; a miss has the truth box and no score.
+
+    rank: from 1, the worst false positive, the largest miss or the best hit first. box: x0 y0 x1 y1 in pixels.
+    """
+
+    kind: str
+    rank: int
+    file_name: str
+    box: list[float]
+    score: float | None
+    site: str | None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What goes wrong, at IoU .5. types: TIDE's six and its two special ones, by name. base_ap50: before mending."""
+
+    base_ap50: float | None
+    types: dict[str, ErrorType]
+    healthy: list[HealthyRow]
+    gallery: list[GalleryItem]
+
+
+@dataclass(frozen=True)
+class RobustnessRow:
+    """AP50 and AUROC under one perturbation. strength: 1 to 5, 0 is the untouched data; setting: e.g. "quality 30"."""
+
+    perturbation: str
+    strength: int
+    setting: str
+    figures: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Milliseconds per image in one stage of prediction."""
+
+    median_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long it took: the only part of a report that differs between equal runs.
+
+    stages: read, preprocess, model, postprocess, draw. peak_memory_mb: of the process. images: how many were timed.
+    """
+
+    machine: str
+    images: int
+    batch_size: int
+    images_per_second: float | None
+    peak_memory_mb: float | None
+    stages: dict[str, Stage]
 
 
 @dataclass(frozen=True)
 class Report:
     """Everything one evaluation found; equal inputs give an equal Report, `timing` aside.
 
-    about: detector, data and where the operating score comes from, as the caller states them.
-    settings: iou, seed, n_bootstrap, level.
-    counts: images asked, predicted, failed, failed_fractured, fractured, healthy; groups; boxes; detections.
-    coco: the twelve figures of COCOeval. image: AUROC.
-    curves: the points of the figures: pr, froc, roc.
-    failures: image -> error; these images are in no figure. notes: what a reader must know, in sentences.
-    timing: images, seconds in the detector, images_per_second, machine; None where nothing was run.
+    about: who was evaluated, on what, by which command's inputs: detector, data and SHA-256s, versions, commit.
+    settings: rule (first match rule), seed, n_bootstrap, level.
+    counts: images_asked, images_predicted, images_failed, images_failed_fractured, images_fractured, images_healthy;
+        groups, groups_fractured; boxes_truth, boxes_predicted.
+    coco: the twelve figures of COCOeval. froc: by match rule. image, group: AUROC, AUPRC.
+    operating_points: the main one first. not_reached: rule -> why validation gave no score for it.
+    calibration: reliability of raw and, where one was applied, calibrated scores.
+    strata: every column, "site" first; the row of all images has column "all".
+    curves: pr (recall, precision), froc RULE (fp_per_image, sensitivity), roc (fpr, tpr), image_pr (recall, precision).
+    failures: image -> error; these images are in no figure. notes: what a reader must know first, in sentences.
     """
 
-    about: Mapping[str, str]
-    settings: Mapping[str, float]
-    counts: Mapping[str, int]
-    coco: Mapping[str, Estimate]
-    image: Mapping[str, Estimate]
-    froc: Froc
-    operating_points: tuple[OperatingPoint, ...]
-    sites: tuple[SiteRow, ...]
-    curves: Mapping[str, Mapping[str, Sequence[float]]]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    timing: Mapping[str, Any] | None = None
+    about: dict[str, str]
+    settings: dict[str, Any]
+    counts: dict[str, int]
+    coco: dict[str, Estimate]
+    froc: dict[str, Froc]
+    image: dict[str, Estimate]
+    group: dict[str, Estimate]
+    operating_points: list[OperatingPoint]
+    not_reached: dict[str, str]
+    calibration: list[Reliability]
+    strata: list[Stratum]
+    errors: Errors
+    curves: dict[str, Curve]
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    robustness: list[RobustnessRow] = field(default_factory=list)
+    timing: Timing | None = None
 
     def to_json(self) -> str:
         """Return the report as JSON text: fields in order, no NaN, the same bytes for the same content."""
-        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-    def save(self, folder: str | Path) -> None:
-        """Write report.json, report.md, per_site.csv, pr_curve.png and froc.png into `folder`, made when missing."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(self.to_json(), encoding="utf-8")
-        (folder / "report.md").write_text(markdown(self), encoding="utf-8")
-        with (folder / "per_site.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(_site_cells(self.sites))
-        draw_figures(self, folder)
+        return to_json(FORMAT, VERSION, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read a report.json, or the one in a folder. Raises ReportError naming file, field and value."""
         path = Path(path)
-        path = path / "report.json" if path.is_dir() else path
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ReportError(f"{path}: cannot be read: {error}") from error
-        found = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
-        if found != (FORMAT, VERSION):
-            raise ReportError(f"{path}: expected format {FORMAT!r}, version {VERSION}, got {found[0]!r}, {found[1]!r}")
-        try:
-            return _from_json(content)
-        except (KeyError, TypeError) as error:
-            raise ReportError(f"{path}: a field is missing or wrong: {error}") from error
+        return from_json(path / "report.json" if path.is_dir() else path, cls, FORMAT, VERSION)
 
 
-def _from_json(content: dict[str, Any]) -> Report:
-    def estimates(rows: Mapping[str, Any]) -> dict[str, Estimate]:
-        return {name: Estimate(**row) for name, row in rows.items()}
-
-    froc = content["froc"]
-    points = [{**point, "figures": estimates(point["figures"])} for point in content["operating_points"]]
-    cells = ("ap50", "precision", "recall")
-    sites = [{**row, **estimates({name: row[name] for name in cells})} for row in content["sites"]]
-    known = {name: value for name, value in content.items() if name not in ("format", "version")}
-    return Report(
-        **{
-            **known,
-            "coco": estimates(content["coco"]),
-            "image": estimates(content["image"]),
-            "froc": Froc(
-                tuple(froc["fp_per_image"]), tuple(Estimate(**row) for row in froc["sensitivity"]),
-                Estimate(**froc["mean"]),
-            ),
-            "operating_points": tuple(OperatingPoint(**point) for point in points),
-            "sites": tuple(SiteRow(**row) for row in sites),
-            "notes": tuple(content["notes"]),
-        }
-    )  # fmt: skip
+def to_json(name: str, version: int, content: Any) -> str:
+    """Return a dataclass as JSON text that says its format and version first. Raises ValueError for NaN."""
+    return json.dumps({"format": name, "version": version, **asdict(content)}, indent=1, allow_nan=False) + "\n"
 
 
-# --- for people: report.md, per_site.csv and the figures, all drawn from what report.json keeps --------------------
-
-
-def draw_figures(report: Report, folder: Path) -> None:
-    """Draw pr_curve.png and froc.png from a report, new or loaded."""
-    pr = report.curves.get("pr", {"recall": [], "precision": []})
-    marks = {}
-    for point in report.operating_points:
-        recall, precision = point.figures["recall"].value, point.figures["precision"].value
-        if recall is not None and precision is not None and report.settings["iou"] == 0.5:
-            marks[f"{point.name}, score {point.score:g}"] = (recall, precision)
-    ap50 = report.coco["AP50"].value
-    figures.draw_pr_curve(pr["recall"], pr["precision"], folder / "pr_curve.png", ap50=ap50, points=marks)
-    froc = report.curves.get("froc", {"fp_per_image": [], "sensitivity": []})
-    pairs = zip(report.froc.fp_per_image, report.froc.sensitivity, strict=True)
-    points = [(x, one.value, one.low, one.high) for x, one in pairs if one.value is not None]
-    figures.draw_froc(froc["fp_per_image"], froc["sensitivity"], folder / "froc.png", points=points)
-
-
-def _site_cells(rows: Sequence[SiteRow]) -> list[list[str]]:
-    """Return per_site.csv: a header and a row per site; an undefined cell is empty."""
-    header = ["site", "n_images", "n_fractured", "n_boxes"]
-    for name in ("ap50", "precision", "recall"):
-        header += [name, f"{name}_low", f"{name}_high", f"{name}_n"]
-    table = [header]
-    for row in rows:
-        line = [row.site, str(row.n_images), str(row.n_fractured), str(row.n_boxes)]
-        for cell in (row.ap50, row.precision, row.recall):
-            line += ["" if value is None else f"{value:.6g}" for value in (cell.value, cell.low, cell.high, cell.n)]
-        table.append(line)
-    return table
-
-
-def markdown(report: Report) -> str:
-    """Return report.md."""
-    parts = ["# Evaluation of a fracture detector", _summary(report)]
-    if report.notes:
-        parts += ["## To be known first", "\n".join(f"- {note}" for note in report.notes)]
-    parts += ["![Free-response curve](froc.png)", "![Precision and recall](pr_curve.png)"]
-    parts += ["## At the operating points", _operating_table(report)]
-    parts += ["## Boxes", "From pycocotools.", _table(["Figure", "Value"], _coco_rows(report))]
-    parts += ["## Free response", _froc_table(report)]
-    parts += ["## Images", _table(["Figure", "Value"], [["AUROC (highest box score)", _cell(report.image["AUROC"])]])]
-    parts += ["## By site", f"At score {report.operating_points[0].score:g}.", _site_table(report.sites)]
-    parts += [f"{SMALL_MARK} rests on fewer than {SMALL_N}: read it as an example, not as a rate."]
-    if report.failures:
-        parts += ["## Failed images", _table(["Image", "Error"], [[k, v] for k, v in sorted(report.failures.items())])]
-    parts += ["## How it was made", _table(["", ""], _provenance(report))]
-    parts += ["Research use only; not a medical device."]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(report: Report) -> str:
-    counts, point = report.counts, report.operating_points[0]
-    sentences = [
-        f"{report.about.get('detector', 'The detector')} was asked about {counts['images_asked']} radiographs and "
-        f"answered on {counts['images_predicted']}: {counts['images_fractured']} fractured with "
-        f"{counts['boxes_truth']} marked fractures, {counts['images_healthy']} healthy, from {counts['groups']} groups."
-    ]
-    for figure, kind in (("sensitivity", "fractured"), ("specificity", "healthy")):
-        one = point.figures[figure]
-        if one.value is not None and one.n is not None and one.count is not None:
-            called = one.count if kind == "fractured" else one.n - one.count
-            sentences.append(f"At score {point.score:g} it called {called} of {one.n} {kind} images fractured.")
-    recall = point.figures["recall"]
-    if recall.value is not None:
-        sentences.append(f"Its boxes hit {recall.count} of {recall.n} marked fractures.")
-    return " ".join(sentences)
-
-
-def _operating_table(report: Report) -> str:
-    points = report.operating_points
-    rows = [[title, *(_cell(point.figures[key]) for point in points)] for key, title in TITLES.items()]
-    for key in ("boxes", "images"):
-        names = [name for name in points[0].counts if name.startswith(key)]
-        label = f"{key.capitalize()}: " + ", ".join(name.removeprefix(f"{key}_").upper() for name in names)
-        rows.append([label, *(", ".join(str(point.counts[name]) for name in names) for point in points)])
-    return _table(["Figure", *(f"{point.name.capitalize()}, score {point.score:g}" for point in points)], rows)
-
-
-def _coco_rows(report: Report) -> list[list[str]]:
-    return [[name, _cell(figure, digits=4)] for name, figure in report.coco.items()]
-
-
-def _froc_table(report: Report) -> str:
-    pairs = zip(report.froc.fp_per_image, report.froc.sensitivity, strict=True)
-    rows = [[f"{target:g}", _cell(figure)] for target, figure in pairs]
-    return _table(["False positives per image", "Sensitivity"], [*rows, ["mean", _cell(report.froc.mean)]])
-
-
-def _site_table(rows: Sequence[SiteRow]) -> str:
-    body = [
-        [row.site, str(row.n_images), str(row.n_fractured), str(row.n_boxes)]
-        + [_cell(figure) for figure in (row.ap50, row.precision, row.recall)]
-        for row in rows
-    ]
-    return _table(["Site", "Images", "Fractured", "Boxes", "AP50", "Precision", "Recall"], body)
-
-
-def _provenance(report: Report) -> list[list[str]]:
-    rows = [[name, value] for name, value in sorted(report.about.items())]
-    rows += [[name, f"{value:g}"] for name, value in sorted(report.settings.items())]
-    rows += [[f"timing: {name}", str(value)] for name, value in sorted((report.timing or {}).items())]
-    return rows
-
-
-def _cell(figure: Estimate, digits: int = 3) -> str:
-    if figure.value is None:
-        return f"not defined: {figure.reason}"
-    text = f"{figure.value:.{digits}f}"
-    if figure.low is not None and figure.high is not None:
-        text += f" ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
-    if figure.count is not None:
-        text += f", {figure.count}/{figure.n}"
-    return text + (f" {SMALL_MARK}" if figure.small else "")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
-    )
+def from_json(path: Path, kind: type, name: str, version: int) -> Any:
+    """Read a dataclass of `kind` from a file of `to_json`. Raises ReportError naming file, field and value."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
+    found = (content.pop("format", None), content.pop("version", None)) if isinstance(content, dict) else (None, None)
+    if found != (name, version):
+        raise ReportError(f"{path}: expected format {name!r}, version {version}, got {found[0]!r}, {found[1]!r}")
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ReportError(f"{path}: {error}") from error
