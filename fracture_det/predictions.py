@@ -53,12 +53,14 @@ class Predictions:
     detector: the detector's name.
     class_names: what the classes of the detections point to.
     operating_score: score (0..1) at which the detector calls a box a fracture, or None where it does not say.
+    about: what the detector says of itself, such as the SHA-256 of its weights.
     """
 
     detector: str
     class_names: tuple[str, ...]
     images: tuple[ImagePrediction, ...] = ()
     operating_score: float | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[ImagePrediction, ...]:
@@ -74,6 +76,7 @@ class PredictionWriter:
     detector: str
     class_names: tuple[str, ...]
     operating_score: float | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
     _file: TextIO | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> PredictionWriter:
@@ -82,6 +85,8 @@ class PredictionWriter:
         header["detector"] = self.detector
         if self.operating_score is not None:
             header["operating_score"] = self.operating_score
+        if self.about:
+            header["about"] = dict(self.about)
         self._write(header)
         return self
 
@@ -104,8 +109,8 @@ class PredictionWriter:
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write a predictions file; reading it back gives equal boxes and scores (exact in float32)."""
-    writer = PredictionWriter(Path(path), predictions.detector, predictions.class_names, predictions.operating_score)
-    with writer:
+    header = (predictions.detector, predictions.class_names, predictions.operating_score, predictions.about)
+    with PredictionWriter(Path(path), *header) as writer:
         for image in predictions.images:
             writer.write(image)
 
@@ -162,7 +167,10 @@ def _read_lines(path: Path, lines: Iterable[str]) -> Predictions:
         raise PredictionsError(f"{path}: empty; expected a header line with format {FORMAT!r}")
     score = header.get("operating_score")
     names = tuple(header["class_names"])
-    return Predictions(header["detector"], names, tuple(images.values()), None if score is None else float(score))
+    about = header.get("about", {})
+    return Predictions(
+        header["detector"], names, tuple(images.values()), None if score is None else float(score), about
+    )
 
 
 class _Line:
@@ -204,6 +212,9 @@ def _check_header(line: _Line) -> Mapping[str, Any]:
         raise line.error("class_names", f"expected a list of texts, got {line.values['class_names']!r}")
     if line.values.get("operating_score") is not None and not 0 <= line.get("operating_score", (int, float)) <= 1:
         raise line.error("operating_score", f"expected 0..1, got {line.values['operating_score']!r}")
+    about = line.values.get("about", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise line.error("about", f"expected an object of texts, got {about!r}")
     return line.values
 
 

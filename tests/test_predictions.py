@@ -34,9 +34,10 @@ def test_a_round_trip_is_exact_in_float32(tmp_path):
         ImagePrediction("broken.png", error="file is truncated"),
     )
     path = tmp_path / "predictions.jsonl"
-    write_predictions(path, Predictions("toy", ("fracture", "implant"), images, 0.25))
+    write_predictions(path, Predictions("toy", ("fracture", "implant"), images, 0.25, {"weights SHA-256": "ab"}))
     read = read_predictions(path)
     assert (read.detector, read.class_names, read.operating_score) == ("toy", ("fracture", "implant"), 0.25)
+    assert read.about == {"weights SHA-256": "ab"}
     assert [(image.file_name, image.size, image.error) for image in read.images] == [
         (image.file_name, image.size, image.error) for image in images
     ]
