@@ -85,22 +85,33 @@ def box_iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
+def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
+    """Return (N, M): whether the centre of boxes (N, 4) lies in others (M, 4) or on their edge, all x0 y0 x1 y1."""
+    a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
+    b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
+    centre = (a[..., :2] + a[..., 2:]) / 2
+    return ((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1)
+
+
 def match_to_truth(
-    detections: Detections, truth_boxes: ArrayLike, truth_classes: ArrayLike, *, iou: float = 0.5
+    detections: Detections, truth_boxes: ArrayLike, truth_classes: ArrayLike, *, iou: float | None = 0.5
 ) -> NDArray[np.int64]:
     """Return for each detection (N,) the index of the truth box that it hits, or -1.
 
-    Greedy in descending order of score, as pycocotools matches: each detection takes the free truth box of
-    its class with the highest IoU of at least `iou`; a truth box is hit once.
+    Greedy in descending order of score, as pycocotools matches: each detection takes the free truth box of its class
+    with the highest IoU (of equal ones the last), if that is at least `iou`; a truth box is hit once.
+    With `iou` None a truth box can be hit by the detections whose centre lies in it, whatever their IoU.
     """
     truth = np.asarray(truth_boxes, dtype=np.float64).reshape(-1, 4)
     overlaps = box_iou(detections.boxes, truth)
-    overlaps[detections.classes[:, None] != np.asarray(truth_classes, dtype=np.int64)[None, :]] = -1.0
+    # pycocotools compares with min(iou, 1 - 1e-10), so that identical boxes match at iou 1.
+    possible = centre_inside(detections.boxes, truth) if iou is None else overlaps >= min(iou, 1 - 1e-10)
+    possible &= detections.classes[:, None] == np.asarray(truth_classes, dtype=np.int64)[None, :]
+    overlaps[~possible] = -1.0
     matches = np.full(len(detections), -1, dtype=np.int64)
     for index in range(len(detections) if len(truth) else 0):
-        best = int(overlaps[index].argmax())
-        # pycocotools compares with min(iou, 1 - 1e-10), so that identical boxes match at iou 1.
-        if overlaps[index, best] >= min(iou, 1 - 1e-10):
+        best = len(truth) - 1 - int(overlaps[index, ::-1].argmax())
+        if overlaps[index, best] >= 0:
             matches[index] = best
             overlaps[:, best] = -1.0
     return matches

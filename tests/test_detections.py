@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fracture_det.detections import Detections, box_area, box_iou, match_to_truth
+from fracture_det.detections import Detections, box_area, box_iou, centre_inside, match_to_truth
 
 
 def detections(*rows):
@@ -106,3 +106,39 @@ def test_matching(name, rows, truth, classes, expected):
 
 def test_identical_boxes_match_at_iou_one():
     assert match_to_truth(detections((*A, 0.9)), [A], [0], iou=1.0).tolist() == [0]
+
+
+def test_of_two_equal_overlaps_the_last_truth_is_hit():
+    # 20/30 with both: intersection 20 x 10, union 30 x 10
+    truth = [[0, 0, 20, 10], [10, 0, 30, 10]]
+    assert match_to_truth(detections((0, 0, 30, 10, 0.9)), truth, [0, 0]).tolist() == [1]
+
+
+# name, detections (box, score), truth, which truth each detection hits when its centre decides
+CENTRE_CASES = [
+    ("a small box inside a large truth", [(4, 4, 6, 6, 0.9)], [A], [0]),  # centre 5, 5; IoU 4/100
+    ("a large box around a small truth", [(0, 0, 100, 100, 0.9)], [[49, 49, 51, 51]], [0]),  # centre 50, 50
+    ("a large box beside its truth", [(0, 0, 100, 100, 0.9)], [[0, 0, 49, 49]], [-1]),
+    ("the edge is inside", [(5, 0, 15, 10, 0.9)], [A], [0]),  # centre 10, 5
+    ("IoU of 49/100 does not matter", [(0, 0, 10, 4.9, 0.9)], [A], [0]),
+    ("a truth is hit once, by the surest", [(4, 4, 6, 6, 0.9), (*A, 0.8)], [A], [0, -1]),
+    # the centre (5, 5) lies in both truths; IoU with 0..10 is 1, with 0..20 it is 100/200
+    ("of two truths the one with the highest overlap", [(*A, 0.9)], [A, [0, 0, 20, 10]], [0]),
+    ("then the other", [(*A, 0.9), (*A, 0.8)], [A, [0, 0, 20, 10]], [0, 1]),
+    ("a box without area", [(5, 5, 5, 5, 0.9)], [A], [0]),
+    ("no truth", [(*A, 0.9)], [], [-1]),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "truth", "expected"), CENTRE_CASES, ids=[c[0] for c in CENTRE_CASES])
+def test_matching_by_the_centre(name, rows, truth, expected):
+    assert match_to_truth(detections(*rows), truth, [0] * len(truth), iou=None).tolist() == expected
+
+
+def test_the_class_must_agree_when_the_centre_decides():
+    assert match_to_truth(detections((*A, 0.9, 1)), [A], [0], iou=None).tolist() == [-1]
+
+
+def test_centres_inside_is_a_table():
+    assert centre_inside([A, B], [A, B, [0, 0, 200, 10]]).tolist() == [[True, False, True], [False, True, True]]
+    assert centre_inside([], [A]).shape == (0, 1)

@@ -13,6 +13,14 @@ from fracture_det.data.records import Dataset
 from fracture_det.detections import Detections, match_to_truth
 from fracture_det.evaluation.coco import MAX_DETECTIONS
 
+# When a detection hits a truth box of its class; see `match_to_truth` for what happens among several.
+MATCH_RULES = {
+    "iou50": "IoU of at least .5",
+    "iou30": "IoU of at least .3",
+    "centre": "centre inside the truth box",
+}
+_LEAST_IOU = {"iou50": 0.5, "iou30": 0.3, "centre": None}
+
 
 @dataclass(frozen=True, eq=False)
 class Matches:
@@ -91,19 +99,21 @@ class Matches:
         )
 
 
-def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, iou: float = 0.5) -> Matches:
+def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rule: str = "iou50") -> Matches:
     """Match the images of `dataset` that `detections` has, by image id.
 
-    As COCO does, at most 100 detections per image and class count, the surest first.
+    rule: a name in MATCH_RULES. As COCO does, at most 100 detections per image and class count, the surest first.
+    Raises ValueError for another rule.
     """
+    if rule not in MATCH_RULES:
+        raise ValueError(f"match rule: expected one of {', '.join(MATCH_RULES)}, got {rule!r}")
     records = sorted((record for record in dataset if record.image_id in detections), key=lambda r: r.image_id)
     n_classes = len(dataset.class_names)
     scores, hits, images, labels = [], [], [], []
     for index, record in enumerate(records):
         found = _capped(detections[record.image_id])
         scores.append(found.scores)
-        # Of two truth boxes with equal overlap pycocotools takes the last, match_to_truth the first.
-        hits.append(match_to_truth(found, record.boxes[::-1], record.classes[::-1], iou=iou) >= 0)
+        hits.append(match_to_truth(found, record.boxes, record.classes, iou=_LEAST_IOU[rule]) >= 0)
         images.append(np.full(len(found), index, dtype=np.int64))
         labels.append(found.classes)
     score = np.concatenate([np.zeros(0, np.float32), *scores])
