@@ -67,11 +67,16 @@ def fitted_images(dataset: Dataset) -> str:
 
 
 def check_fitted_apart(fitted_on: Mapping[str, str], test: Dataset) -> None:
-    """Raise OperatingPointError when `test` has an image that thresholds or a calibration were fitted on.
+    """Raise OperatingPointError unless thresholds and calibration were fitted on other images than those of `test`.
 
     fitted_on: what the calibration file says of its data; its `images` is that of `fitted_images`.
     """
-    known = set(fitted_on.get("images", "").split())
+    if "images" not in fitted_on:
+        raise OperatingPointError(
+            "the calibration does not say on which images it was fitted (fitted_on: images), so it may have been on "
+            "these; fit it anew with --val"
+        )
+    known = set(fitted_on["images"].split())
     shared = [record.file_name for record in test if _digest(record) in known]
     if shared:
         raise OperatingPointError(

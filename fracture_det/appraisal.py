@@ -1,0 +1,136 @@
+"""One whole evaluation: predict, freeze thresholds on validation data, judge on test data, look closer, publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fracture_det.calibration import DEFAULT_METHOD, Calibration
+from fracture_det.data.coco import read_coco
+from fracture_det.data.records import Dataset
+from fracture_det.evaluation.errors import write_match_csv
+from fracture_det.evaluation.gallery import draw_gallery
+from fracture_det.evaluation.judge import evaluate_predictions
+from fracture_det.evaluation.provenance import provenance
+from fracture_det.evaluation.publish import publish
+from fracture_det.evaluation.report import Report, Timing
+from fracture_det.evaluation.tables import PREVALENCES
+from fracture_det.evaluation.validation import freeze
+from fracture_det.inference.batch import predict_to_file
+from fracture_det.inference.detector import Detector, open_detector
+from fracture_det.predictions import Predictions, align, read_predictions, write_predictions
+from fracture_det.robustness import measure_robustness
+
+PREDICTIONS_FILE, VALIDATION_FILE, CALIBRATION_FILE = (
+    "predictions.jsonl",
+    "validation_predictions.jsonl",
+    "calibration.json",
+)
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    """What is to be evaluated, as tools/eval.py explains it: one of `detector` and `predictions`; files by path.
+
+    Thresholds and calibration come from `val` (fitted) or `calibration` (a file), at most one of them.
+    """
+
+    data: Path
+    out: Path
+    detector: str | None = None
+    predictions: Path | None = None
+    images: Path | None = None
+    batch_size: int = 1
+    val: Path | None = None
+    val_predictions: Path | None = None
+    calibration: Path | None = None
+    calibration_method: str = DEFAULT_METHOD
+    fp_target: float = 1.0
+    operating_score: float | None = None
+    prevalence: tuple[float, ...] = PREVALENCES
+    robustness: bool = False
+    robustness_images: int | None = None
+    seed: int = 0
+    bootstrap: int = 2000
+
+
+def appraise(task: Appraisal, *, progress: bool = False) -> Report:
+    """Do the whole evaluation, write everything into `task.out`, and return the Report.
+
+    Raises ValueErrors of the rooms that it calls, which name file, field and value, and OSError for unwritable folders.
+    """
+    test = read_coco(task.data)
+    task.out.mkdir(parents=True, exist_ok=True)
+    detector = open_detector(task.detector) if task.detector else None
+    calibration = _calibration(task, test, detector)
+    predictions, timing = _predictions(task, test, detector, task.predictions, PREDICTIONS_FILE)
+    files = {"validation": task.val, "calibration": _calibration_path(task), "predictions": task.out / PREDICTIONS_FILE}
+    report = evaluate_predictions(
+        test,
+        predictions,
+        operating_score=task.operating_score,
+        calibration=calibration,
+        prevalences=task.prevalence,
+        n_bootstrap=task.bootstrap,
+        seed=task.seed,
+        about={**predictions.about, **provenance(data=task.data, **files)},
+        timing=timing,
+        progress=progress,
+    )
+    if detector is not None and task.robustness and task.images is not None:
+        rows = measure_robustness(
+            detector,
+            test,
+            task.images,
+            max_images=task.robustness_images,
+            n_bootstrap=task.bootstrap,
+            seed=task.seed,
+            progress=progress,
+        )
+        report = replace(report, robustness=rows)
+    _look_closer(task, test, predictions, report)
+    publish(report, task.out)
+    return report
+
+
+def _predictions(
+    task: Appraisal, dataset: Dataset, detector: Detector | None, given: Path | None, name: str
+) -> tuple[Predictions, Timing | None]:
+    """Return the predictions of a data set, made now or given, and leave them in the output folder under `name`."""
+    path = task.out / name
+    if detector is None or task.images is None:
+        if given is None:
+            raise ValueError("either a detector with its images, or predictions are needed")
+        predictions = read_predictions(given)
+        write_predictions(path, predictions)
+        return predictions, None
+    files = [(record.file_name, task.images / record.file_name) for record in dataset]
+    run = predict_to_file(detector, files, path, batch_size=task.batch_size)
+    return read_predictions(path), run.as_timing()
+
+
+def _calibration_path(task: Appraisal) -> Path | None:
+    return task.out / CALIBRATION_FILE if task.val else task.calibration
+
+
+def _calibration(task: Appraisal, test: Dataset, detector: Detector | None) -> Calibration | None:
+    """Return the calibration that is named, or that validation data give; the latter is kept in the output folder."""
+    if task.val is None:
+        return Calibration.load(task.calibration) if task.calibration else None
+    validation = read_coco(task.val)
+    given = task.val_predictions or task.predictions
+    predictions, _ = _predictions(task, validation, detector, given, VALIDATION_FILE)
+    about = {"data": task.val.name, **predictions.about}
+    calibration = freeze(
+        validation, predictions, test=test, method=task.calibration_method, fp_target=task.fp_target, about=about
+    )
+    calibration.save(task.out / CALIBRATION_FILE)
+    return calibration
+
+
+def _look_closer(task: Appraisal, test: Dataset, predictions: Predictions, report: Report) -> None:
+    """Write what has a row or a picture for every box."""
+    found = align(predictions, test).detections
+    write_match_csv(test, found, task.out / "matches.csv", score=report.operating_points[0].score)
+    if task.images is not None:
+        draw_gallery(report.errors.gallery, test, task.images, task.out)
