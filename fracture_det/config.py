@@ -25,6 +25,10 @@ def add_fracture_config(cfg: CfgNode) -> None:
     # Chances of a vertical flip and of exchanging rows and columns; the horizontal flip is INPUT.RANDOM_FLIP.
     cfg.INPUT.VERTICAL_FLIP = 0.0
     cfg.INPUT.TRANSPOSE = 0.0
+    # Training turns images by an angle drawn from -TILT to TILT degrees.
+    cfg.INPUT.TILT = 0.0
+    # Grey values (0..1) are raised to a power drawn from (low, high).
+    cfg.INPUT.GAMMA = (1.0, 1.0)
     # Brightness and contrast are multiplied by a factor drawn from (low, high).
     cfg.INPUT.BRIGHTNESS = (1.0, 1.0)
     cfg.INPUT.CONTRAST = (1.0, 1.0)
@@ -94,6 +98,10 @@ def check_config(cfg: CfgNode) -> None:
         )
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
+    if not 0 <= cfg.INPUT.TILT <= 180:
+        raise ConfigError(f"INPUT.TILT: expected degrees from 0 to 180, got {cfg.INPUT.TILT}")
+    if not 0 < min(cfg.INPUT.GAMMA) <= max(cfg.INPUT.GAMMA) or len(cfg.INPUT.GAMMA) != 2:
+        raise ConfigError(f"INPUT.GAMMA: expected (low, high), both above 0, got {cfg.INPUT.GAMMA}")
     if list(cfg.SOLVER.STEP_EPOCHS) != sorted(cfg.SOLVER.STEP_EPOCHS):
         raise ConfigError(f"SOLVER.STEP_EPOCHS: expected ascending epochs, got {cfg.SOLVER.STEP_EPOCHS}")
 

@@ -15,6 +15,9 @@ from fracture_det.data.catalog import (
     FractureMapper,
     HonestCrop,
     LetterboxTransform,
+    RandomGamma,
+    RandomTilt,
+    TiltTransform,
     TransposeTransform,
     build_sampler,
     grow_to_whole_boxes,
@@ -166,3 +169,33 @@ def test_a_share_of_fractured_images_needs_both_kinds():
     cfg.DATALOADER.FRACTURED_SHARE = 0.5
     with pytest.raises(CatalogError, match="2 fractured and 0 healthy"):
         build_sampler([{"annotations": [1]}] * 2, cfg, seed=1)
+
+
+def test_a_tilted_box_is_the_frame_of_the_tilted_ellipse():
+    # a disc of radius 15 in its box of 30 x 30: turned by 10 degrees it is the same disc, so the box keeps its size
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    rows, columns = np.mgrid[:200, :300]
+    pixels[(rows - 80) ** 2 + (columns - 210) ** 2 <= 15**2] = 255
+    tilt = TiltTransform(200, 300, 10.0)
+    turned = tilt.apply_image(pixels)
+    ys, xs = np.nonzero(turned[:, :, 0] > 127)
+    (box,) = tilt.apply_box(np.array([[195.0, 65.0, 226.0, 96.0]]))
+    assert turned.shape[0] > 200
+    assert turned.shape[1] > 300
+    np.testing.assert_allclose(box, [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
+    # an ellipse of half axes 20 and 5 by 90 degrees stands upright: 5 and 20
+    (upright,) = TiltTransform(200, 200, 90.0).apply_box(np.array([[80.0, 95.0, 120.0, 105.0]]))
+    np.testing.assert_allclose(upright[2:] - upright[:2], [10, 40], atol=1e-6)
+
+
+def test_tilt_stays_within_its_limit_and_gamma_keeps_black_and_white():
+    np.random.seed(0)  # noqa: NPY002
+    image = np.zeros((50, 50, 3), np.uint8)
+    angles = [RandomTilt(15).get_transform(image).angle for _ in range(200)]
+    assert -15 <= min(angles) < -10 < 10 < max(angles) <= 15
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 2, 3))
+    for _ in range(20):
+        changed = RandomGamma(0.5, 2.0).get_transform(ramp).apply_image(ramp)
+        assert (changed[0, 0, 0], changed[255, 0, 0]) == (0, 255)
+        assert (np.diff(changed[:, 0, 0].astype(int)) >= 0).all()
+        assert 0.25 * 255 - 1 <= changed[128, 0, 0] <= 0.71 * 255 + 1  # .502 ** 2 and .502 ** .5
