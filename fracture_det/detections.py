@@ -90,7 +90,7 @@ def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
     a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
     b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
     centre = (a[..., :2] + a[..., 2:]) / 2
-    return ((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1)
+    return np.asarray(((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1))
 
 
 def match_to_truth(

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.data.records import Dataset
+from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.detections import Detections, match_to_truth
-from fracture_det.evaluation.coco import MAX_DETECTIONS
 
+# Of an image and class, the surest, as in COCO.
+MAX_DETECTIONS = 100
 # When a detection hits a truth box of its class; see `match_to_truth` for what happens among several.
 MATCH_RULES = {
     "iou50": "IoU of at least .5",
@@ -99,6 +100,11 @@ class Matches:
         )
 
 
+def shared_records(dataset: Dataset, detections: Mapping[int, Detections]) -> list[ImageRecord]:
+    """Return the images of `dataset` that `detections` has, in order of image id."""
+    return sorted((record for record in dataset if record.image_id in detections), key=lambda one: one.image_id)
+
+
 def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rule: str = "iou50") -> Matches:
     """Match the images of `dataset` that `detections` has, by image id.
 
@@ -107,7 +113,7 @@ def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rul
     """
     if rule not in MATCH_RULES:
         raise ValueError(f"match rule: expected one of {', '.join(MATCH_RULES)}, got {rule!r}")
-    records = sorted((record for record in dataset if record.image_id in detections), key=lambda r: r.image_id)
+    records = shared_records(dataset, detections)
     n_classes = len(dataset.class_names)
     scores, hits, images, labels = [], [], [], []
     for index, record in enumerate(records):

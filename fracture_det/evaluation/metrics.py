@@ -78,12 +78,17 @@ def average_precision(matches: Matches, weights: Floats | None = None) -> float:
 def _class_average_precision(matches: Matches, index: int, weights: Floats, n_truth: float) -> float:
     counted, hits_at = matches.of_class(index)
     each = weights[counted]
-    shown = np.cumsum(each)[hits_at]
-    found = np.cumsum(each[hits_at])
-    precision = found / np.maximum(shown, np.spacing(1.0))
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    reached = np.searchsorted(found / n_truth, RECALL_GRID, side="left")
-    return float(np.append(envelope, 0.0)[reached].mean())
+    return float(interpolated_precision(np.cumsum(each[hits_at]), np.cumsum(each)[hits_at], n_truth).mean())
+
+
+def interpolated_precision(found: Floats, shown: Floats, n_truth: float) -> Floats:
+    """Return COCO's precision at recall 0, .01, ... 1 (101,): the highest that is reached at that recall or more.
+
+    found, shown: (H,) truth boxes found and boxes shown, up to each hit in descending order of score.
+    """
+    precision = found / (shown + np.spacing(1.0))  # as COCOeval divides
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return envelope[np.searchsorted(found / n_truth, RECALL_GRID, side="left")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.detections import Detections
@@ -60,3 +62,23 @@ def random_study(
         )
         predictions[image_id] = Detections.from_unsorted(boxes, scores, labels)
     return Dataset(tuple(records), tuple("abcdef"[:n_classes])), predictions
+
+
+def truth_as_detections(study: Dataset) -> dict[int, Detections]:
+    """Return what a detector says that knows the truth: each truth box with a score of its own."""
+    return {
+        one.image_id: Detections.from_unsorted(
+            one.boxes, 1 - (np.arange(len(one.boxes)) + one.image_id / len(study)) / 100, one.classes
+        )
+        for one in study
+    }
+
+
+def repeated(
+    study: Dataset, predictions: Mapping[int, Detections], weights: ArrayLike
+) -> tuple[Dataset, dict[int, Detections]]:
+    """Return the set in which each image comes as often as its weight says, copies beside each other."""
+    records = [one for one, weight in zip(study, np.asarray(weights), strict=True) for _ in range(int(weight))]
+    renumbered = [replace(one, image_id=index) for index, one in enumerate(records)]
+    again = {index: predictions[one.image_id] for index, one in enumerate(records)}
+    return Dataset(tuple(renumbered), study.class_names), again
