@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fracture_det.figures.canvas import TRAINING, VALIDATION, new_figure, save, say_empty
+from fracture_det.figures.canvas import TRAINING, VALIDATION, house_style, new_figure, save, say_empty
 
 LOSS_TITLES = {
     "loss": "Total loss",
@@ -21,13 +21,14 @@ LOSS_TITLES = {
 }
 
 
+@house_style()
 def draw_loss_curves(history: Sequence[Mapping[str, Any]], iterations_per_epoch: float, path: str | Path) -> None:
-    """Save as PNG the total loss and its four parts over epochs, training and validation (the paper's Fig. 6).
+    """Save the total loss and its four parts over epochs, training and validation (the paper's Fig. 6).
 
     history: lines of Detectron2's metrics.json; `iteration` counts from 0. Of two lines about one iteration
     (training was killed and resumed) the later one counts.
     """
-    figure = new_figure(11, 5)
+    figure = new_figure(9, 4.2)
     axes = figure.subplot_mosaic([["loss", "loss", "loss_rpn_cls", "loss_rpn_loc"],
                                   ["loss", "loss", "loss_cls", "loss_box_reg"]])  # fmt: skip
     for name, panel in axes.items():
@@ -39,16 +40,17 @@ def draw_loss_curves(history: Sequence[Mapping[str, Any]], iterations_per_epoch:
         axes[name].set_xlabel("Epoch")
     axes["loss"].set_ylabel("Loss")
     if axes["loss"].get_legend_handles_labels()[0]:
-        axes["loss"].legend(frameon=False)
+        axes["loss"].legend()
     save(figure, path)
 
 
+@house_style()
 def draw_ap_curve(history: Sequence[Mapping[str, Any]], iterations_per_epoch: float, path: str | Path) -> None:
-    """Save as PNG the validation AP50 (0..1) over epochs, the best epoch marked.
+    """Save the validation AP50 (0..1) over epochs, the best epoch marked.
 
     history: as in `draw_loss_curves`; its `bbox/AP50` is 0..100, as Detectron2 writes it.
     """
-    figure = new_figure(7, 4)
+    figure = new_figure(5, 3)
     panel = figure.subplots()
     points = [(epoch, value / 100) for epoch, value in _series(history, "bbox/AP50", iterations_per_epoch)]
     if points:
