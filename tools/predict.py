@@ -2,6 +2,7 @@
 
     .venv/bin/python tools/predict.py --detector shipped --input xrays/ --out output/predicted
     .venv/bin/python tools/predict.py --detector d2:output/run --input 'xrays/**/*.png' --out output/predicted
+    .venv/bin/python tools/predict.py --calibration output/eval/calibration.json --input xrays/ --out output/predicted
 
 Writes overlays/FILE.overlay.jpg in the same folders as the input, predictions.csv (boxes from --score on) and
 predictions.jsonl (all boxes of the detector, for tools/eval.py). Exit code 1 when a file could not be predicted, 2
@@ -23,13 +24,20 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", default="shipped", metavar="URI", help="shipped, or d2:FOLDER_OR_FILE")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibration.json of tools/eval.py --val: scores become probabilities (default: raw scores)",
+    )
     parser.add_argument("--input", required=True, metavar="FILE|DIR|GLOB", help="a quoted pattern may hold ** and *")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--score",
         type=float,
         metavar="S",
-        help="score 0..1 from which a box is shown (default: the detector's own, else the paper's 0.5)",
+        help="score 0..1 from which a box is shown, calibrated with --calibration (default: the detector's own, else "
+        "the paper's 0.5)",
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images per call of the detector")
     parser.add_argument("--no-overlays", action="store_true", help="write the tables only")
@@ -44,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if found.skipped:
             print(f"{len(found.skipped)} files are no images and were skipped, first {found.skipped[0]}")
         done = predict_to_folder(
-            open_detector(arguments.detector),
+            open_detector(arguments.detector, calibration=arguments.calibration),
             found.files,
             arguments.out,
             score=arguments.score,

@@ -68,7 +68,7 @@ def open_service(settings: Settings) -> PredictionService:
     """
     options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
     service = PredictionService(
-        open_detector(settings.detector, **options),
+        open_detector(settings.detector, calibration=settings.calibration, **options),
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
         queue_size=settings.queue_size,

@@ -14,6 +14,7 @@ import logging
 import socket
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
     parser.add_argument("--detector", help="shipped, or scheme:path such as d2:output/model_best.pth")
+    parser.add_argument("--calibration", type=Path, help="calibration.json of tools/eval.py, fitted for this detector")
     return parser
 
 

@@ -19,11 +19,13 @@ class SettingsError(ValueError):
 class Settings:
     """Everything that can be set; each field is the variable FRACTURE_<FIELD>, see docs/api.md.
 
-    `score` None means the detector's own operating point, `possible_score` None half the operating point, and
-    `nms_iou` None what the detector's configuration says.
+    `calibration` is a file that makes the detector's scores probabilities; None means raw scores. `score` None means
+    the detector's own operating point, `possible_score` None half the operating point, and `nms_iou` None what the
+    detector's configuration says.
     """
 
     detector: str = "shipped"
+    calibration: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     data_dir: Path = Path("instance")
@@ -88,6 +90,7 @@ class Settings:
 # What is not listed is a number with a fraction.
 PARSERS: dict[str, Callable[[str], object]] = {
     "detector": str,
+    "calibration": Path,
     "host": str,
     "port": int,
     "data_dir": Path,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from fracture_det.calibration import Calibration, CalibrationError
 from fracture_det.detections import Detections
 from fracture_det.images import Pixels
+from fracture_det.inference.calibrated import CalibratedDetector
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 
@@ -40,15 +42,33 @@ class Detector(Protocol):
         ...
 
 
-def open_detector(uri: str, **options: Any) -> Detector:
+def open_detector(uri: str, *, calibration: str | Path | None = None, **options: Any) -> Detector:
     """Open the detector that `uri` names: `shipped`, or `scheme:path` such as `d2:output/model_best.pth`.
 
+    calibration: a calibration.json of tools/eval.py; without one, scores are raw. A file beside the weights is never
+    taken unasked: operating points, and every evaluation, are on the raw scale, and what a score means must not
+    depend on what lies in a folder.
     options: settings of that kind of detector, such as `nms_iou` for `d2`.
 
-    Raises DetectorError for an unknown scheme, a missing file, weights that were never trained, or a broken file.
+    Raises DetectorError for an unknown scheme, a missing file, weights that were never trained, a broken file, or a
+    calibration that was fitted for another detector.
     """
+    if calibration is None:
+        return _open_raw(uri, options)
+    try:
+        loaded = Calibration.load(calibration)  # before the model, which takes longer
+    except CalibrationError as error:
+        raise DetectorError(f"calibration {error}") from error
+    raw = _open_raw(uri, options)
+    try:
+        return CalibratedDetector(raw, loaded)
+    except CalibrationError as error:
+        raise DetectorError(f"detector {uri!r}: calibration {calibration} does not fit it: {error}") from error
+
+
+def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
     if uri == "shipped":
-        return open_detector(f"d2:{SHIPPED}", **options)
+        return _open_raw(f"d2:{SHIPPED}", options)
     scheme, colon, target = uri.partition(":")
     if not colon or scheme not in DETECTORS:
         known = ", ".join(["shipped", *(f"{name}:PATH" for name in sorted(DETECTORS))])

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.webapp.conftest import ROOT
+from fracture_det.calibration import Calibration, ScoreMap
+from fracture_det.inference.detector import DETECTORS, DetectorError
+from tests.webapp.conftest import LIKELY, ROOT, dark_plate, encoded
+from webapp import open_service
 from webapp.settings import Settings, SettingsError
+
+CALIBRATION_FILE = Path("eval/calibration.json")
 
 
 def test_without_variables_the_defaults_hold():
@@ -24,10 +29,13 @@ def test_variables_are_read_and_arguments_win():
         "FRACTURE_SCORE": "0.4",
         "FRACTURE_NMS_IOU": ".6",
         "FRACTURE_DATA_DIR": "/srv/x",
+        "FRACTURE_CALIBRATION": "eval/calibration.json",
         "FRACTURE_HOST": "",
     }
     settings = Settings.from_environ(environ, port=9000, detector=None)
-    assert settings == Settings(port=9000, score=0.4, nms_iou=0.6, data_dir=Path("/srv/x"))
+    expected = Settings(port=9000, score=0.4, nms_iou=0.6, data_dir=Path("/srv/x"), calibration=CALIBRATION_FILE)
+    assert settings == expected
+    assert Settings.from_environ(environ, calibration=Path("mine.json")).calibration == Path("mine.json")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +59,27 @@ def test_a_wrong_setting_is_named(environ, sentence):
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ(environ)
     assert str(caught.value) == sentence
+
+
+class TestCalibration:
+    @pytest.fixture
+    def settings(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(DETECTORS, "bright", "tests.webapp.bright:BrightRectangles.open")
+        return Settings(detector="bright:0", calibration=tmp_path / "calibration.json")
+
+    def test_the_page_shows_calibrated_scores(self, settings):
+        # Odds to the half: a score of .9, 9 to 1, becomes .75; .5 stays .5, and so does the operating point.
+        rooted = ScoreMap("temperature", slope=0.5)
+        fitted_on = {"detector": "bright rectangles", "weights SHA-256": "0" * 64}
+        Calibration("temperature", rooted, rooted, fitted_on=fitted_on).save(settings.calibration)
+        with open_service(settings) as service:
+            assert service.model.name == "bright rectangles, calibrated (temperature)"
+            assert service.model.operating_score == 0.5
+            assert service.predict(encoded(dark_plate(LIKELY))).detections.scores[0] == pytest.approx(0.75, abs=0.005)
+
+    def test_a_file_that_is_not_there_stops_it(self, settings):
+        with pytest.raises(DetectorError, match=r"calibration .*calibration\.json: cannot be read"):
+            open_service(settings)
 
 
 def test_the_page_needs_neither_torch_nor_matplotlib():

@@ -1,0 +1,58 @@
+"""A detector whose scores are probabilities: any detector behind a calibration that was fitted for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fracture_det.calibration import Calibration, CalibrationError
+from fracture_det.detections import Detections
+from fracture_det.images import Pixels
+
+if TYPE_CHECKING:
+    from fracture_det.inference.detector import Detector
+
+# The frozen operating point that a report puts first, for a detector that brings none of its own.
+RULE = "youden"
+# What the paper, and so a detector of which nothing was chosen, takes as its operating point.
+PAPER_SCORE = 0.5
+
+
+class CalibratedDetector:
+    """A detector with calibrated box scores: P(the box hits a marked fracture).
+
+    raw: the detector behind it. name: its name and the method. class_names, sha256, card: its own.
+    operating_score: the raw operating point that a report of this calibration puts first, on the calibrated scale:
+    the detector's own where one was chosen (it is not the paper's .5), else the file's for Youden's index, else .5.
+    The same boxes are findings as at the raw one; an isotonic map may add boxes that it makes equal to it.
+
+    Raises CalibrationError when the calibration was fitted for another detector, or has no map for boxes.
+    """
+
+    def __init__(self, raw: Detector, calibration: Calibration) -> None:
+        self.raw, self.calibration = raw, calibration
+        self.sha256: str | None = getattr(raw, "sha256", None)
+        self.card: Path | None = getattr(raw, "card", None)
+        calibration.check_detector(raw.name, self.sha256)
+        if "box" in calibration.not_fitted:
+            raise CalibrationError(f"it has no map for box scores: {calibration.not_fitted['box']}")
+        self.name = calibration.name_for(raw.name)
+        self.class_names = tuple(raw.class_names)
+        self.operating_score = _rounded_down(float(calibration.box(self._raw_operating_score())))
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB: the same boxes in the same order."""
+        return [self.calibration.apply(found) for found in self.raw.predict(images)]
+
+    def _raw_operating_score(self) -> float:
+        own = getattr(self.raw, "operating_score", None)
+        if own is not None and own != PAPER_SCORE:
+            return float(own)
+        return self.calibration.operating_points.get(RULE, PAPER_SCORE)
+
+
+def _rounded_down(score: float) -> float:
+    """Return a score with six digits that is not higher: scores are shown with six, and float32 has little more."""
+    return math.floor(score * 1e6) / 1e6

@@ -1,0 +1,170 @@
+"""A calibrated detector: the same boxes, scores that are probabilities, and no file that was fitted for another."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fracture_det.calibration import Calibration, CalibrationError, ScoreMap
+from fracture_det.detections import Detections
+from fracture_det.inference.calibrated import CalibratedDetector
+from fracture_det.inference.detector import DETECTORS, Detector, DetectorError, open_detector
+from fracture_det.predictions import read_predictions
+from tests.inference.test_batch import save
+from tests.inference.toys import BrightDetector
+
+ROOT = Path(__file__).parents[2]
+# Odds are halved: .8, 4 to 1, becomes 2/3; .1, 1 to 9, becomes 1/19; .5 becomes 1/3.
+HALVED = ScoreMap("platt", offset=-np.log(2))
+CALIBRATION = Calibration("platt", HALVED, HALVED, fitted_on={"detector": "bright"})
+BRIGHT = np.full((40, 60, 3), 250, np.uint8)
+
+
+class HashedDetector(BrightDetector):
+    sha256 = "a" * 64
+    card = Path("card.md")
+
+
+class RandomDetector(BrightDetector):
+    """Gives 50 boxes of random scores for each image."""
+
+    def predict(self, images):
+        random = np.random.default_rng(3)
+        return [Detections.from_unsorted(np.zeros((50, 4)), random.random(50), np.zeros(50)) for _ in images]
+
+
+@pytest.fixture
+def file(tmp_path):
+    CALIBRATION.save(tmp_path / "calibration.json")
+    return tmp_path / "calibration.json"
+
+
+@pytest.fixture(autouse=True)
+def _bright(monkeypatch):
+    monkeypatch.setitem(DETECTORS, "bright", "tests.inference.toys:open_bright")
+
+
+class TestDetector:
+    def test_it_is_a_detector_of_the_same_model(self):
+        one = CalibratedDetector(HashedDetector(), CALIBRATION)
+        assert isinstance(one, Detector)
+        assert one.name == "bright, calibrated (platt)"
+        assert (one.class_names, one.sha256, one.card) == (("fracture",), "a" * 64, Path("card.md"))
+
+    def test_a_model_without_hash_and_card(self):
+        one = CalibratedDetector(BrightDetector(), CALIBRATION)
+        assert (one.sha256, one.card) == (None, None)
+
+    def test_boxes_stay_and_scores_become_probabilities(self):
+        raw, calibrated = BrightDetector(), CalibratedDetector(BrightDetector(), CALIBRATION)
+        (before,), (after,) = raw.predict([BRIGHT]), calibrated.predict([BRIGHT])
+        np.testing.assert_array_equal(after.boxes, before.boxes)
+        np.testing.assert_array_equal(after.classes, before.classes)
+        assert after.scores.tolist() == pytest.approx([2 / 3, 1 / 19])
+        assert calibrated.predict([]) == []
+
+    # own operating score, frozen points, raw one that counts
+    @pytest.mark.parametrize(
+        ("own", "frozen", "raw"),
+        [
+            (None, {}, 0.5),
+            (0.5, {}, 0.5),
+            (0.3, {}, 0.3),
+            (0.5, {"youden": 0.6, "sensitivity": 0.2}, 0.6),
+            (None, {"youden": 0.6}, 0.6),
+            (0.3, {"youden": 0.6}, 0.3),
+            (0.5, {"sensitivity": 0.2}, 0.5),
+        ],
+    )
+    def test_its_operating_point_is_the_one_that_a_report_puts_first(self, own, frozen, raw):
+        detector = BrightDetector()
+        detector.operating_score = own
+        one = CalibratedDetector(detector, replace(CALIBRATION, operating_points=frozen))
+        odds = raw / (1 - raw) / 2
+        assert one.operating_score == pytest.approx(odds / (1 + odds), abs=1e-6)
+
+    @pytest.mark.parametrize("slope", [0.4, 1.0, 2.5])
+    def test_the_same_boxes_are_findings_as_before(self, slope):
+        detector = RandomDetector()
+        (before,) = detector.predict([BRIGHT])
+        for score in before.scores[::7]:  # thresholds that lie on a box
+            detector.operating_score = float(score)
+            score_map = ScoreMap("platt", slope, 0.3)
+            one = CalibratedDetector(detector, replace(CALIBRATION, box_map=score_map))
+            (after,) = one.predict([BRIGHT])
+            assert len(after.above(one.operating_score)) == len(before.above(detector.operating_score))
+            # the page compares scores rounded to six digits
+            assert sum(round(float(each), 6) >= one.operating_score for each in after.scores) == len(
+                before.above(detector.operating_score)
+            )
+
+    def test_what_was_not_fitted_is_refused(self):
+        unfit = Calibration(
+            "platt", ScoreMap("identity"), HALVED, not_fitted={"box": "no box"}, fitted_on={"detector": "bright"}
+        )
+        with pytest.raises(CalibrationError, match="no map for box scores: no box"):
+            CalibratedDetector(BrightDetector(), unfit)
+
+    def test_scores_are_not_calibrated_twice(self):
+        with pytest.raises(CalibrationError, match="raw scores"):
+            CalibratedDetector(CalibratedDetector(BrightDetector(), CALIBRATION), CALIBRATION)
+
+
+class TestOpening:
+    def test_with_a_file(self, file):
+        one = open_detector("bright:0.8", calibration=file)
+        assert one.name == "bright, calibrated (platt)"
+        assert one.operating_score == pytest.approx(2 / 3, abs=1e-6)
+        assert open_detector("bright:0.8", calibration=str(file)).name == one.name
+
+    def test_without_one_scores_are_raw(self, file, monkeypatch):
+        monkeypatch.chdir(file.parent)  # a file that lies about is not taken
+        assert open_detector("bright:").name == "bright"
+
+    def test_options_reach_the_detector(self, file):
+        with pytest.raises(TypeError, match="nms_iou"):
+            open_detector("bright:", calibration=file, nms_iou=0.5)
+
+    def test_a_file_of_other_weights_is_refused(self, file):
+        replace(CALIBRATION, fitted_on={"detector": "dark 1234"}).save(file)
+        with pytest.raises(DetectorError) as caught:
+            open_detector("bright:", calibration=file)
+        assert str(caught.value) == (
+            f"detector 'bright:': calibration {file} does not fit it: "
+            "fitted_on.detector: expected 'bright', got 'dark 1234'"
+        )
+
+    def test_a_missing_or_broken_file_is_named(self, tmp_path):
+        with pytest.raises(DetectorError, match=r"calibration .*nothing\.json: cannot be read"):
+            open_detector("bright:", calibration=tmp_path / "nothing.json")
+        (tmp_path / "broken.json").write_text("{}")
+        with pytest.raises(DetectorError, match=r"calibration .*broken\.json: format: expected"):
+            open_detector("bright:", calibration=tmp_path / "broken.json")
+
+
+class TestTool:
+    @pytest.fixture
+    def predict(self):
+        spec = importlib.util.spec_from_file_location("predict_tool", ROOT / "tools" / "predict.py")
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        return tool.main
+
+    def test_calibrated_scores_are_written(self, predict, file, tmp_path, capsys):
+        save(tmp_path / "in/x.png", (10, 10, 20, 30))
+        arguments = ["--detector", "bright:0.8", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+        assert predict([*arguments, "--calibration", str(file)]) == 0
+        assert "1 radiographs predicted, 1 with a box from score 0.666666 on" in capsys.readouterr().out
+        written = read_predictions(tmp_path / "out/predictions.jsonl")
+        assert written.detector == "bright, calibrated (platt)"
+        assert written.images[0].detections.scores.tolist() == pytest.approx([2 / 3, 1 / 19])
+        assert "0.6667" in (tmp_path / "out/predictions.csv").read_text()
+
+    def test_a_file_that_does_not_fit_is_said_in_one_line(self, predict, file, tmp_path, capsys):
+        replace(CALIBRATION, fitted_on={"detector": "dark 1234"}).save(file)
+        save(tmp_path / "in/x.png")
+        arguments = ["--detector", "bright:", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+        assert predict([*arguments, "--calibration", str(file)]) == 2
+        assert capsys.readouterr().err.startswith("predict: detector 'bright:': calibration")
