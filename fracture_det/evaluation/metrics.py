@@ -28,11 +28,12 @@ def ratio(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """Boxes at one operating point: found, falsely found, and all truth boxes."""
+    """Boxes at one operating point: found, falsely found, and all truth boxes; and the images that they lie in."""
 
     true_positives: float
     false_positives: float
     truth: float
+    images: float
 
     @property
     def precision(self) -> float:
@@ -49,21 +50,28 @@ class LesionCounts:
         """2 TP / (2 TP + FP + FN); NaN when neither truth nor a shown box exists."""
         return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truth)
 
+    @property
+    def fp_per_image(self) -> float:
+        """False positives over all images, healthy ones too; NaN without an image."""
+        return ratio(self.false_positives, self.images)
+
 
 def lesion_counts(matches: Matches, score: float, weights: Floats | None = None) -> LesionCounts:
     """Count boxes of at least `score`."""
     weights = _ones(matches) if weights is None else weights
     shown = matches.score >= np.float32(score)
-    hits, misses = shown & matches.hit, shown & ~matches.hit
+    each, hit = weights[matches.image[shown]], matches.hit[shown]
     truth = float(weights @ matches.truth.sum(axis=1))
-    return LesionCounts(float(weights[matches.image[hits]].sum()), float(weights[matches.image[misses]].sum()), truth)
+    return LesionCounts(float(each[hit].sum()), float(each[~hit].sum()), truth, float(weights.sum()))
 
 
 def average_precision(matches: Matches, weights: Floats | None = None) -> float:
     """Return COCO's interpolated average precision (101 recall points, mean over classes); NaN without truth.
 
     An image of weight 2 gives the value of COCOeval on a set that holds the image twice: a hit counted twice makes
-    two points, of which the second has the higher recall and precision, so that the first changes nothing.
+    two points, of which the second has the higher recall and precision, so that the first changes nothing. Only where
+    an image has a hit and a false box of equal score, COCOeval lists copy after copy and this box after box
+    (`coco.CocoMatches` does as COCOeval there).
     """
     weights = _ones(matches) if weights is None else weights
     n_truth = weights @ matches.truth
@@ -93,7 +101,7 @@ def interpolated_precision(found: Floats, shown: Floats, n_truth: float) -> Floa
 
 @dataclass(frozen=True, eq=False)
 class FrocCurve:
-    """Free-response curve, from strict to lenient; it starts at (0, 0) with no box shown.
+    """Free-response curve (Bunch et al. 1978), from strict to lenient; it starts at (0, 0) with no box shown.
 
     score: (K,) the threshold of each point (inf at the start). fp_per_image, sensitivity: (K,).
     """
@@ -103,7 +111,10 @@ class FrocCurve:
     sensitivity: Floats
 
     def at(self, targets: ArrayLike = FROC_TARGETS) -> Floats:
-        """Return the highest sensitivity at no more than so many false positives per image; no interpolation."""
+        """Return the highest sensitivity at no more than so many false positives per image; no interpolation.
+
+        Beyond the last point, where every box is shown, it stays what it is there.
+        """
         index = np.searchsorted(self.fp_per_image, np.asarray(targets) + 1e-12, side="right") - 1
         return self.sensitivity[index]
 
@@ -117,7 +128,7 @@ def froc_curve(matches: Matches, weights: Floats | None = None) -> FrocCurve:
     each = weights[matches.image]
     ends = matches.tie_ends
     found = np.cumsum(each * matches.hit)[ends]
-    false = np.cumsum(each * ~matches.hit)[ends]
+    false = np.cumsum(each)[ends] - found
     n_truth, n_images = float(weights @ matches.truth.sum(axis=1)), float(weights.sum())
     sensitivity = np.append(0.0, found) / n_truth if n_truth else np.full(len(ends) + 1, np.nan)
     fp_per_image = np.append(0.0, false) / n_images if n_images else np.zeros(len(ends) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,3 +83,32 @@ def repeated(
     renumbered = [replace(one, image_id=index) for index, one in enumerate(records)]
     again = {index: predictions[one.image_id] for index, one in enumerate(records)}
     return Dataset(tuple(renumbered), study.class_names), again
+
+
+def result_rows(predictions: Mapping[int, Detections]) -> list[dict[str, Any]]:
+    """Return detections in the form of a COCO results file, to go with `to_coco`."""
+    return [
+        {"image_id": image_id, "category_id": int(label) + 1, "bbox": [*b[:2], *(b[2:] - b[:2])], "score": float(score)}
+        for image_id, one in predictions.items()
+        for b, score, label in zip(one.boxes.astype(float), one.scores, one.classes, strict=True)
+    ]
+
+
+def spread_study(seed: int, n_images: int = 40, n_classes: int = 2) -> tuple[Dataset, dict[int, Detections]]:
+    """Return random truth of which no two boxes come near each other, and detections that near one of them at most."""
+    random = np.random.default_rng(seed)
+    records, predictions = [], {}
+    for image_id in range(n_images):
+        cells = np.array([(x, y) for x in range(3) for y in range(3)]) * 200.0 + 20
+        corners = cells + random.uniform(0, 20, cells.shape)
+        places = np.concatenate([corners, corners + random.uniform(20, 140, cells.shape)], axis=1)
+        true = random.random(9) < 0.3 * (image_id % 3)  # a third of the images is healthy
+        classes = random.integers(0, n_classes, 9)
+        tried = random.integers(0, 9, 12)
+        boxes = places[tried] + random.normal(0, 10, (12, 4))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        labels = np.where(random.random(12) < 0.8, classes[tried], random.integers(0, n_classes, 12))
+        predictions[image_id] = Detections.from_unsorted(boxes, random.random(12).round(2), labels)
+        group = f"patient{image_id // 3}"
+        records.append(ImageRecord(image_id, f"{image_id}.png", 640, 640, group, None, places[true], classes[true]))
+    return Dataset(tuple(records), tuple("abcdef"[:n_classes])), predictions

@@ -15,16 +15,7 @@ from fracture_det.evaluation import coco
 from fracture_det.evaluation.coco import STATS, coco_matches
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.metrics import average_precision
-from tests.evaluation.cases import dataset, found, random_study, record, repeated, truth_as_detections
-
-
-def result_rows(predictions):
-    """Return detections in the form of a COCO results file."""
-    return [
-        {"image_id": image_id, "category_id": int(label) + 1, "bbox": [*b[:2], *(b[2:] - b[:2])], "score": float(score)}
-        for image_id, one in predictions.items()
-        for b, score, label in zip(one.boxes.astype(float), one.scores, one.classes, strict=True)
-    ]
+from tests.evaluation.cases import dataset, found, random_study, record, repeated, result_rows, truth_as_detections
 
 
 def pycocotools_judge(study, predictions):
