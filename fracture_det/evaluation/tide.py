@@ -193,7 +193,7 @@ def tide(dataset: Dataset, detections: Mapping[int, Detections]) -> Tide:
         found = detections[record.image_id]
         said = image_errors(found, record)
         image, truth = np.full(len(found), index), np.where(said.truth < 0, -1, said.truth + start)
-        rows = (found.scores, image, found.classes, found.boxes, said.kind, truth)
+        rows: tuple[NDArray, ...] = (found.scores, image, found.classes, found.boxes, said.kind, truth)
         for column, values in zip(columns, rows, strict=True):
             column.append(values[said.counted])
     score = _joined(columns[0], np.float32)
