@@ -176,15 +176,17 @@ def test_a_box_of_another_size_is_no_false_positive_among_the_small():
     assert figures["AP50"] == pytest.approx(1 / 2)
 
 
-def test_only_the_surest_hundred_of_an_image_count():
-    # 100 wrong boxes are surer than the right one; the image has it as number 101
-    boxes = [[200, 200, 210, 210]] * 100 + [[0, 0, 20, 20]]
-    study, predictions = one_image([[0, 0, 20, 20]], boxes, [0.9] * 100 + [0.8])
-    assert coco_matches(study, predictions).figures()["AR@100"] == 0
-    study, predictions = one_image([[0, 0, 20, 20]], boxes[1:], [0.9] * 99 + [0.8])
+# place of the right box among the wrong ones -> AR@1, AR@10, AR@100
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(1, (1, 1, 1)), (2, (0, 1, 1)), (10, (0, 1, 1)), (11, (0, 0, 1)), (100, (0, 0, 1)), (101, (0, 0, 0))],
+)
+def test_how_many_boxes_of_an_image_count(place, expected):
+    boxes = [[200, 200, 210, 210]] * (place - 1) + [[0, 0, 20, 20]]
+    study, predictions = one_image([[0, 0, 20, 20]], boxes, np.linspace(0.9, 0.1, place))
     figures = coco_matches(study, predictions).figures()
-    assert figures["AR@100"] == pytest.approx(1)
-    assert figures["AR@10"] == 0
+    assert [figures[name] for name in ("AR@1", "AR@10", "AR@100")] == pytest.approx(expected)
+    assert_equal_figures(figures, pycocotools_judge(study, predictions).stats)
 
 
 def test_who_knows_the_truth_gets_one():
