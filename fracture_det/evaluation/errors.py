@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.detections import Detections, box_area, box_iou
@@ -24,7 +25,13 @@ ALL, UNKNOWN = "all", "unknown"
 
 
 def find_errors(
-    dataset: Dataset, detections: Mapping[int, Detections], *, score: float, n_bootstrap: int, seed: int
+    dataset: Dataset,
+    detections: Mapping[int, Detections],
+    *,
+    score: float,
+    n_bootstrap: int,
+    seed: int,
+    progress: bool = False,
 ) -> Errors:
     """Say what goes wrong at IoU .5 on the images of `dataset` that `detections` has, by image id.
 
@@ -32,7 +39,7 @@ def find_errors(
     negatives. AP50 and what it would gain rest on all boxes, as AP does; without a truth box they are None.
     """
     records = shared_records(dataset, detections)
-    found = tide(dataset, detections)
+    found = tide(dataset, detections, progress=progress)
     counts = found.counts(score)
     return Errors(
         base_ap50=_kept(found.ap50),
@@ -126,7 +133,14 @@ MATCH_COLUMNS = (
 NOTHING, NOT_COUNTED, NOT_PREDICTED = "nothing", "not counted", "not predicted"
 
 
-def write_match_csv(dataset: Dataset, detections: Mapping[int, Detections], path: str | Path, *, score: float) -> None:
+def write_match_csv(
+    dataset: Dataset,
+    detections: Mapping[int, Detections],
+    path: str | Path,
+    *,
+    score: float,
+    progress: bool = False,
+) -> None:
     """Write a row for every detection and every missed truth box, and one for every image that has neither.
 
     Images in order of image id; in each the detections, surest first, then the truth boxes that no box of at least
@@ -141,7 +155,8 @@ def write_match_csv(dataset: Dataset, detections: Mapping[int, Detections], path
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         rows = csv.DictWriter(file, MATCH_COLUMNS, restval="", lineterminator="\n")
         rows.writeheader()
-        for record in sorted(dataset, key=lambda record: record.image_id):
+        records = sorted(dataset, key=lambda record: record.image_id)
+        for record in tqdm(records, desc="matches", unit="image", disable=not progress):
             image = {"file_name": record.file_name, "group": record.group_id, "site": record.site or ""}
             image |= {"fractured": str(int(record.fractured))}
             for row in _match_rows(record, detections.get(record.image_id), dataset.class_names, score):

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.detections import Detections, box_iou, match_to_truth
@@ -181,7 +182,7 @@ class Tide:
         return first
 
 
-def tide(dataset: Dataset, detections: Mapping[int, Detections]) -> Tide:
+def tide(dataset: Dataset, detections: Mapping[int, Detections], *, progress: bool = False) -> Tide:
     """Find the errors on the images of `dataset` that `detections` has, by image id.
 
     As COCO does, at most 100 detections per image and class count, the surest first.
@@ -189,10 +190,11 @@ def tide(dataset: Dataset, detections: Mapping[int, Detections]) -> Tide:
     records = shared_records(dataset, detections)
     sizes = [len(record.boxes) for record in records]
     columns: list[list[NDArray]] = [[] for _ in range(6)]
-    for index, (record, start) in enumerate(zip(records, np.cumsum([0, *sizes]).tolist(), strict=False)):
+    starts = np.cumsum([0, *sizes]).tolist()
+    for index, record in enumerate(tqdm(records, desc="error types", unit="image", disable=not progress)):
         found = detections[record.image_id]
         said = image_errors(found, record)
-        image, truth = np.full(len(found), index), np.where(said.truth < 0, -1, said.truth + start)
+        image, truth = np.full(len(found), index), np.where(said.truth < 0, -1, said.truth + starts[index])
         rows: tuple[NDArray, ...] = (found.scores, image, found.classes, found.boxes, said.kind, truth)
         for column, values in zip(columns, rows, strict=True):
             column.append(values[said.counted])
