@@ -29,7 +29,7 @@ from fracture_det.evaluation.metrics import FROC_TARGETS, froc_curve
 from fracture_det.evaluation.operating import PAPER_SCORE, RULES, check_fitted_apart
 from fracture_det.evaluation.reliability import reliability
 from fracture_det.evaluation.report import Curve, Estimate, Report, Timing
-from fracture_det.evaluation.strata import left_out, strata
+from fracture_det.evaluation.strata import by_box_size, left_out, strata
 from fracture_det.predictions import Predictions, align
 
 # The rule of precision, recall and F1, of the strata and of the error types.
@@ -117,7 +117,12 @@ def evaluate(
     matches = {rule: match_dataset(dataset, predictions, rule=rule) for rule in MATCH_RULES}
     main = matches[MAIN_RULE]
     study = Study(
-        matches, coco_matches(dataset, predictions), images_of(main), groups_of(main), points, tuple(prevalences)
+        matches,
+        coco_matches(dataset, predictions, progress="matching" if progress else None),
+        images_of(main),
+        groups_of(main),
+        points,
+        tuple(prevalences),
     )
     resampling: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed}
     title = "bootstrap" if progress else None
@@ -140,7 +145,7 @@ def evaluate(
         ],
         not_reached={} if calibration is None else dict(calibration.not_reached),
         calibration=reliability(main, calibration=calibration, **resampling),
-        strata=strata(judged, main, _sized(study.coco), first, progress=progress, **resampling),
+        strata=strata(judged, main, by_box_size(dataset, predictions), first, progress=progress, **resampling),
         errors=find_errors(dataset, predictions, score=first, **resampling),
         curves=_curves(study),
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
@@ -183,10 +188,6 @@ def _points(given: float | None, detector: float | None, calibration: Calibratio
             if rule in calibration.operating_points:
                 yield Point(rule, float(calibration.operating_points[rule]), origin)
     yield Point("paper", PAPER_SCORE, "fixed by the paper")
-
-
-def _sized(coco: CocoMatches) -> dict[str, Matches]:
-    return {f"{name} truth boxes": coco.sized(name) for name in ("small", "medium", "large")}
 
 
 def _check_shares(scores: Mapping[str, float | None], prevalences: Sequence[float]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from fracture_det.data.records import ImageRecord
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.detections import Detections, box_area, match_to_truth
 from fracture_det.evaluation.bootstrap import Floats, Measured, measure
 from fracture_det.evaluation.image_level import auroc, call_counts, images_of
-from fracture_det.evaluation.matching import Matches
+from fracture_det.evaluation.matching import Matches, match_dataset
 from fracture_det.evaluation.metrics import average_precision, lesion_counts
 from fracture_det.evaluation.report import Estimate, Stratum
 from fracture_det.evaluation.tables import NO_TRUTH, Values, estimate
@@ -21,6 +23,12 @@ UNKNOWN = "unknown"
 # Long side of the image in pixels.
 IMAGE_SIZES = ((512, "up to 512 px"), (1024, "513 to 1024 px"), (2048, "1025 to 2048 px"), (None, "over 2048 px"))
 MAX_VALUES = 12
+# Area of the box in square pixels of the original image, from and below: COCO's sizes.
+BOX_SIZES = {
+    "small, below 32² px": (0.0, 32.0**2),
+    "medium, below 96² px": (32.0**2, 96.0**2),
+    "large, from 96² px": (96.0**2, np.inf),
+}
 
 
 def strata(
@@ -35,7 +43,7 @@ def strata(
 ) -> list[Stratum]:
     """Return a row for all images, then one for every value of every column, at the operating point `score`.
 
-    records: the images of `matches` in its order. sized: matches of truth boxes of one size, by the size's name.
+    records: the images of `matches` in its order. sized: see `by_box_size`.
     Intervals draw the groups that have an image in the stratum.
     """
     cuts = [(ALL, ALL, np.ones(len(records), dtype=bool)), *_cuts(records)]
@@ -45,6 +53,34 @@ def strata(
     parts[place:place] = sizes
     shown = tqdm(parts, desc="strata", unit="row", disable=not progress)
     return [_row(column, value, part, score, (n_bootstrap, seed)) for column, value, part in shown]
+
+
+def by_box_size(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[str, Matches]:
+    """Return the matches of the truth boxes of each size, as COCO looks at sizes.
+
+    A box that hits a fracture of another size takes no part; one that hits nothing takes part where its own size fits.
+    """
+    hit = {
+        record.image_id: match_to_truth(detections[record.image_id], record.boxes, record.classes)
+        for record in dataset
+        if record.image_id in detections
+    }
+    parts = {}
+    for name, (low, below) in BOX_SIZES.items():
+        records, found = [], {}
+        for record in (one for one in dataset if one.image_id in detections):
+            truth = _within(record.boxes, low, below)
+            one, index = detections[record.image_id], hit[record.image_id]
+            keep = np.where(index < 0, _within(one.boxes, low, below), np.append(truth, False)[index])
+            records.append(replace(record, boxes=record.boxes[truth], classes=record.classes[truth]))
+            found[record.image_id] = Detections(one.boxes[keep], one.scores[keep], one.classes[keep])
+        parts[name] = match_dataset(Dataset(tuple(records), dataset.class_names), found)
+    return parts
+
+
+def _within(boxes: ArrayLike, low: float, below: float) -> NDArray[np.bool_]:
+    area = box_area(boxes)
+    return (area >= low) & (area < below)
 
 
 def left_out(records: Sequence[ImageRecord]) -> dict[str, str]:
@@ -61,6 +97,8 @@ def _unfit(column: str, records: Sequence[ImageRecord]) -> str:
     distinct = set(values)
     if len(distinct) > MAX_VALUES:
         return f"it has {len(distinct)} different values, over {MAX_VALUES}"
+    if len(distinct) == len(values) > 2:
+        return "every image has a value of its own"
     if len(distinct) < 2:
         return f"every image has the value {values[0]!r}" if values else "there is no image"
     if len(set(zip(values, (record.fractured for record in records), strict=True))) == len(distinct) == 2:
