@@ -22,7 +22,7 @@ def provenance(*, data: Path, **files: Path | None) -> dict[str, str]:
     """
     split = data.parent / SPLIT_FILE
     roles = {"data": data, "split": split if split.is_file() else None, **files}
-    about = {}
+    about: dict[str, str] = {}
     for role, path in roles.items():
         if path is not None:
             about |= {role: path.name, f"{role} SHA-256": hashlib.sha256(path.read_bytes()).hexdigest()}
