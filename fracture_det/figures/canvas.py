@@ -21,7 +21,7 @@ INK, TRAINING, VALIDATION = "#333333", "#0072B2", "#D55E00"
 GREY, PALE = "#767676", "#E5E5E5"
 # Okabe and Ito (2008); each colour goes with a dash and a symbol, so that a line is known without it.
 COLOURS = (TRAINING, VALIDATION, "#009E73", "#CC79A7", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 2)), (0, (5, 2, 1, 2)), (0, (1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 SYMBOLS = "os^Dv*"
 # Widths in inches on an A4 page: a column of two, and the whole width. Letters are set for these, not for a screen.
 HALF_IN, FULL_IN = 3.5, 7.1
@@ -97,7 +97,7 @@ def broken(text: str, width_in: float, size_pt: float = TITLE_PT) -> str:
 
 def short(value: float, digits: int = 3) -> str:
     """Return a share as this house writes it: .412, 1.000, -.030."""
-    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}")
+    return re.sub(r"^(-?)0\.", r"\1.", f"{round(value, digits) + 0.0:.{digits}f}")
 
 
 def set_shares(panel: Axes, axes: str) -> None:
@@ -183,7 +183,7 @@ def _slim(attributes: Mapping[str, str], used: set[str], prefix: str) -> dict[st
         elif name in ("clip-path", f"{{{XLINK}}}href"):
             value = value.replace("#", f"#{prefix}-")
         elif name == "style":
-            value = re.sub(r"font-family: [^;]*(; |$)", "", value)
+            value = re.sub(r"font-family: [^;]*(; |$)", "", value).replace("url(#", f"url(#{prefix}-")
         elif name in ("d", "x", "y", "width", "height", "transform"):
             value = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", value).strip()
         kept[name] = value

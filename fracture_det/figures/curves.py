@@ -18,6 +18,7 @@ from fracture_det.figures.canvas import (
     FULL_IN,
     GREY,
     HALF_IN,
+    INK,
     LETTER_SHARE,
     TEXT_PT,
     TRAINING,
@@ -94,7 +95,7 @@ def draw_froc(curves: Mapping[str, Curve], path: str | Path, *, points: Estimate
     points: (fp_per_image, sensitivity, low, high) of the first curve, with the interval where there is one.
     marks: operating points by rule, (fp_per_image, sensitivity).
     """
-    figure = new_figure(HALF_IN, 3.6)
+    figure = new_figure(HALF_IN + (0.3 if len(curves) > 1 else 0), 3.6)
     panel = figure.subplots()
     styles = _mark_styles(marks)
     _plot_froc(panel, curves, points, marks, styles)
@@ -170,9 +171,7 @@ def _plot_froc(
         draw_intervals(panel, points, TRAINING)
         panel.plot([x for x, *_ in points], [y for _, y, *_ in points], "o", color=TRAINING, markersize=3.5, zorder=4)
     _draw_marks(panel, {name: (max(x, left), y) for name, (x, y) in marks.items()}, styles)
-    for x, y in marks.values():
-        if x < left:  # a log axis has no place for it: the symbol stands at the edge and says where it belongs
-            panel.annotate(f"at {x:.2g}", (left, y), (7, 0), textcoords="offset points", va="center", fontsize=7)
+    _label_edge(panel, [mark for mark in marks.values() if mark[0] < left], left)
     _label_powers(panel, left, right)
     set_shares(panel, "y")
     intervals = any(low is not None for _, _, low, _ in points)
@@ -204,6 +203,18 @@ def _label_powers(panel: Axes, left: float, right: float) -> None:
     kept = [power for power in powers if len(powers) <= 11 or power % 2]
     panel.set_xticks([2.0**p for p in kept], [f"1/{2**-p}" if p < 0 else f"{2**p}" for p in kept])
     panel.xaxis.set_minor_locator(NullLocator())
+    panel.tick_params(axis="x", labelsize=TEXT_PT - 1)
+
+
+def _label_edge(panel: Axes, beyond: Sequence[tuple[float, float]], left: float) -> None:
+    """Say where marks belong that a log axis has no place for: their symbols stand at its left edge."""
+    by_height: dict[float, list[float]] = {}
+    for x, y in beyond:
+        by_height.setdefault(round(y * 20), []).append(x)
+    for height, xs in by_height.items():
+        text = "at " + " and ".join(f"{x:.1g}" for x in sorted(set(xs)))
+        offset = (7, -11 if height >= 10 else 11)
+        panel.annotate(text, (left, height / 20), offset, textcoords="offset points", va="center", fontsize=7)
 
 
 def _label_ends(panel: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
@@ -225,7 +236,7 @@ def _froc_title(curve: Curve, points: Estimates) -> str:
     at_one = [y for x, y, *_ in points if x == 1]
     if not at_one or not _drawable(curve):
         return "Fractures found, by false positives accepted"
-    return f"{at_one[0]:.0%} of the fractures are found at 1 false positive per image".replace("%", " %")
+    return f"{at_one[0]:.1%} of the fractures are found at 1 false positive per image".replace("%", " %")
 
 
 # --- receiver operating characteristic -------------------------------------------------------------------------------
@@ -267,10 +278,10 @@ def _mark_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         styles[name] = {
             "marker": symbol,
             "label": ", ".join(filter(None, (title, more))),
-            "color": VALIDATION,
-            "markerfacecolor": "white" if styles else VALIDATION,
+            "color": "white" if styles else VALIDATION,
+            "markeredgecolor": INK,
+            "markeredgewidth": 1.1,
             "markersize": {"*": 10, "D": 5.5, "s": 6}.get(symbol, 6.5),
-            "markeredgewidth": 1.3,
             "linestyle": "none",
         }
     return styles
@@ -278,7 +289,9 @@ def _mark_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _draw_marks(panel: Axes, marks: Points, styles: Mapping[str, dict[str, Any]]) -> None:
     for order, (name, (x, y)) in enumerate(marks.items()):
-        panel.plot([x], [y], clip_on=False, zorder=9 - order / 9, **styles[name])
+        # All outlines lie above all fills: where two points share a place, both symbols are seen.
+        panel.plot([x], [y], clip_on=False, zorder=6 - order / 99, **styles[name])
+        panel.plot([x], [y], clip_on=False, zorder=7, **styles[name] | {"markerfacecolor": "none", "label": None})
 
 
 def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
@@ -290,7 +303,7 @@ def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
         handles=[Line2D([], [], **each) for each in styles.values()],
         loc="outside lower center",
         ncols=max(1, min(3, len(styles), int(figure.get_figwidth() / entry_in))),
-        title="Operating points, set beforehand",
+        title="Operating points, set beforehand (filled: the main one)",
         handlelength=1,
         columnspacing=1.4,
     )

@@ -86,7 +86,7 @@ def _draw_rates(panel: Axes, bins: Sequence[Bin]) -> None:
         say_empty(panel, "not defined: no score to judge")
         return
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=DASHES[1], zorder=2)
-    panel.annotate("dashed: what scores promise", (0.02, 0.98), xycoords="axes fraction", va="top", color=GREY)
+    panel.annotate("dashed: what scores promise", (0.02, 0.965), xycoords="axes fraction", va="top", color=GREY)
     for low, high, _, _, rate, _, _ in bins:
         if rate is not None:
             panel.bar(
@@ -123,7 +123,7 @@ def draw_forest(rows: Sequence[Row], path: str | Path, *, title: str, xlabel: st
     panel = figure.subplots()
     panel.set_ylim(max(4, len(rows)) - 0.4, -0.6)
     panel.set_yticks(range(len(rows)), [_one_line(row[0]) for row in rows])
-    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="y", length=0, pad=8)
     panel.spines["left"].set_visible(False)
     panel.grid(False, axis="y")
     _set_forest_range(panel, [value for row in rows for value in row[1:4] if value is not None])
@@ -178,7 +178,7 @@ def _set_forest_range(panel: Axes, values: Sequence[float]) -> None:
 
 
 def _tick(value: float, place: int | None = None) -> str:
-    return short(round(value, 6) + 0.0, 2) if round(value, 6) else "0"
+    return short(value, 2) if round(value, 6) else "0"
 
 
 def _one_line(label: str) -> str:
@@ -206,7 +206,7 @@ def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path,
             place, length, height=0.66, facecolor=face, edgecolor=TRAINING, hatch="///" if face == "white" else ""
         )
         often = f"{count} box" if count == 1 else f"{count} boxes"
-        text = often if delta is None else f"{'+' if delta >= 0 else ''}{short(delta)}   {often}"
+        text = often if delta is None else f"{'+' if delta >= 0 else ''}{short(delta)} ({often})"
         panel.annotate(text, (max(0.0, length), place), (4, 0), textcoords="offset points", va="center_baseline")
     panel.set_ylim(max(3, len(types)) - 0.4, -0.6)
     panel.set_yticks(range(len(types)), [_one_line(ERROR_NAMES.get(name, name)) for name in types])
@@ -225,8 +225,10 @@ def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path,
 
 def _error_title(deltas: Mapping[str, float], base_ap50: float | None) -> str:
     single = {name: delta for name, delta in deltas.items() if name not in WHOLES}
-    if base_ap50 is None or not single:
+    if base_ap50 is None or not deltas:
         return "Errors by type; AP50 is not defined: no truth box"
+    if not single:
+        return f"Errors by type; AP50 is {short(base_ap50)}"
     worst = max(single, key=lambda name: single[name])
     if round(single[worst], 3) <= 0:
         return f"AP50 is {short(base_ap50)}; no single type of error lowers it"
