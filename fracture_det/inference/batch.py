@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import glob
 import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from fracture_det.detections import Detections
+from fracture_det.evaluation.report import Timing
 from fracture_det.images import Pixels, UnreadableImage, read_radiograph
+from fracture_det.inference.clock import StageClock, stage, timing_of
 from fracture_det.inference.detector import Detector
 from fracture_det.predictions import ImagePrediction, PredictionWriter
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 NamedFile = tuple[str, Path]
+Seconds = Mapping[str, float]
 
 
 class InputError(ValueError):
@@ -86,89 +86,90 @@ class PredictedFile:
     """One file after prediction.
 
     pixels: (H, W, 3) uint8 RGB upright, or None where the file could not be read.
-    seconds: this image's share of its batch's time in the detector; reading is not in it.
+    seconds: stage -> seconds of this image: read, and its share of its batch's preprocess, model and postprocess.
     """
 
     prediction: ImagePrediction
     pixels: Pixels | None
-    seconds: float
+    seconds: Seconds
 
 
-def predict_files(detector: Detector, files: Iterable[NamedFile], *, batch_size: int = 1) -> Iterator[PredictedFile]:
+def predict_files(
+    detector: Detector,
+    files: Iterable[NamedFile],
+    *,
+    batch_size: int = 1,
+    alter: Callable[[str, Pixels], Pixels] | None = None,
+) -> Iterator[PredictedFile]:
     """Yield one PredictedFile per (name, path), in order; never more than one batch is in memory.
 
     A file that cannot be read, or on which the detector fails, yields a prediction with an `error`.
+    alter: (name, pixels) -> the pixels that are predicted in their place.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     waiting = iter(files)
     while chunk := list(islice(waiting, batch_size)):
-        read = [_read(path) for _, path in chunk]
-        found = iter(_predict(detector, [pixels for pixels in read if not isinstance(pixels, str)]))
-        for (name, _), pixels in zip(chunk, read, strict=True):
+        read = [_read(name, path, alter) for name, path in chunk]
+        found = iter(_predict(detector, [pixels for pixels, _ in read if not isinstance(pixels, str)]))
+        for (name, _), (pixels, reading) in zip(chunk, read, strict=True):
             if isinstance(pixels, str):
-                yield PredictedFile(ImagePrediction(name, error=pixels), None, 0.0)
+                yield PredictedFile(ImagePrediction(name, error=pixels), None, reading)
                 continue
-            result, seconds = next(found)
+            result, detecting = next(found)
             if isinstance(result, str):
-                yield PredictedFile(ImagePrediction(name, error=result), pixels, seconds)
+                prediction = ImagePrediction(name, error=result)
             else:
-                yield PredictedFile(ImagePrediction(name, pixels.shape[:2], result), pixels, seconds)
+                prediction = ImagePrediction(name, pixels.shape[:2], result)
+            yield PredictedFile(prediction, pixels, {**reading, **detecting})
 
 
-def _read(path: Path) -> Pixels | str:
+def _read(name: str, path: Path, alter: Callable[[str, Pixels], Pixels] | None) -> tuple[Pixels | str, Seconds]:
+    """Return pixels, or the error as text, and the seconds of reading."""
+    clock = StageClock()
     try:
-        return read_radiograph(path).pixels
+        with clock, stage("read"):
+            pixels = read_radiograph(path).pixels
     except UnreadableImage as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{path}: "), clock.seconds
+    return pixels if alter is None else alter(name, pixels), clock.seconds
 
 
-def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, float]]:
-    """Return detections, or the error as text, and seconds for each image."""
+def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, Seconds]]:
+    """Return detections, or the error as text, and the seconds of the detector's stages for each image."""
     if not images:
         return []
-    start = time.perf_counter()
+    clock = StageClock()
     try:
-        found = detector.predict(images)
+        with clock, stage("model"):  # what a detector does not mark as another stage is its model
+            found = detector.predict(images)
     except Exception as error:  # whatever a model raises, the other images are still worth predicting
         if len(images) > 1:
             return [result for image in images for result in _predict(detector, [image])]
-        return [(f"the detector failed: {type(error).__name__}: {error}", time.perf_counter() - start)]
+        return [(f"the detector failed: {type(error).__name__}: {error}", clock.seconds)]
     if len(found) != len(images):
         raise ValueError(f"{detector.name}: expected {len(images)} results, got {len(found)}")
-    seconds = (time.perf_counter() - start) / len(images)
-    return [(one, seconds) for one in found]
+    each = {name: seconds / len(images) for name, seconds in clock.seconds.items()}
+    return [(one, each) for one in found]
 
 
 @dataclass(frozen=True)
 class BatchRun:
     """What a run over many files did.
 
-    predicted, failed: number of files. seconds: time in the detector alone, without reading and drawing.
-    machine: name and processor.
+    predicted, failed: number of files. seconds: for each predicted image, stage -> seconds.
+    device: what the model ran on, where the detector says so.
     """
 
     predicted: int
     failed: int
-    seconds: float
     batch_size: int
-    machine: str
+    seconds: Sequence[Seconds] = field(repr=False)
+    device: str | None = None
 
-    @property
-    def images_per_second(self) -> float | None:
-        """Images that went through the detector per second; None when none did."""
-        return self.predicted / self.seconds if self.predicted and self.seconds > 0 else None
-
-    def as_timing(self) -> dict[str, Any]:
-        """Return it for the `timing` of a report."""
-        speed = self.images_per_second
-        return {
-            "images": self.predicted,
-            "seconds_in_detector": round(self.seconds, 3),
-            "images_per_second": None if speed is None else round(speed, 3),
-            "batch_size": self.batch_size,
-            "machine": self.machine,
-        }
+    def as_timing(self) -> Timing:
+        """Return median and 95th percentile of each stage for a report; files that failed are not in them."""
+        return timing_of(self.seconds, batch_size=self.batch_size, device=self.device)
 
 
 def predict_to_file(
@@ -182,24 +183,24 @@ def predict_to_file(
 ) -> BatchRun:
     """Predict files and write predictions.jsonl to `path` line by line, with a progress bar on stderr.
 
-    each: called with every PredictedFile in order, for overlays and tables.
+    each: called with every PredictedFile in order, for overlays and tables; its stage "draw", if it marks one, is
+    measured too.
     """
-    failed, seconds = 0, 0.0
-    score = operating_score_of(detector)
-    with (
-        PredictionWriter(path, detector.name, tuple(detector.class_names), score) as writer,
-        tqdm(total=len(files), unit="image", disable=not progress) as bar,
-    ):
+    seconds: list[Seconds] = []
+    header = (detector.name, tuple(detector.class_names), operating_score_of(detector), about(detector))
+    with PredictionWriter(path, *header) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
         for one in predict_files(detector, files, batch_size=batch_size):
             writer.write(one.prediction)
-            failed += one.prediction.error is not None
-            seconds += one.seconds
-            if one.prediction.error is not None:
-                tqdm.write(f"{one.prediction.file_name}: {one.prediction.error}", file=sys.stderr)
+            drawing = StageClock()
             if each is not None:
-                each(one)
+                with drawing:
+                    each(one)
+            if one.prediction.error is None:
+                seconds.append({**one.seconds, **drawing.seconds})
+            else:
+                tqdm.write(f"{one.prediction.file_name}: {one.prediction.error}", file=sys.stderr)
             bar.update()
-    return BatchRun(len(files) - failed, failed, seconds, batch_size, machine_name())
+    return BatchRun(len(seconds), len(files) - len(seconds), batch_size, seconds, getattr(detector, "device", None))
 
 
 def operating_score_of(detector: Detector) -> float | None:
@@ -208,15 +209,7 @@ def operating_score_of(detector: Detector) -> float | None:
     return None if score is None else float(score)
 
 
-def machine_name() -> str:
-    """Return this machine's name, processor and number of cores."""
-    return f"{platform.node()}, {_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() says only "x86_64" on Linux
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def about(detector: Detector) -> dict[str, str]:
+    """Return what a detector says of itself (`about`), or at least the SHA-256 of its weights, where it has them."""
+    sha256 = getattr(detector, "sha256", None)
+    return dict(getattr(detector, "about", {} if sha256 is None else {"weights SHA-256": str(sha256)}))

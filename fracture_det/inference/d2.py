@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fracture_det.checkpoints import WeightsError, sha256_of, unloaded_keys
 from fracture_det.config import ConfigError, load_config
 from fracture_det.detections import Detections
 from fracture_det.images import Letterbox, Pixels
+from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError
 
 # In a training folder, the file that speaks for it.
@@ -69,9 +70,12 @@ class LetterboxPredictor(DefaultPredictor):
     @torch.no_grad()
     def predict_batch(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
         """Predict images (H_i, W_i, 3) uint8 RGB; each answer's `instances` are in the letterbox frame."""
-        step = -1 if self.input_format == "BGR" else 1
-        squares = [self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1) for image in images]
-        return self.model([{"image": torch.from_numpy(np.ascontiguousarray(square))} for square in squares])
+        with stage("preprocess"):
+            step = -1 if self.input_format == "BGR" else 1
+            squares = [self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1) for image in images]
+            inputs = [{"image": torch.from_numpy(np.ascontiguousarray(square))} for square in squares]
+        with stage("model"):  # with Detectron2's normalisation and NMS
+            return self.model(inputs)
 
 
 class D2Detector:
@@ -79,14 +83,25 @@ class D2Detector:
 
     name: MODEL.TITLE, else the folder's name, and the first digits of the hash.
     sha256: of the weight file. card: its model card, or None.
+    about: what a report must say to make it again: SHA-256 of weights and configuration, and what was changed.
     operating_score: the score from which a box counts as a finding.
+    device: what the model runs on, such as "cpu" or a GPU's name.
     """
 
-    def __init__(self, predictor: LetterboxPredictor, *, name: str, sha256: str, card: Path | None = None) -> None:
+    def __init__(
+        self,
+        predictor: LetterboxPredictor,
+        *,
+        name: str,
+        sha256: str,
+        card: Path | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         self.predictor = predictor
         self.name = name
         self.sha256 = sha256
         self.card = card
+        self.about = {"weights SHA-256": sha256, **(about or {})}
         self.class_names = tuple(predictor.cfg.DATASETS.CLASS_NAMES)
         self.operating_score = float(predictor.cfg.TEST.OPERATING_SCORE)
 
@@ -111,17 +126,29 @@ class D2Detector:
         card = weights.parent / CARD_FILE
         name = f"{cfg.MODEL.TITLE or weights.parent.name} {digest[:8]}"
         _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
-        return cls(predictor, name=name, sha256=digest, card=card if card.is_file() else None)
+        about = {"config": config_file.name, "config SHA-256": sha256_of(config_file)}
+        if nms_iou is not None:
+            about["NMS IoU"] = f"{nms_iou:g}"
+        return cls(predictor, name=name, sha256=digest, card=card if card.is_file() else None, about=about)
+
+    @property
+    def device(self) -> str:
+        """What the model runs on."""
+        device = self.predictor.model.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to SCORE_THRESH_TEST."""
         if not images:
             return []
         answers = self.predictor.predict_batch(images)
-        return [
-            undo_letterbox(answer["instances"], self.predictor.letterbox, image.shape[:2])
-            for answer, image in zip(answers, images, strict=True)
-        ]
+        with stage("model"):  # an accelerator may still be at work; copying waits for it
+            found = [answer["instances"].to("cpu") for answer in answers]
+        with stage("postprocess"):
+            return [
+                undo_letterbox(instances, self.predictor.letterbox, image.shape[:2])
+                for instances, image in zip(found, images, strict=True)
+            ]
 
 
 def find_weights(target: Path) -> Path:

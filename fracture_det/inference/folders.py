@@ -10,6 +10,7 @@ from typing import Any
 
 from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, operating_score_of, predict_to_file
+from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import Detector
 
 # The paper shows boxes from this confidence on.
@@ -60,7 +61,8 @@ class FolderWriter:
         if self.overlays and one.pixels is not None:
             path = overlay_path(self.folder, image.file_name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            overlay = draw_overlay(one.pixels, shown, self.class_names)
+            with stage("draw"):
+                overlay = draw_overlay(one.pixels, shown, self.class_names)
             overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
 
 

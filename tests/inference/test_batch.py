@@ -102,6 +102,15 @@ class TestPredictFiles:
         results = predict_files(BrightDetector(), files(), batch_size=1)
         assert [next(results).prediction.file_name for _ in range(2)] == ["x.png", "y.png"]
 
+    def test_what_is_predicted_may_be_altered(self, folder):
+        def negative(name, pixels):
+            return 255 - pixels if name == "a/x.png" else pixels
+
+        one, altered = predict_files(BrightDetector(), find_images(folder).files[:2], alter=negative)
+        assert one.prediction.detections.boxes[0].tolist() == [10, 10, 20, 30]
+        assert altered.prediction.detections.boxes[0].tolist() == [0, 0, 60, 40]
+        assert altered.pixels[0, 0, 0] == 225
+
     def test_a_detector_must_answer_for_each_image(self, folder):
         detector = BrightDetector()
         detector.predict = lambda images: []
@@ -119,14 +128,31 @@ def test_a_run_is_written_and_measured(folder, tmp_path, capsys):
     path = tmp_path / "p.jsonl"
     run = predict_to_file(detector, find_images(folder).files, path, batch_size=2)
     assert (run.predicted, run.failed, run.batch_size) == (4, 2, 2)
-    assert run.seconds > 0
-    assert run.as_timing()["images_per_second"] > 0
+    assert run.as_timing().images == 4
+    assert list(run.as_timing().stages) == ["read", "model"]
     predictions = read_predictions(path)
+    assert predictions.about == {}
     assert (predictions.detector, predictions.operating_score) == ("bright", 0.6)
     assert [image.file_name for image in predictions.images] == NAMES
     progress = capsys.readouterr().err
     assert "c/broken.jpg: not a JPEG" in progress
     assert "6/6" in progress
+
+
+@pytest.mark.parametrize(
+    ("facts", "about"),
+    [
+        ({}, {}),
+        ({"sha256": "ab"}, {"weights SHA-256": "ab"}),
+        ({"sha256": "ab", "about": {"NMS IoU": "0.3"}}, {"NMS IoU": "0.3"}),
+    ],
+)
+def test_the_file_keeps_what_the_detector_says_of_itself(folder, tmp_path, facts, about):
+    detector = BrightDetector()
+    for name, value in facts.items():
+        setattr(detector, name, value)
+    predict_to_file(detector, find_images(folder / "a").files, tmp_path / "p.jsonl", progress=False)
+    assert read_predictions(tmp_path / "p.jsonl").about == about
 
 
 class TestFolder:

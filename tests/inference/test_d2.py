@@ -1,5 +1,7 @@
 """The Detectron2 detector: frames, batches, and what it refuses to open."""
 
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ from safetensors.torch import load_file, save_file
 from fracture_det.checkpoints import sha256_of
 from fracture_det.config import load_config
 from fracture_det.images import Letterbox
+from fracture_det.inference.clock import STAGES, StageClock
 from fracture_det.inference.d2 import D2Detector, undo_letterbox
 from fracture_det.inference.detector import Detector, DetectorError, open_detector
+from fracture_det.inference.stages import time_stages
 
-QUICK_CONFIG = Path(__file__).parents[2] / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
+ROOT = Path(__file__).parents[2]
+QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,12 @@ def test_it_is_a_detector(detector, folder):
     assert detector.sha256 == sha256_of(folder / "model.safetensors")
     assert detector.operating_score == 0.5
     assert detector.card is None
+    assert detector.device == "cpu"
+    assert detector.about == {
+        "weights SHA-256": detector.sha256,
+        "config": "config.yaml",
+        "config SHA-256": sha256_of(folder / "config.yaml"),
+    }
 
 
 def test_boxes_lie_on_their_own_image(detector, images):
@@ -91,6 +102,27 @@ def test_undoing_the_letterbox_scales_clips_and_drops_the_padding():
 def test_a_lower_nms_iou_leaves_fewer_boxes(folder, detector, images):
     strict = open_detector(f"d2:{folder}", nms_iou=0.05)
     assert len(strict.predict(images[:1])[0]) < len(detector.predict(images[:1])[0])
+    assert strict.about == {**detector.about, "NMS IoU": "0.05"}
+
+
+def test_it_tells_the_clock_its_stages(detector, images):
+    ticks = itertools.count()  # each look at the clock is one second later
+    with StageClock(lambda: float(next(ticks))) as clock:
+        detector.predict(images)
+    # the model is entered twice: the second time it hands over what it found
+    assert clock.seconds == {"preprocess": 1, "model": 2, "postprocess": 1}
+
+
+@pytest.mark.real
+def test_stages_of_the_shipped_detector_on_two_real_radiographs():
+    folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas")) / "images/Fractured"
+    if not folder.is_dir():
+        pytest.skip(f"no radiographs in {folder}; set FRACATLAS_DIR")
+    paths = sorted(folder.iterdir())[:2]
+    timing = time_stages(open_detector("shipped"), [(path.name, path) for path in paths], warmup=0)
+    assert (timing.images, list(timing.stages)) == (2, list(STAGES))
+    assert all(0 < stage.median_ms <= stage.p95_ms for stage in timing.stages.values())
+    assert ", model on " in timing.machine
 
 
 def test_weights_that_leave_a_layer_untrained_are_refused(folder, tmp_path):
