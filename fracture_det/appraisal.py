@@ -78,17 +78,19 @@ def appraise(task: Appraisal, *, progress: bool = False) -> Report:
         progress=progress,
     )
     if detector is not None and task.robustness and task.images is not None:
-        rows = measure_robustness(
+        withstood = measure_robustness(
             detector,
             test,
             task.images,
             max_images=task.robustness_images,
+            cache=task.out / "robustness",
+            batch_size=task.batch_size,
             n_bootstrap=task.bootstrap,
             seed=task.seed,
             progress=progress,
         )
-        report = replace(report, robustness=rows)
-    _look_closer(task, test, predictions, report)
+        report = replace(report, robustness=withstood.rows, notes=[*report.notes, *withstood.notes])
+    _look_closer(task, test, predictions, report, progress)
     publish(report, task.out)
     return report
 
@@ -128,9 +130,9 @@ def _calibration(task: Appraisal, test: Dataset, detector: Detector | None) -> C
     return calibration
 
 
-def _look_closer(task: Appraisal, test: Dataset, predictions: Predictions, report: Report) -> None:
+def _look_closer(task: Appraisal, test: Dataset, predictions: Predictions, report: Report, progress: bool) -> None:
     """Write what has a row or a picture for every box."""
     found = align(predictions, test).detections
-    write_match_csv(test, found, task.out / "matches.csv", score=report.operating_points[0].score)
+    write_match_csv(test, found, task.out / "matches.csv", score=report.operating_points[0].score, progress=progress)
     if task.images is not None:
         draw_gallery(report.errors.gallery, test, task.images, task.out)

@@ -146,7 +146,7 @@ def evaluate(
         not_reached={} if calibration is None else dict(calibration.not_reached),
         calibration=reliability(main, calibration=calibration, **resampling),
         strata=strata(judged, main, by_box_size(dataset, predictions), first, progress=progress, **resampling),
-        errors=find_errors(dataset, predictions, score=first, **resampling),
+        errors=find_errors(dataset, predictions, score=first, progress=progress, **resampling),
         curves=_curves(study),
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
         timing=timing,
