@@ -13,9 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from fracture_det.evaluation.comparison_report import comparison_markdown
+
 from fracture_det.data.coco import read_coco
 from fracture_det.evaluation.comparison import Comparison, compare
-from fracture_det.evaluation.comparison_report import comparison_markdown
 from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.evaluation.provenance import provenance
 from fracture_det.evaluation.report import Report
@@ -58,6 +59,8 @@ def run(arguments: argparse.Namespace) -> Comparison:
     dataset = read_coco(arguments.data)
     runs = [read_run(path) for path in arguments.runs]
     names = arguments.names or unique_names([run.detector for run, _ in runs], arguments.runs)
+    if len(set(names)) < len(names):
+        raise ValueError(f"--names: expected different names, got {' '.join(names)}")
     scores = arguments.operating_scores or [score for _, score in runs]
     comparison = compare(
         dataset,
