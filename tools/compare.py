@@ -2,9 +2,10 @@
 
     .venv/bin/python tools/compare.py --data data/test.json --runs output/eval output/other --out output/compare
 
-A run is an output folder of tools/eval.py, whose main operating point counts, or a predictions.jsonl, whose own operating
-score counts (else the paper's .5); --operating-scores states others, chosen beforehand. The first run is set against each
-other. Writes comparison.json and comparison.md. Exit code 1 when images were left out, 2 when nothing was compared.
+A run is an output folder of tools/eval.py, whose main operating point counts, or a predictions.jsonl, whose own
+operating score counts (else the paper's .5); --operating-scores states others, chosen beforehand. The first run is set
+against each other. Writes comparison.json and comparison.md. Exit code 1 when images were left out, 2 when nothing was
+compared.
 """
 
 from __future__ import annotations

@@ -247,6 +247,13 @@ class Report:
         """Return the report as JSON text: fields in order, no NaN, the same bytes for the same content."""
         return to_json(FORMAT, VERSION, self)
 
+    def save(self, folder: str | Path) -> Path:
+        """Write report.json into `folder`, made when missing, and return its path; `publish` writes all the rest too."""
+        path = Path(folder) / "report.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json(), encoding="utf-8")
+        return path
+
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read a report.json, or the one in a folder. Raises ReportError naming file, field and value."""
