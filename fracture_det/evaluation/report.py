@@ -248,7 +248,7 @@ class Report:
         return to_json(FORMAT, VERSION, self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.json into `folder`, made when missing, and return its path; `publish` writes all the rest too."""
+        """Write report.json into `folder`, made when missing, and return its path; `publish` writes the rest too."""
         path = Path(folder) / "report.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.to_json(), encoding="utf-8")
