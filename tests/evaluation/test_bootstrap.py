@@ -1,9 +1,12 @@
 import math
+import weakref
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
-from fracture_det.evaluation.bootstrap import measure
+from fracture_det.evaluation import bootstrap as module
+from fracture_det.evaluation.bootstrap import measure, measure_paired
 
 
 def share(positive):
@@ -59,3 +62,136 @@ def test_no_interval_from_one_group_or_no_resample(n_groups, n_bootstrap):
     assert result.value == n_groups
     assert math.isnan(result.low)
     assert math.isnan(result.high)
+
+
+def test_limits_are_those_of_scipy():
+    # BCa of a skewed mean, n = 30, by another hand; 1.5 % of the width for the different resamples
+    values = np.random.default_rng(5).exponential(size=30)
+    judge = bootstrap((values,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(1))
+    mine = measure(
+        lambda weights: {"mean": float(weights @ values / weights.sum())}, np.arange(30), n_bootstrap=40_000, seed=2
+    )["mean"]
+    low, high = judge.confidence_interval
+    width = high - low
+    assert (mine.low, mine.high) == pytest.approx((low, high), abs=0.015 * width)
+    plain_low, plain_high = np.percentile(judge.bootstrap_distribution, (2.5, 97.5))
+    assert low - plain_low > 0.02 * width  # the plain percentile interval is another one
+    assert high - plain_high > 0.02 * width
+
+
+def test_blocks_of_many_groups_give_about_the_interval_of_single_groups(monkeypatch):
+    values = np.random.default_rng(5).exponential(size=400)
+
+    def mean(weights):
+        return {"mean": float(weights @ values / weights.sum())}
+
+    blocks = measure(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
+    monkeypatch.setattr(module, "MAX_BLOCKS", 400)
+    single = measure(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
+    assert (blocks.low, blocks.high) == pytest.approx((single.low, single.high), abs=0.03 * (single.high - single.low))
+
+
+def test_a_figure_at_its_end_has_no_width():
+    # every image is found in every resample: the bootstrap cannot know more, Wilson's interval can
+    result = measure(share(np.ones(20)), np.arange(20), n_bootstrap=100, seed=0)["share"]
+    assert (result.value, result.low, result.high, result.undefined) == (1.0, 1.0, 1.0, 0)
+
+
+def test_a_figure_that_is_not_defined_has_no_interval():
+    result = measure(lambda weights: {"x": math.nan}, np.arange(5), n_bootstrap=20, seed=0)["x"]
+    assert math.isnan(result.value)
+    assert math.isnan(result.low)
+
+
+def test_only_one_set_of_weights_is_kept():
+    seen, most = [], []
+
+    def count(weights):
+        seen.append(weakref.ref(weights))
+        most.append(sum(one() is not None for one in seen))
+        return {"n": float(weights.sum())}
+
+    measure(count, np.arange(30), n_bootstrap=50, seed=0)
+    assert len(most) == 1 + 50 + 30  # the data, the resamples, and without each group
+    assert max(most) <= 2
+
+
+# --- two detectors on the same images --------------------------------------------------------------------------------
+
+
+def paired(first, other, group, **options):
+    return measure_paired(
+        {"first": share(first), "other": share(other)}, group, **{"n_bootstrap": 400, "seed": 4, **options}
+    )
+
+
+def test_each_detector_is_measured_as_if_alone():
+    random = np.random.default_rng(0)
+    first, other, group = random.random(60) < 0.8, random.random(60) < 0.6, np.arange(60) // 2
+    result = paired(first, other, group)
+    for name, positive in (("first", first), ("other", other)):
+        assert result.each[name] == measure(share(positive), group, n_bootstrap=400, seed=4)
+    assert list(result.differences) == ["other"]
+
+
+def test_a_detector_does_not_differ_from_itself():
+    positive = np.arange(60) % 3 == 0
+    result = paired(positive, positive, np.arange(60)).differences["other"]["share"]
+    assert (result.value, result.low, result.high, result.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_difference_that_every_resample_shows():
+    # the first is right on all, the other on one of two images in each group: 1 - .5 in every resample
+    result = paired(np.ones(40), np.arange(40) % 2, np.arange(40) // 2).differences["other"]["share"]
+    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
+    assert result.p == pytest.approx(2 / 401)  # as small as 400 resamples can say
+
+
+def test_the_difference_of_agreeing_detectors_is_sharper_than_each():
+    random = np.random.default_rng(1)
+    first = random.random(300) < 0.6
+    other = np.where(random.random(300) < 0.05, ~first, first)
+    result = paired(first, other, np.arange(300))
+    one, difference = result.each["first"]["share"], result.differences["other"]["share"]
+    # Var(d) = share that disagree - d^2 = .05 against .24 + .24 if unpaired
+    assert difference.high - difference.low < 0.6 * (one.high - one.low)
+
+
+def test_p_is_below_a_twentieth_exactly_when_the_interval_leaves_out_zero():
+    # with 399 resamples p changes in steps of .005: none of the 150 studies lies nearer to .05
+    agreed, small = 0, 0
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        first, other = random.random((2, 60)) < 0.5
+        one = paired(first, other, np.arange(60), n_bootstrap=399, seed=seed).differences["other"]["share"]
+        agreed += (one.p < 0.05) == (one.low > 0 or one.high < 0) or abs(one.p - 0.05) < 0.01
+        small += one.p < 0.05
+    assert agreed == 150
+    assert 1 <= small <= 18  # expected 7.5; binomial: P(0) = .0005, P(> 18) = .0003
+
+
+def test_turned_round_the_difference_is_turned_and_p_is_the_same():
+    random = np.random.default_rng(3)
+    first, other = random.random(80) < 0.7, random.random(80) < 0.6
+    one = paired(first, other, np.arange(80)).differences["other"]["share"]
+    turned = paired(other, first, np.arange(80)).differences["other"]["share"]
+    assert (turned.value, turned.low, turned.high) == pytest.approx((-one.value, -one.high, -one.low))
+    assert turned.p == pytest.approx(one.p)
+
+
+def test_a_resample_counts_only_where_both_are_defined():
+    def of(image):
+        return lambda weights: {"x": 1.0 if weights[image] else math.nan}
+
+    result = measure_paired({"a": of(0), "b": of(1)}, np.arange(2), n_bootstrap=1000, seed=0)
+    # two draws of two groups: both come in 2 of 4
+    assert result.differences["b"]["x"].undefined == pytest.approx(500, abs=70)
+    assert result.each["a"]["x"].undefined == pytest.approx(250, abs=60)
+
+
+@pytest.mark.parametrize(("group", "n_bootstrap"), [(np.zeros(4, int), 100), (np.arange(4), 0)])
+def test_no_p_from_one_group_or_no_resample(group, n_bootstrap):
+    result = paired(np.ones(4), np.zeros(4), group, n_bootstrap=n_bootstrap).differences["other"]["share"]
+    assert result.value == 1.0
+    assert math.isnan(result.low)
+    assert math.isnan(result.p)
