@@ -56,7 +56,7 @@ class TestRows:
             ("none", 0),
             *((kind, strength) for kind in PERTURBATIONS for strength in (1, 2, 3, 4, 5)),
         ]
-        assert (found.rows[0].setting, found.rows[5].setting) == ("untouched", "JPEG quality 15")
+        assert (found.rows[0].setting, found.rows[5].setting) == ("untouched", "quality 15")
 
     def test_figures_that_are_known(self, study):
         # Scores are brightness / 255: fractured .78 to .94, healthy up to .39: all boxes hit, all images in order.
@@ -81,7 +81,7 @@ class TestRows:
         assert [row.figures["AP50"].n for row in found.rows] == [3, 3, 2]
         assert [row.figures["AUROC"].n for row in found.rows] == [6, 6, 5]
         assert found.notes == [
-            "Robustness, crop at strength 2 (6 % cut from each side): 1 truth boxes lost more than half of their area "
+            "Robustness, crop at strength 2 (6 % of each side): 1 truth boxes lost more than half of their area "
             "and are no truth any more; 1 images lost all of theirs and are not in this row."
         ]
 

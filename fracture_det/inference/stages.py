@@ -13,9 +13,7 @@ from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, operating_score_of, predict_files, predict_to_file
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import Detector
-
-# The paper draws boxes from this confidence on.
-PAPER_SCORE = 0.5
+from fracture_det.inference.folders import PAPER_SCORE
 
 
 def time_stages(

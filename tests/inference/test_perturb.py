@@ -29,8 +29,8 @@ def radiograph():
 
 def test_each_kind_says_its_five_settings():
     assert list(PERTURBATIONS) == ["jpeg", "noise", "gamma", "inversion", "blur", "resize", "rotation", "crop"]
-    assert PERTURBATIONS["jpeg"].setting(5) == "JPEG quality 15"
-    assert PERTURBATIONS["gamma"].setting(1) == "gamma 1.15 or 1/1.15, by lot"
+    assert PERTURBATIONS["jpeg"].setting(5) == "quality 15"
+    assert PERTURBATIONS["gamma"].setting(1) == "1.15 or 1/1.15"
     assert len({PERTURBATIONS[kind].setting(strength) for kind, strength in CASES}) == 40
 
 
