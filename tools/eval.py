@@ -68,8 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--robustness needs --detector: changed images must be predicted anew")
     if arguments.val_predictions and not arguments.val:
         parser.error("--val-predictions needs --val")
-    if arguments.bootstrap < 0 or arguments.fp_target <= 0:
+    if arguments.bootstrap < 0 or not arguments.fp_target > 0:
         parser.error("--bootstrap must be at least 0, and --fp-target above 0")
+    if not 0 <= (arguments.operating_score or 0) <= 1 or not all(0 < share < 1 for share in arguments.prevalence):
+        parser.error("--operating-score must be 0..1, and each --prevalence above 0 and below 1")
     try:
         report = appraise(Appraisal(**vars(arguments)), progress=sys.stderr.isatty())
     except (ValueError, OSError) as error:

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -15,26 +16,35 @@ from fracture_det.inference.detector import DETECTORS
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "eval.py"
-OUTPUT = ["froc.png", "per_site.csv", "pr_curve.png", "predictions.jsonl", "report.json", "report.md"]
+OUTPUT = {
+    "report.html", "report.md", "report.json", "per_site.csv", "strata.csv", "matches.csv", "predictions.jsonl",
+    "figures", "gallery", "MODEL_CARD.md", "CLAIM_2024.md", "TRIPOD_AI.md",
+}  # fmt: skip
+FITTED = {"calibration.json", "validation_predictions.jsonl"}
 
 
-@pytest.fixture
-def study(tmp_path):
-    """Eight images, every other with a bright box that is its truth; test.json and images/ in the folder."""
+def write_study(folder, name, first):
+    """Write eight images from number `first` on, every other with a bright box that is its truth, and NAME.json."""
     records = []
+    (folder / "images").mkdir(exist_ok=True)
     for index in range(8):
         pixels, truth = np.full((40, 60, 3), 30, np.uint8), np.zeros((0, 4))
         if index % 2:
             pixels[10:30, 5 * index : 5 * index + 12] = 250
             truth = np.array([[5.0 * index, 10, 5 * index + 12, 30]])
-        name = f"images/{index}.png"
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / name)
+        file_name = f"images/{first + index}.png"
+        Image.fromarray(pixels).save(folder / file_name)
+        classes, group = np.zeros(len(truth), np.int64), f"p{(first + index) // 2}"
         site = "wrist" if index < 4 else "hand"
-        records.append(
-            ImageRecord(index + 1, name, 40, 60, f"p{index // 2}", site, truth, np.zeros(len(truth), np.int64))
-        )
-    write_coco(Dataset(tuple(records), ("fracture",)), tmp_path / "test.json")
+        records.append(ImageRecord(index + 1, file_name, 40, 60, group, site, truth, classes))
+    write_coco(Dataset(tuple(records), ("fracture",)), folder / f"{name}.json")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """test.json, val.json and their images/ in one folder."""
+    write_study(tmp_path, "test", 0)
+    write_study(tmp_path, "val", 8)
     return tmp_path
 
 
@@ -53,16 +63,54 @@ def evaluate(monkeypatch, study):
 
 def test_a_detector_is_evaluated(evaluate, study, capsys):
     assert evaluate("out", "--detector", "bright:0.3", "--images", str(study), "--batch-size", "3") == 0
-    assert sorted(path.name for path in (study / "out").iterdir()) == OUTPUT
+    assert {path.name for path in (study / "out").iterdir()} == OUTPUT
     report = Report.load(study / "out")
     assert report.operating_points[0].score == 0.3
-    assert report.operating_points[0].figures["recall"].count == 4
+    assert report.operating_points[0].lesion["recall"].count == 4
     assert report.coco["AP50"].value == pytest.approx(1)
     assert report.image["AUROC"].value == 1
-    assert [row.site for row in report.sites] == ["hand", "wrist", "all"]
-    assert report.timing["images"] == 8
-    assert report.timing["machine"]
-    assert "bright was asked about 8 radiographs" in capsys.readouterr().out
+    assert [row.value for row in report.strata if row.column == "site"] == ["hand", "wrist"]
+    assert report.timing.images == 8
+    assert report.timing.machine
+    assert report.about["data SHA-256"] == hashlib.sha256((study / "test.json").read_bytes()).hexdigest()
+    assert len(list((study / "out/gallery").glob("hit-*.jpg"))) == 4
+    assert "bright was tested on 8 radiographs" in capsys.readouterr().out
+
+
+def test_thresholds_come_from_validation_and_may_be_used_again(evaluate, study):
+    given = ["--detector", "bright:0.3", "--images", str(study)]
+    assert evaluate("fitted", *given, "--val", str(study / "val.json")) == 0
+    assert {path.name for path in (study / "fitted").iterdir()} == OUTPUT | FITTED
+    assert evaluate("used", *given, "--calibration", str(study / "fitted/calibration.json")) == 0
+    fitted, used = (Report.load(study / out) for out in ("fitted", "used"))
+    assert [point.rule for point in fitted.operating_points][-1] == "paper"
+    assert "youden" in [point.rule for point in fitted.operating_points]
+    assert fitted.operating_points == used.operating_points
+    assert fitted.calibration == used.calibration
+
+
+def test_a_threshold_cannot_be_chosen_on_the_images_that_are_judged(evaluate, study, capsys):
+    given = ["--detector", "bright:", "--images", str(study)]
+    (study / "copy.json").write_bytes((study / "test.json").read_bytes())
+    assert evaluate("out", *given, "--val", str(study / "copy.json")) == 2
+    assert "validation and test share 8 images" in capsys.readouterr().err
+    assert not (study / "out/report.json").exists()
+    evaluate("fitted", *given, "--val", str(study / "val.json"))
+    again = ["--data", str(study / "val.json"), "--calibration", str(study / "fitted/calibration.json")]
+    assert evaluate("out", *given, *again) == 2
+    assert "must not be judged on their own data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_robustness_is_measured_and_resumed(evaluate, study):
+    given = ["--detector", "bright:0.3", "--images", str(study), "--robustness"]
+    assert evaluate("out", *given) == 0
+    rows = Report.load(study / "out").robustness
+    assert (len(rows), rows[0].perturbation, rows[0].figures["AP50"].value) == (41, "none", 1)
+    first = (study / "out/report.json").read_bytes()
+    assert evaluate("out", *given) == 0
+    assert Report.load(study / "out").robustness == rows
+    assert json.loads(first)["robustness"] == json.loads((study / "out/report.json").read_text())["robustness"]
 
 
 def test_predictions_give_the_same_report_without_a_model(evaluate, study):
@@ -115,7 +163,16 @@ def test_what_cannot_be_done_is_said_in_one_line(evaluate, study, capsys):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--images", ".", "--operating-score", "50"], ["--images", ".", "--bootstrap=-1"]]
+    "more",
+    [
+        [],
+        ["--images", ".", "--bootstrap=-1"],
+        ["--images", ".", "--fp-target", "0"],
+        ["--images", ".", "--operating-score", "50"],
+        ["--images", ".", "--prevalence", "0.1", "20"],
+        ["--images", ".", "--val", "v.json", "--calibration", "c.json"],
+        ["--images", ".", "--val-predictions", "p.jsonl"],
+    ],
 )
 def test_wrong_options_are_refused_before_anything_is_predicted(evaluate, study, more):
     with pytest.raises(SystemExit):
