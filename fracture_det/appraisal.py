@@ -18,6 +18,7 @@ from fracture_det.evaluation.tables import PREVALENCES
 from fracture_det.evaluation.validation import freeze
 from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.detector import Detector, open_detector
+from fracture_det.inference.stages import overlay_timer
 from fracture_det.predictions import Predictions, align, read_predictions, write_predictions
 from fracture_det.robustness import measure_robustness
 
@@ -107,7 +108,7 @@ def _predictions(
         write_predictions(path, predictions)
         return predictions, None
     files = [(record.file_name, task.images / record.file_name) for record in dataset]
-    run = predict_to_file(detector, files, path, batch_size=task.batch_size)
+    run = predict_to_file(detector, files, path, batch_size=task.batch_size, each=overlay_timer(detector))
     return read_predictions(path), run.as_timing()
 
 
