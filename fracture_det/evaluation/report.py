@@ -199,7 +199,7 @@ class Timing:
     """How long it took: the only part of a report that differs between equal runs.
 
     stages: read, preprocess, model, postprocess, draw; of a batch, each image's share. peak_memory_mb: of the process.
-    images: how many were timed; failed ones are left out. images_per_second: from the file to the boxes, without drawing.
+    images: how many were timed, failed ones left out. images_per_second: from the file to the boxes, without drawing.
     """
 
     machine: str
