@@ -268,7 +268,8 @@ def _fit(method: str, scores: Floats, truth: NDArray[np.bool_]) -> ScoreMap:
         raise CalibrationError("there is no score above 0")
     if n_true in (0, n):
         raise CalibrationError(f"of {n} scores above 0 {'none' if not n_true else 'every one'} came true")
-    if np.ptp(scores) == 0:
+    logits = _logit(scores)
+    if np.ptp(logits) == 0:
         raise CalibrationError(f"all {n} scores above 0 are {scores[0]:g}")
     if method == "isotonic":
         knots = _pool_adjacent_violators(scores, truth)
@@ -276,7 +277,7 @@ def _fit(method: str, scores: Floats, truth: NDArray[np.bool_]) -> ScoreMap:
             raise CalibrationError(NO_RISE)
         return ScoreMap(method, knots=knots)
     targets = np.where(truth, (n_true + 1) / (n_true + 2), 1 / (n - n_true + 2))
-    slope, offset = _fit_logistic(_logit(scores), targets, with_offset=method == "platt")
+    slope, offset = _fit_logistic(logits, targets, with_offset=method == "platt")
     if slope <= 0:
         raise CalibrationError(NO_RISE if method == "platt" else NO_TEMPERATURE)
     return ScoreMap(method, slope, offset)
@@ -284,9 +285,8 @@ def _fit(method: str, scores: Floats, truth: NDArray[np.bool_]) -> ScoreMap:
 
 def _fit_logistic(logits: Floats, targets: Floats, *, with_offset: bool) -> tuple[float, float]:
     """Return slope and offset (or 0) that minimise the cross-entropy to `targets`, by damped Newton steps."""
-    centre, spread = (float(logits.mean()), float(logits.std())) if with_offset else (0.0, float(abs(logits).max()))
-    if spread <= 0:
-        raise CalibrationError("all scores above 0 are .5, which no temperature moves")
+    centre = float(logits.mean()) if with_offset else 0.0
+    spread = float(abs(logits - centre).max())
     scaled = (logits - centre) / spread
     columns = np.stack([scaled, np.ones(len(scaled))], axis=1)[:, : 1 + with_offset]
     found = np.zeros(columns.shape[1])

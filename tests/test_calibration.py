@@ -60,7 +60,8 @@ MAP_CASES = [
     ("12 and no score gets less", ScoreMap("platt", zero=0.03), 0.01, 0.03),
     ("13 but a higher one gets its own", ScoreMap("platt", zero=0.03), 0.2, 0.2),
     ("14 without that value 0 counts as .000001", ScoreMap("platt"), 0.0, 1e-6),
-    ("15 the identity", ScoreMap("identity"), 0.3, 0.3),
+    ("15 a value below the first knot", replace(ISOTONIC, zero=0.05), 0.0, 0.05),
+    ("16 the identity", ScoreMap("identity"), 0.3, 0.3),
 ]
 
 
@@ -92,6 +93,13 @@ class TestFit:
         # N+ = N- = 1: targets 2/3 and 1/3
         assert fit_map("platt", [0.1, 0.6], [False, True])([0.1, 0.6]) == pytest.approx([1 / 3, 2 / 3])
         assert 0.5 < fit_map("temperature", [0.1, 0.6], [False, True])(0.6) < 1
+
+    def test_the_optimum_is_met_where_a_whole_newton_step_overshoots(self):
+        scores, truth = np.repeat([0.01, 0.96, 0.977], [76, 641, 7]), np.repeat([False, False, True], [76, 641, 7])
+        left = fit_map("platt", scores, truth)(scores) - platts_targets(truth)
+        # At the optimum what is left is in balance: its sum, and its sum weighed by the logit.
+        assert left.sum() == pytest.approx(0, abs=1e-6)
+        assert left @ logit(scores) == pytest.approx(0, abs=1e-5)
 
     def test_temperature_of_scores_of_one_logit(self):
         # .2 and .8 are ln 4 on either side of .5; targets as above: the odds at .8 become 2 to 1, T = ln 4 / ln 2 = 2
@@ -131,6 +139,7 @@ class TestFit:
         ("3 all true", "platt", [0.1, 0.2], [1, 1], "of 2 scores above 0 every one came true"),
         ("4 none true", "isotonic", [0.1, 0.2], [0, 0], "of 2 scores above 0 none came true"),
         ("5 all equal", "isotonic", [0.3] * 3, [0, 1, 1], "all 3 scores above 0 are 0.3"),
+        ("5a all as good as 1", "platt", [0.9999999, 1.0], [0, 1], "all 2 scores above 0 are 1"),
         ("6 the wrong way round", "platt", [0.1, 0.9], [1, 0], "the scores do not rise with the truth"),
         ("7 the same, isotonic", "isotonic", [0.1, 0.9], [1, 0], "the scores do not rise with the truth"),
         ("8 all above .5, most false", "temperature", [0.8, 0.85, 0.9], [0, 0, 1], "no temperature fits"),
@@ -223,15 +232,10 @@ class TestApply:
     def test_no_box(self):
         assert len(calibration().apply(Detections.empty())) == 0
 
-    def test_neighbours_in_float32_are_not_turned_around(self):
-        # The largest float32 numbers below 1 and around .5: the logarithm's last bit must not matter.
-        for start in (1.0, 0.5, 0.7310586):
-            scores = [np.float32(start)]
-            for _ in range(5000):
-                scores.append(np.nextafter(scores[-1], np.float32(0)))
-            found = Detections(np.zeros((5001, 4)), np.array(scores), np.zeros(5001))
-            for slope in (0.3, 1.7):
-                calibration(ScoreMap("platt", slope, 0.1)).apply(found)  # Detections check their order
+    def test_a_last_bit_does_not_turn_neighbours_around(self, monkeypatch):
+        monkeypatch.setattr(ScoreMap, "__call__", lambda self, scores: np.array([0.4, 0.4000002, 0.3]))
+        found = Detections(np.zeros((3, 4)), [0.5000001, 0.5, 0.4], [0, 0, 0])
+        assert calibration().apply(found).scores.tolist() == pytest.approx([0.4, 0.4, 0.3])
 
     def test_images_have_a_map_of_their_own(self):
         both = calibration(PLATT, ScoreMap("platt", slope=2, zero=0.05))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,8 @@ from fracture_det.evaluation.tables import NO_TRUTH, Values, estimate
 BINS = 10
 IMAGE, BOX = "image", "box"
 RAW = "raw"
+# How many were shown, the sums of their probabilities p and of what came true, of p (1 - p), and of (p - true)^2.
+COLUMNS = ("n", "shown", "true", "spread", "error")
 
 
 def reliability(
@@ -113,36 +115,29 @@ def _edges(bins: int) -> Floats:
 class _Cells:
     """The shown probabilities of each image summed by bin, so that a resample only weighs and adds.
 
-    image, bin: (E,) of each cell. sums: name -> (E,): `n`, the `shown` probabilities, what came `true`, the `spread`
-    p (1 - p), and the squared `error` (p - true)^2.
+    image: (E,) of each cell, cells in order of their bin. starts: (bins + 1,) where the cells of each bin begin.
+    sums: (E, 5) one column for each of COLUMNS.
     """
 
     image: NDArray[np.int64]
-    bin: NDArray[np.int64]
-    sums: Mapping[str, Floats]
-    bins: int
+    starts: NDArray[np.int64]
+    sums: Floats
 
     @classmethod
-    def of(cls, shown: _Shown, bins: int) -> _Cells:
-        keys, cell = np.unique(shown.image * bins + bin_of(shown.probability, bins), return_inverse=True)
-        columns = {
-            "n": np.ones(len(cell)),
-            "shown": shown.probability,
-            "true": shown.true.astype(np.float64),
-            "spread": shown.probability * (1 - shown.probability),
-            "error": (shown.probability - shown.true) ** 2,
-        }
-        sums = {name: _total(cell, column, len(keys)) for name, column in columns.items()}
-        return cls(keys // bins, keys % bins, sums, bins)
+    def of(cls, shown: _Shown, n_images: int, bins: int) -> _Cells:
+        keys, cell = np.unique(bin_of(shown.probability, bins) * n_images + shown.image, return_inverse=True)
+        p, true = shown.probability, shown.true.astype(np.float64)
+        columns = (np.ones(len(p)), p, true, p * (1 - p), (p - true) ** 2)
+        sums = np.stack([np.bincount(cell, column, len(keys)) for column in columns], axis=1)
+        starts = np.searchsorted(keys, np.arange(bins + 1) * n_images)
+        return cls(keys % max(n_images, 1), starts, sums.astype(np.float64, copy=False))
 
     def by_bin(self, weights: Floats) -> dict[str, Floats]:
-        """Return each sum by bin (bins,) for image weights (I,)."""
+        """Return each column summed by bin (bins,) for image weights (I,)."""
         each = weights[self.image]
-        return {name: _total(self.bin, each * column, self.bins) for name, column in self.sums.items()}
-
-
-def _total(place: NDArray[np.int64], values: Floats, length: int) -> Floats:
-    return np.bincount(place, values, length).astype(np.float64, copy=False)
+        slices = [slice(start, end) for start, end in pairwise(self.starts.tolist())]
+        table = np.array([each[part] @ self.sums[part] for part in slices])
+        return dict(zip(COLUMNS, table.T, strict=True))
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -169,12 +164,12 @@ def _statistics(shown: _Shown, cells: _Cells, truth: NDArray[np.int64], weights:
         values |= {"Brier": ratio(float(sums["error"].sum()), n), "Brier of the base rate": base_rate * (1 - base_rate)}
     else:
         values["recall"] = ratio(true, float(weights @ truth))
-    rates = np.divide(sums["true"], sums["n"], out=np.full(cells.bins, np.nan), where=sums["n"] > 0)
+    rates = np.divide(sums["true"], sums["n"], out=np.full(len(cells.starts) - 1, np.nan), where=sums["n"] > 0)
     return values | {f"bin {index}": rate for index, rate in enumerate(rates.tolist())}
 
 
 def _measure(shown: _Shown, matches: Matches, *, n_bootstrap: int, seed: int, bins: int) -> Reliability:
-    cells, truth = _Cells.of(shown, bins), matches.truth.sum(axis=1)
+    cells, truth = _Cells.of(shown, matches.n_images, bins), matches.truth.sum(axis=1)
     measured = measure(
         lambda weights: _statistics(shown, cells, truth, weights), matches.group, n_bootstrap=n_bootstrap, seed=seed
     )
@@ -186,16 +181,15 @@ def _measure(shown: _Shown, matches: Matches, *, n_bootstrap: int, seed: int, bi
     }
     if shown.of == BOX:
         figures["recall"] = estimate(measured["recall"], NO_TRUTH, count=found, n=matches.n_truth)
-    return Reliability(shown.of, shown.scores, figures, _bins(shown, cells, measured))
+    sums = cells.by_bin(np.ones(matches.n_images))
+    return Reliability(shown.of, shown.scores, figures, _bins(shown.of, sums, measured))
 
 
-def _bins(shown: _Shown, cells: _Cells, measured: Mapping[str, Measured]) -> list[ReliabilityBin]:
-    sums, edges = cells.by_bin(np.ones(int(cells.image.max(initial=-1)) + 1)), _edges(cells.bins).tolist()
-    rows = []
-    for index in range(cells.bins):
+def _bins(of: str, sums: Mapping[str, Floats], measured: Mapping[str, Measured]) -> list[ReliabilityBin]:
+    edges, rows = _edges(len(sums["n"])).tolist(), []
+    for index, (low, high) in enumerate(pairwise(edges)):
         n = round(sums["n"][index])
-        rate = estimate(measured[f"bin {index}"], f"no {shown.of} has such a score", count=sums["true"][index], n=n)
-        mean = ratio(float(sums["shown"][index]), n)
-        mean_score = None if math.isnan(mean) else round(mean, 10)
-        rows.append(ReliabilityBin(edges[index], edges[index + 1], n, mean_score, rate))
+        rate = estimate(measured[f"bin {index}"], f"no {of} has such a score", count=sums["true"][index], n=n)
+        mean_score = round(float(sums["shown"][index]) / n, 10) if n else None
+        rows.append(ReliabilityBin(low, high, n, mean_score, rate))
     return rows
