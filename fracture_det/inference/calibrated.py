@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fracture_det.calibration import Calibration, CalibrationError
+from fracture_det.calibration import WEIGHTS, Calibration, CalibrationError
 from fracture_det.detections import Detections
 from fracture_det.images import Pixels
 
@@ -23,7 +23,8 @@ PAPER_SCORE = 0.5
 class CalibratedDetector:
     """A detector with calibrated box scores: P(the box hits a marked fracture).
 
-    raw: the detector behind it. name: its name and the method. class_names, sha256, card: its own.
+    raw: the detector behind it. name: its name and the method. class_names, sha256, card, device: its own.
+    about: its own, and on which data the calibration was fitted.
     operating_score: the raw operating point that a report of this calibration puts first, on the calibrated scale:
     the detector's own where one was chosen (it is not the paper's .5), else the file's for Youden's index, else .5.
     The same boxes are findings as at the raw one; an isotonic map may add boxes that it makes equal to it.
@@ -35,10 +36,13 @@ class CalibratedDetector:
         self.raw, self.calibration = raw, calibration
         self.sha256: str | None = getattr(raw, "sha256", None)
         self.card: Path | None = getattr(raw, "card", None)
+        self.device: str | None = getattr(raw, "device", None)
         calibration.check_detector(raw.name, self.sha256)
         if "box" in calibration.not_fitted:
             raise CalibrationError(f"it has no map for box scores: {calibration.not_fitted['box']}")
         self.name = calibration.name_for(raw.name)
+        own = getattr(raw, "about", {} if self.sha256 is None else {WEIGHTS: self.sha256})
+        self.about = {**own, "calibrated on": calibration.fitted_on.get("data", "validation data")}
         self.class_names = tuple(raw.class_names)
         self.operating_score = _rounded_down(float(calibration.box(self._raw_operating_score())))
 

@@ -52,10 +52,19 @@ class TestDetector:
         assert isinstance(one, Detector)
         assert one.name == "bright, calibrated (platt)"
         assert (one.class_names, one.sha256, one.card) == (("fracture",), "a" * 64, Path("card.md"))
+        assert one.about == {"weights SHA-256": "a" * 64, "calibrated on": "validation data"}
+
+    def test_what_the_model_says_of_itself_is_kept(self):
+        detector = HashedDetector()
+        detector.about, detector.device = {"NMS IoU": "0.6"}, "cpu"
+        one = CalibratedDetector(detector, replace(CALIBRATION, fitted_on={"detector": "bright", "data": "val.json"}))
+        assert one.about == {"NMS IoU": "0.6", "calibrated on": "val.json"}
+        assert one.device == "cpu"
 
     def test_a_model_without_hash_and_card(self):
         one = CalibratedDetector(BrightDetector(), CALIBRATION)
-        assert (one.sha256, one.card) == (None, None)
+        assert (one.sha256, one.card, one.device) == (None, None, None)
+        assert one.about == {"calibrated on": "validation data"}
 
     def test_boxes_stay_and_scores_become_probabilities(self):
         raw, calibrated = BrightDetector(), CalibratedDetector(BrightDetector(), CALIBRATION)
