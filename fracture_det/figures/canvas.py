@@ -125,8 +125,8 @@ def spread(places: Sequence[float], *, gap: float, top: float) -> list[float]:
 def draw_intervals(
     panel: Axes, points: Iterable[tuple[float, float | None, float | None, float | None]], colour: str
 ) -> None:
-    """Draw a bar from low to high at each (x, y, low, high) that has a value and an interval."""
-    whole = [(x, low, high) for x, y, low, high in points if y is not None and low is not None and high is not None]
+    """Draw a bar from low to high at each (x, y, low, high) that has an interval."""
+    whole = [(x, low, high) for x, _, low, high in points if low is not None and high is not None]
     xs = [each for x, _, _ in whole for each in (x, x, math.nan)]
     ys = [each for _, low, high in whole for each in (low, high, math.nan)]
     panel.plot(xs, ys, color=colour, linewidth=0.9, marker="_", markersize=4, zorder=2.5)

@@ -107,7 +107,7 @@ POOR = {
     "pr without truth": (figures.draw_pr_curve, _NO_CURVE, {"ap50": None, "points": {}}),
     "reliability of nothing": (figures.draw_reliability, ({},), {}),
     "reliability of empty bins": (figures.draw_reliability, ({"Boxes": [(0.0, 1.0, 0, *NO_BIN)]},), {}),
-    "reliability of three": (figures.draw_reliability, ({"a": BINS, "b": BINS[:1], _LONG: BINS[:3]},), {}),
+    "reliability of three": (figures.draw_reliability, ({_LONG: BINS[:3], "a": BINS, "b": BINS[:1]},), {}),
     "forest of nothing": (figures.draw_forest, ([],), {"title": "Strata", "xlabel": "AP50"}),
     "forest of long names": (
         figures.draw_forest,

@@ -86,7 +86,8 @@ class TestFroc:
         assert [line.get_color() for line in drawn_lines].count(TRAINING) == 1
         first = next(line for line in drawn_lines if line.get_color() == TRAINING)
         assert first.get_linewidth() == max(line.get_linewidth() for line in drawn_lines)
-        assert len({str(line._unscaled_dash_pattern) for line in drawn_lines}) == 3
+        dashes = re.findall(r"stroke-dasharray: ([^;]+);[^;]+; stroke: #767676", drawn("froc").svg)
+        assert len(dashes) == len(set(dashes)) == 2
         assert set(RULE_CURVES) <= set(drawn("froc").texts)
 
     @pytest.mark.parametrize(
@@ -192,13 +193,13 @@ def test_ten_thousand_points_become_a_small_file_that_looks_the_same(tmp_path):
     curve = (false / false[-1], true / true[-1])
     draw_roc(curve, tmp_path / "roc.svg", marks={}, auroc=None)
     svg = (tmp_path / "roc.svg").read_text(encoding="utf-8")
-    assert len(svg) < 60_000
+    assert len(svg) < 30_000
     paths = [element.attrib["d"] for element in ElementTree.fromstring(svg).iter() if "d" in element.attrib]
     longest = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", max(paths, key=len)), dtype=float)
-    assert len(longest) < 2000
+    assert len(longest) < 1000
     # Along a rising staircase the lines x + y = c cross both curves once; there they are compared, in points.
     (left, bottom), (right, top) = longest[0], longest[-1]
     given = np.stack([left + curve[0] * (right - left), bottom - curve[1] * (bottom - top)], axis=1)
     at = np.linspace(left - bottom, right - top, 2000)
     apart = [np.interp(at, line[:, 0] - line[:, 1], line[:, 0] + line[:, 1]) for line in (given, longest)]
-    assert np.abs(apart[0] - apart[1]).max() / 2 < 0.4
+    assert np.abs(apart[0] - apart[1]).max() / 2 < 0.25  # of a point; the line is 1.8 wide

@@ -165,6 +165,10 @@ class TestRobustness:
                 "AUROC",
             ]
 
+    def test_places_of_the_grid_without_a_perturbation_stay_empty(self):
+        figure = figure_of(draw_robustness, {"AP50": {kind: [(5, 0.5, None, None)] for kind in KINDS[:5]}})
+        assert [panel.get_visible() for panel in figure.axes] == [True] * 5 + [False] * 3
+
     def test_lines_differ_in_more_than_colour(self):
         panel = figure_of(
             draw_robustness, {name: {"blur": [(0, 0.6, *NONE[:2]), (5, 0.5, *NONE[:2])]} for name in ("a", "b")}
