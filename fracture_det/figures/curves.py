@@ -219,7 +219,7 @@ def _label_edge(panel: Axes, beyond: Sequence[tuple[float, float]], left: float)
 
 def _label_ends(panel: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
     titles = list(ends)
-    places = spread([ends[title][0] for title in titles], gap=0.055, top=1.02)
+    places = spread([ends[title][0] for title in titles], gap=0.065, top=1.02)
     for title, place in zip(titles, places, strict=True):
         panel.annotate(
             title,
