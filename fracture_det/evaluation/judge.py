@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fracture_det.calibration import Calibration
+from fracture_det.calibration import WEIGHTS, Calibration
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.detections import Detections
 from fracture_det.evaluation import tables
@@ -151,22 +151,32 @@ def evaluate(
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
         timing=timing,
     )
-    return replace(report, notes=[*_notes(report, measured, predictions), *_left_out_notes(judged)])
+    notes = [*_notes(report, measured, predictions), *_calibration_notes(calibration), *_left_out_notes(judged)]
+    return replace(report, notes=notes)
 
 
 def evaluate_predictions(
-    dataset: Dataset, predictions: Predictions, *, about: Mapping[str, str] | None = None, **options: Any
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    calibration: Calibration | None = None,
+    about: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Report:
     """Evaluate the content of a predictions file; further options as in `evaluate`.
 
-    Raises PredictionsError when the predictions do not fit the data set; see `align`.
+    Raises PredictionsError when the predictions do not fit the data set (see `align`), and CalibrationError when the
+    calibration was fitted for another detector.
     """
+    if calibration is not None:
+        calibration.check_detector(predictions.detector, predictions.about.get(WEIGHTS))
     aligned = align(predictions, dataset)
     report = evaluate(
         dataset,
         aligned.detections,
         detector_score=predictions.operating_score,
         failures=aligned.failures,
+        calibration=calibration,
         about={"detector": predictions.detector, **(about or {})},
         **options,
     )
@@ -298,6 +308,11 @@ def _headline(report: Report) -> Iterator[tuple[str, Estimate]]:
     for figures in (point.lesion, point.image):
         for name, figure in figures.items():
             yield f"{name} at the operating point", figure
+
+
+def _calibration_notes(calibration: Calibration | None) -> Iterator[str]:
+    for what, reason in ({} if calibration is None else calibration.not_fitted).items():
+        yield f"Scores of {what} level are not calibrated: {reason}."
 
 
 def _left_out_notes(records: Sequence[ImageRecord]) -> Iterator[str]:

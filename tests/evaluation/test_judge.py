@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fracture_det.calibration import CalibrationError
 from fracture_det.detections import Detections
 from fracture_det.evaluation import EvaluationError, Report, ReportError, evaluate, evaluate_predictions
 from fracture_det.evaluation.coco import coco_matches
@@ -126,6 +127,19 @@ class TestValidation:
             assert point.origin == "chosen on val.json"
         assert {one.scores for one in report.calibration} == {"raw", "platt"}
         assert set(report.not_reached) == set(calibration.not_reached)
+
+    def test_a_calibration_of_another_detector_is_refused(self):
+        calibration = self.frozen()
+        stranger = replace(as_predictions(self.test, self.found_here), detector="stranger")
+        with pytest.raises(CalibrationError, match="stranger"):
+            evaluate_predictions(self.test, stranger, calibration=calibration, n_bootstrap=0)
+
+    def test_scores_that_cannot_be_calibrated_are_named(self):
+        nothing = dict.fromkeys(self.found_there, found())
+        calibration = freeze(self.validation, as_predictions(self.validation, nothing), test=self.test, method="platt")
+        report = evaluate(self.test, self.found_here, calibration=calibration, n_bootstrap=0)
+        assert report.not_reached["youden"] == "no validation image has a box"
+        assert any(note.startswith("Scores of box level are not calibrated: ") for note in report.notes)
 
     def test_the_same_images_on_both_sides_are_refused(self):
         with pytest.raises(OperatingPointError, match="share 120 images"):
