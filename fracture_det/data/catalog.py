@@ -184,7 +184,8 @@ class RandomTilt(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> TiltTransform:
         """Return the transform for this (H, W, 3) image."""
-        return TiltTransform(*image.shape[:2], np.random.uniform(-self.degrees, self.degrees))
+        height, width = image.shape[:2]
+        return TiltTransform(height, width, np.random.uniform(-self.degrees, self.degrees))
 
 
 class RandomGamma(T.Augmentation):
