@@ -1,7 +1,8 @@
 """Operating points: score thresholds that are chosen on validation data, frozen, and then applied to test data.
 
-No function takes test data and gives a threshold: `choose` is reached through `validation.freeze`, which refuses validation
-data that share an image or a group with the test data, and `evaluate` refuses a file that was fitted on the test data.
+No function takes test data and gives a threshold: `choose` is reached through `validation.freeze`, which refuses
+validation data that share an image or a group with the test data, and `evaluate` refuses a file that was fitted on the
+test data.
 """
 
 from __future__ import annotations
