@@ -37,7 +37,12 @@ def html(report: Report, folder: Path) -> str:
         keep_trailing_newline=True,
     )
     environment.tests["words"] = lambda column: column.words
-    environment.filters |= {"marked": marked, "kind": lambda block: type(block).__name__.lower(), "cell": _cell}
+    environment.filters |= {
+        "marked": marked,
+        "breakable": breakable,
+        "kind": lambda block: type(block).__name__.lower(),
+        "cell": _cell,
+    }
     return environment.get_template("report.html").render(
         report=report,
         page=_Page(folder),
@@ -60,6 +65,11 @@ def marked(text: str) -> Markup:
     )
 
 
+def breakable(path: str) -> Markup:
+    """Return a path that may be broken after its folders."""
+    return Markup("/<wbr>").join(path.split("/"))
+
+
 @dataclass(frozen=True)
 class _Page:
     """What the page takes in from the report's folder."""
@@ -71,6 +81,8 @@ class _Page:
         text = (self.folder / figure_path(name, ".svg")).read_text(encoding="utf-8")
         text = re.sub(r"^\s*<\?xml.*?\?>|<!DOCTYPE.*?>", "", text, flags=re.DOTALL).strip()
         text = re.sub(r'aria-label="[^"]*"', lambda _: f'aria-label="{escape(alt)}"', text, count=1)
+        # How wide it was drawn, so that letters are alike in all figures whatever the width of the page.
+        text = re.sub(r'<svg\b([^>]*?\bwidth="([\d.]+pt)")', r'<svg style="--drawn: \2"\1', text, count=1)
         # Written by our own figures, which escape what they are given.
         return Markup(re.sub(r'(\bid="|#)(?=[0-9a-f]{8}-)', rf"\g<1>{twin}", text) if twin else text)
 

@@ -9,7 +9,7 @@ from typing import Any
 from fracture_det import figures
 from fracture_det.evaluation.report import Estimate, Reliability, Report
 from fracture_det.evaluation.scrutiny import FORESTS, forest_name
-from fracture_det.evaluation.words import written
+from fracture_det.evaluation.words import titled, written
 
 FOLDER = "figures"
 SUFFIXES = (".png", ".svg")
@@ -178,11 +178,11 @@ def _forest(report: Report, figure: str) -> Drawn:
         if one is None:
             continue
         if row.column != before:
-            rows.append((row.column.capitalize(), None, None, None, None, False))
+            rows.append((titled(row.column), None, None, None, None, False))
             before = row.column
         label = "all images" if row.column == "all" else row.value
         rows.append((label, one.value, one.low, one.high, _n(one), one.small))
-    title = figure if figure.isupper() or figure == "AP50" else figure.capitalize()
+    title = titled(figure)
     return _late("draw_forest", rows, title=f"{title} by stratum", xlabel=title)
 
 

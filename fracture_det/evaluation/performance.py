@@ -16,7 +16,7 @@ from fracture_det.evaluation.content import (
 )
 from fracture_det.evaluation.matching import MATCH_RULES
 from fracture_det.evaluation.report import Estimate, OperatingPoint, Reliability, Report
-from fracture_det.evaluation.words import TITLES, number, percent, point_title, reading, rule_title
+from fracture_det.evaluation.words import TITLES, number, percent, point_title, reading, rule_title, titled
 
 COCO_MEANINGS = {
     "AP": "mean over IoU .5, .55, … .95",
@@ -56,7 +56,7 @@ def operating(report: Report) -> Iterator[Block]:
 
 def _groups(report: Report) -> Iterator[Block]:
     points = report.operating_points
-    if all(point.group == point.image for point in points) and report.group == report.image:
+    if report.counts["groups"] == report.counts["images_predicted"]:
         yield Text("Every image is a group of its own: the figures of groups are those of images.")
     else:
         yield _point_table("Groups at each operating point", points, [p.group for p in points])
@@ -161,13 +161,15 @@ def _coco_meaning(name: str) -> str:
 def images(report: Report) -> Iterator[Block]:
     names = list(dict.fromkeys([*report.image, *report.group]))
     rows: list[Row] = [(name, [report.image.get(name), report.group.get(name)]) for name in names]
-    yield Table("Areas under the curves", [Column("Images"), Column("Groups")], [("", rows)],
-                "An image's score is its highest box score, 0 without a box; a group's is the highest of its images. "
-                "A guess reaches an AUROC of .5, and as AUPRC the share of the fractured.")  # fmt: skip
-    yield Text(
-        "The ROC curve stands at the top of this report; sensitivity, specificity, accuracy and predictive values at "
-        "each threshold are among the operating points."
+    note = (
+        "A guess reaches an AUROC of .5, and as AUPRC the share of the fractured. The ROC curve stands at the top of "
+        "this report; sensitivity, specificity and predictive values are among the operating points."
     )
+    yield Text(
+        "An image is fractured when it holds a marked fracture, and a group when one of its images is. The score of an "
+        "image is its highest box score, 0 without a box; that of a group is the highest of its images."
+    )
+    yield Table("Areas under the curves", [Column("Images"), Column("Groups")], [("", rows)], note)
 
 
 def calibration(report: Report) -> Iterator[Block]:
@@ -189,7 +191,7 @@ def calibration(report: Report) -> Iterator[Block]:
         "ECE: mean distance of score and share that came true; ECE by chance: what perfect scores would show on so "
         "few. Brier: mean squared distance from the truth, to be compared with always saying the base rate."
     )
-    columns = [Column(name[0].upper() + name[1:]) for name in names]
+    columns = [Column(titled(name)) for name in names]
     yield Table("How far scores are probabilities", columns, [("", rows)], note)
     for of in dict.fromkeys(one.of for one in parts):
         yield _bin_table(of, [one for one in parts if one.of == of])

@@ -19,7 +19,7 @@ from fracture_det.evaluation.content import (
     Text,
 )
 from fracture_det.evaluation.report import SMALL_N, Estimate, Report, RobustnessRow
-from fracture_det.evaluation.words import SMALL, TITLES, counted, number, point_title, written
+from fracture_det.evaluation.words import SMALL, TITLES, counted, number, point_title, titled, written
 
 ERROR_MEANINGS = {
     "classification": "on a fracture, with the wrong class",
@@ -54,7 +54,7 @@ def strata(report: Report) -> Iterator[Block]:
     parts: dict[str, list[Row]] = {}
     for row in report.strata:
         cells = [row.n_images, row.n_fractured, row.n_boxes, *(row.figures.get(name) for name in names)]
-        parts.setdefault("" if row.column == "all" else row.column.capitalize(), []).append((row.value, cells))
+        parts.setdefault("" if row.column == "all" else titled(row.column), []).append((row.value, cells))
     note = (
         f"{SMALL} rests on fewer than {SMALL_N}. Boxes: marked fractures. Rows by box size ask only for fractures of "
         "that size; what is measured on whole images does not apply. Wilson's intervals are in `strata.csv`."
@@ -88,7 +88,7 @@ def errors(report: Report) -> Iterator[Block]:
             "Bars of the AP50 gained by mending each error type; the values are in the table below.",
         )
         rows: list[Row] = [
-            (name.capitalize(), [ERROR_MEANINGS.get(name, ""), one.count, _delta(one.delta_ap50)])
+            (titled(name), [ERROR_MEANINGS.get(name, ""), one.count, _delta(one.delta_ap50)])
             for name, one in types.items()
         ]
         columns = [Column("What", words=True), Column("At the main operating point"), Column("AP50 would gain")]
@@ -151,7 +151,7 @@ def _robustness_table(name: str, rows: Sequence[RobustnessRow]) -> Table:
     found = {(row.perturbation, row.strength): Remark(row.figures[name], row.setting) for row in rows}
     kinds = list(dict.fromkeys(row.perturbation for row in rows if row.strength > 0))
     untouched = dict.fromkeys(str(written(row.figures[name])) for row in rows if row.strength == 0)
-    lines: list[Row] = [(kind.capitalize(), [found.get((kind, strength)) for strength in strengths]) for kind in kinds]
+    lines: list[Row] = [(titled(kind), [found.get((kind, strength)) for strength in strengths]) for kind in kinds]
     note = f"Untouched: {'; '.join(untouched)}." if untouched else "The untouched images were not measured."
     columns = [Column(f"Strength {strength}") for strength in strengths]
     return Table(f"{name} under perturbed images", columns, [("", lines)], note, brief=True)
@@ -172,9 +172,7 @@ def speed(report: Report) -> Iterator[Block]:
         ("Peak memory of the process", [memory]),
     ]
     yield Table("Where it was timed", [Column("Value", words=True)], [("", facts)])
-    stages: list[Row] = [
-        (name.capitalize(), [f"{s.median_ms:.1f}", f"{s.p95_ms:.1f}"]) for name, s in timing.stages.items()
-    ]
+    stages: list[Row] = [(titled(name), [f"{s.median_ms:.1f}", f"{s.p95_ms:.1f}"]) for name, s in timing.stages.items()]
     if stages:
         columns = [Column("Median, ms"), Column("95th percentile, ms")]
         yield Table("Milliseconds per image and stage", columns, [("", stages)])

@@ -40,7 +40,7 @@ def _groups(report: Report) -> str:
         return ""
     if groups == images:
         return ", each taken as a patient of its own"
-    return f" of {counted(groups, 'patient')} (or sets of copies)"
+    return f" in {counted(groups, 'group')} (patients, or copies of one image)"
 
 
 def _called(point: OperatingPoint) -> Iterator[str]:

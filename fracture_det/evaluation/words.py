@@ -30,7 +30,7 @@ class Figure:
     """The parts of one figure as they are written; a part that there is not is empty.
 
     value: ".744", or why there is none. interval: "(.643 to .829)". basis: "61/82" or "n = 82".
-    wilson: "W .640 to .826". mark: † for few, ‡12 for 12 resamples in which it was not defined.
+    wilson: "W .640 to .826". mark: † for few. lost: ‡12 for 12 resamples in which it was not defined.
     """
 
     value: str
@@ -38,13 +38,18 @@ class Figure:
     basis: str = ""
     wilson: str = ""
     mark: str = ""
+    lost: str = ""
     defined: bool = True
 
     @property
     def lines(self) -> tuple[str, str]:
         """The figure with its interval, and what it rests on."""
         first = " ".join(part for part in (self.value, self.interval, self.mark) if part)
-        return first, ", ".join(part for part in (self.basis, self.wilson) if part)
+        return first, self.basis_line()
+
+    def basis_line(self, *, wilson: bool = True) -> str:
+        """Return what it rests on."""
+        return ", ".join(part for part in (self.basis, self.wilson if wilson else "", self.lost) if part)
 
     def __str__(self) -> str:
         """Return all of it in one line."""
@@ -53,8 +58,6 @@ class Figure:
 
 def written(estimate: Estimate, *, signed: bool = False) -> Figure:
     """Return the parts of a figure as they are written; signed: with its sign, as a difference."""
-    marks = [SMALL] if estimate.small else []
-    marks += [f"{UNDEFINED}{estimate.undefined:,}"] if estimate.undefined else []
     if estimate.value is None:
         return Figure(f"not defined: {estimate.reason}", defined=False)
     return Figure(
@@ -62,7 +65,8 @@ def written(estimate: Estimate, *, signed: bool = False) -> Figure:
         between(estimate.low, estimate.high, "({})"),
         _basis(estimate),
         between(estimate.wilson_low, estimate.wilson_high, "W {}"),
-        " ".join(marks),
+        SMALL if estimate.small else "",
+        f"{UNDEFINED}{estimate.undefined:,}" if estimate.undefined else "",
     )
 
 
@@ -84,6 +88,11 @@ def percent(value: float) -> str:
 def counted(n: int, one: str, many: str | None = None) -> str:
     """Return "1 box", "2 boxes", "12,345 boxes"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def titled(name: str) -> str:
+    """Return a name as a heading: its first letter large, the others as they are; JPEG is one."""
+    return "JPEG" if name == "jpeg" else name[:1].upper() + name[1:]
 
 
 def point_title(point: OperatingPoint) -> str:
@@ -113,7 +122,7 @@ def shown(cell: Estimate | Delta | Remark, brief: bool) -> tuple[Figure, str]:
     else:
         parts = written(cell.figure, signed=isinstance(cell, Delta))
         words = cell.words if isinstance(cell, Remark) else ""
-    return parts, ", ".join(part for part in (words, parts.basis, "" if brief else parts.wilson) if part)
+    return parts, ", ".join(part for part in (words, parts.basis_line(wilson=not brief)) if part)
 
 
 def reading(report: Report) -> str:

@@ -28,7 +28,7 @@ from fracture_det.evaluation.report import (
 )
 
 HOSTILE = '<script>alert("x")</script> & |wrist| `a`_b_*c*.png'
-FROC_TARGETS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+FROC_TARGETS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 SITES = {"elbow": (61, 17, 19), "hand": (144, 43, 46), "leg": (131, 35, 39), "shoulder": (8, 0, 0)}
 
 
@@ -306,8 +306,17 @@ def _robustness() -> list[RobustnessRow]:
         )
 
     rows = [row("none", 0, "untouched")]
-    kinds = ("jpeg", "noise", "gamma", "inversion", "blur", "resize", "rotation", "crop")
-    return rows + [row(kind, strength, f"{kind} setting {strength}") for kind in kinds for strength in range(1, 6)]
+    kinds = {
+        "jpeg": "quality {}",
+        "noise": "sigma {} of 255",
+        "gamma": "{0} or 1/{0}",
+        "inversion": "{} % of images",
+        "blur": "sigma {} px at 800 px",
+        "resize": "at most {} px",
+        "rotation": "{} degrees either way",
+        "crop": "{} % of each side",
+    }
+    return rows + [row(kind, n, setting.format(7 * n)) for kind, setting in kinds.items() for n in range(1, 6)]
 
 
 # --- degenerate studies ----------------------------------------------------------------------------------------------
