@@ -46,7 +46,7 @@ def split(report: Report) -> Answer | None:
     split, chosen = report.about.get("split"), _chosen_elsewhere(report)
     parts = [f"split manifest {code(split)}"] if split else []
     parts += [f"thresholds and calibration were {escaped(chosen)}, and applied to the test data"] if chosen else []
-    return Answer("; ".join(parts), "operating-points", True) if parts else None
+    return Answer("; ".join(parts), "provenance" if split else "operating-points", True) if parts else None
 
 
 def _chosen_elsewhere(report: Report) -> str | None:
@@ -193,7 +193,9 @@ def outcome(report: Report) -> Answer:
 
 
 def output(report: Report) -> Answer:
-    points = [f"{escaped(rule_title(p.rule))} {number(p.score)} ({escaped(p.origin)})" for p in report.operating_points]
+    points = [
+        f"{escaped(rule_title(p.rule))}: {number(p.score)} ({escaped(p.origin)})" for p in report.operating_points
+    ]
     return Answer("boxes with a score of 0 to 1; thresholds: " + "; ".join(points), "operating-points")
 
 
@@ -209,8 +211,8 @@ def recalibrated(report: Report) -> Answer | None:
     methods = list(dict.fromkeys(one.scores for one in report.calibration if one.scores != "raw"))
     if not methods:
         return None
-    chosen = _chosen_elsewhere(report) or "fitted elsewhere"
-    return Answer(f"scores recalibrated ({escaped(', '.join(methods))}), {escaped(chosen)}", "calibration")
+    where = (_chosen_elsewhere(report) or "data that the report does not name").removeprefix("chosen on ")
+    return Answer(f"scores recalibrated ({escaped(', '.join(methods))}), fitted on {escaped(where)}", "calibration")
 
 
 def recalibration_result(report: Report) -> Answer | None:

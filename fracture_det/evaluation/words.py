@@ -91,7 +91,8 @@ def counted(n: int, one: str, many: str | None = None) -> str:
 
 
 def titled(name: str) -> str:
-    """Return a name as a heading: its first letter large, the others as they are; JPEG is one."""
+    """Return a name as a heading: its first letter large, blanks for underscores; JPEG is one."""
+    name = name.replace("_", " ")
     return "JPEG" if name == "jpeg" else name[:1].upper() + name[1:]
 
 
