@@ -9,10 +9,8 @@ from fracture_det.calibration import DEFAULT_METHOD, Calibration
 from fracture_det.data.coco import read_coco
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.errors import write_match_csv
-from fracture_det.evaluation.gallery import draw_gallery
 from fracture_det.evaluation.judge import evaluate_predictions
 from fracture_det.evaluation.provenance import provenance
-from fracture_det.evaluation.publish import publish
 from fracture_det.evaluation.report import Report, Timing
 from fracture_det.evaluation.tables import PREVALENCES
 from fracture_det.evaluation.validation import freeze
@@ -20,6 +18,8 @@ from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.detector import Detector, open_detector
 from fracture_det.inference.stages import overlay_timer
 from fracture_det.predictions import Predictions, align, read_predictions, write_predictions
+from fracture_det.publication.gallery import draw_gallery
+from fracture_det.publication.publish import publish
 from fracture_det.robustness import measure_robustness
 
 PREDICTIONS_FILE, VALIDATION_FILE, CALIBRATION_FILE = (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fracture_det.evaluation import performance, scrutiny
-from fracture_det.evaluation.content import Drawing, Files, Section
 from fracture_det.evaluation.report import Report
+from fracture_det.publication import performance, scrutiny
+from fracture_det.publication.content import Drawing, Files, Section
 
 OVERVIEW = Drawing(
     "overview",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fracture_det.evaluation.report import SMALL_N, Estimate, OperatingPoint, Report, Stratum
-from fracture_det.evaluation.words import between, counted, number, percent, point_title
+from fracture_det.publication.words import between, counted, number, percent, point_title
 
 
 def plain_words(report: Report) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fracture_det.evaluation.markdown import code, escaped
 from fracture_det.evaluation.report import Estimate, Report
-from fracture_det.evaluation.words import counted, number, percent, point_title, rule_title, written
+from fracture_det.publication.markdown import code, escaped
+from fracture_det.publication.words import counted, number, percent, point_title, rule_title, written
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fracture_det.evaluation import words
-from fracture_det.evaluation.chapters import OVERVIEW, sections
-from fracture_det.evaluation.content import Cell, Code, Column, Delta, Remark
-from fracture_det.evaluation.gallery import crop_path
-from fracture_det.evaluation.illustrations import figure_path
 from fracture_det.evaluation.report import Estimate, GalleryItem, Report
-from fracture_det.evaluation.summary import plain_words
+from fracture_det.publication import words
+from fracture_det.publication.chapters import OVERVIEW, sections
+from fracture_det.publication.content import Cell, Code, Column, Delta, Remark
+from fracture_det.publication.gallery import crop_path
+from fracture_det.publication.illustrations import figure_path
+from fracture_det.publication.summary import plain_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 # On a phone the two halves of the overview stand one below the other.

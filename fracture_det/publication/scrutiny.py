@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fracture_det.evaluation.content import (
+from fracture_det.evaluation.report import SMALL_N, Estimate, Report, RobustnessRow
+from fracture_det.publication.content import (
     Beside,
     Block,
     Code,
@@ -18,8 +19,7 @@ from fracture_det.evaluation.content import (
     Table,
     Text,
 )
-from fracture_det.evaluation.report import SMALL_N, Estimate, Report, RobustnessRow
-from fracture_det.evaluation.words import SMALL, TITLES, counted, number, point_title, titled, written
+from fracture_det.publication.words import SMALL, TITLES, counted, number, point_title, titled, written
 
 ERROR_MEANINGS = {
     "classification": "on a fracture, with the wrong class",

@@ -6,10 +6,10 @@ stays open and says so; nothing is assumed about training or use.
 
 from __future__ import annotations
 
-from fracture_det.evaluation.markdown import code, escaped, table
 from fracture_det.evaluation.report import Estimate, Report
-from fracture_det.evaluation.summary import plain_words
-from fracture_det.evaluation.words import RESEARCH_ONLY, TITLES, counted, point_title, reading, rule_title, written
+from fracture_det.publication.markdown import code, escaped, table
+from fracture_det.publication.summary import plain_words
+from fracture_det.publication.words import RESEARCH_ONLY, TITLES, counted, point_title, reading, rule_title, written
 
 OPEN = "not in this report"
 TRAINING_CARD = f"{OPEN}; see the training's own card"

@@ -6,12 +6,12 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from fracture_det.evaluation.checklists import claim, tripod
-from fracture_det.evaluation.html import html
-from fracture_det.evaluation.illustrations import draw_figures
-from fracture_det.evaluation.markdown import markdown
-from fracture_det.evaluation.modelcard import model_card
 from fracture_det.evaluation.report import Estimate, Report, Stratum
+from fracture_det.publication.checklists import claim, tripod
+from fracture_det.publication.html import html
+from fracture_det.publication.illustrations import draw_figures
+from fracture_det.publication.markdown import markdown
+from fracture_det.publication.modelcard import model_card
 
 CELL_COLUMNS = ("", "_low", "_high", "_wilson_low", "_wilson_high", "_count", "_n", "_undefined", "_reason")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fracture_det import figures
 from fracture_det.evaluation.report import Estimate, Reliability, Report
-from fracture_det.evaluation.scrutiny import FORESTS, forest_name
-from fracture_det.evaluation.words import titled, written
+from fracture_det.publication.scrutiny import FORESTS, forest_name
+from fracture_det.publication.words import titled, written
 
 FOLDER = "figures"
 SUFFIXES = (".png", ".svg")

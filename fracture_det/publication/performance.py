@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fracture_det.evaluation.content import (
+from fracture_det.evaluation.matching import MATCH_RULES
+from fracture_det.evaluation.report import Estimate, OperatingPoint, Reliability, Report
+from fracture_det.publication.content import (
     Beside,
     Block,
     Cell,
@@ -14,9 +16,7 @@ from fracture_det.evaluation.content import (
     Table,
     Text,
 )
-from fracture_det.evaluation.matching import MATCH_RULES
-from fracture_det.evaluation.report import Estimate, OperatingPoint, Reliability, Report
-from fracture_det.evaluation.words import TITLES, number, percent, point_title, reading, rule_title, titled
+from fracture_det.publication.words import TITLES, number, percent, point_title, reading, rule_title, titled
 
 COCO_MEANINGS = {
     "AP": "mean over IoU .5, .55, … .95",

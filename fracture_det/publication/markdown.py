@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fracture_det.evaluation.chapters import OVERVIEW, sections
-from fracture_det.evaluation.content import (
+from fracture_det.evaluation.report import Estimate, Report
+from fracture_det.publication.chapters import OVERVIEW, sections
+from fracture_det.publication.content import (
     Beside,
     Block,
     Cell,
@@ -23,11 +24,10 @@ from fracture_det.evaluation.content import (
     Table,
     Text,
 )
-from fracture_det.evaluation.gallery import sheet_path
-from fracture_det.evaluation.illustrations import figure_path
-from fracture_det.evaluation.report import Estimate, Report
-from fracture_det.evaluation.summary import plain_words
-from fracture_det.evaluation.words import DASH, RESEARCH_ONLY, number, shown
+from fracture_det.publication.gallery import sheet_path
+from fracture_det.publication.illustrations import figure_path
+from fracture_det.publication.summary import plain_words
+from fracture_det.publication.words import DASH, RESEARCH_ONLY, number, shown
 
 # What Markdown, GitHub's mathematics or HTML would take for its own.
 _MARKUP = re.compile(r"([\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_]))")

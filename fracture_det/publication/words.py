@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fracture_det.evaluation.content import Delta, Remark
 from fracture_det.evaluation.operating import RULES
 from fracture_det.evaluation.report import SMALL_N, Estimate, OperatingPoint, Report
+from fracture_det.publication.content import Delta, Remark
 
 SMALL, UNDEFINED = "†", "‡"
 DASH = "\N{EN DASH}"

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fracture_det.evaluation import answers
-from fracture_det.evaluation.answers import Answer
-from fracture_det.evaluation.markdown import escaped, table
 from fracture_det.evaluation.report import Report
-from fracture_det.evaluation.words import RESEARCH_ONLY
+from fracture_det.publication import answers
+from fracture_det.publication.answers import Answer
+from fracture_det.publication.markdown import escaped, table
+from fracture_det.publication.words import RESEARCH_ONLY
 
 NOT_REPORTED = "not reported"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fracture_det.evaluation.comparison import Compared, Comparison, Difference, Pair
-from fracture_det.evaluation.markdown import escaped, table
 from fracture_det.evaluation.report import SMALL_N, Estimate
 from fracture_det.evaluation.significance import DeLong, McNemar
-from fracture_det.evaluation.words import DASH, RESEARCH_ONLY, SMALL, UNDEFINED, counted, number, written
+from fracture_det.publication.markdown import escaped, table
+from fracture_det.publication.words import DASH, RESEARCH_ONLY, SMALL, UNDEFINED, counted, number, written
 
 TITLES = {
     "AP": "AP, IoU .50 to .95",

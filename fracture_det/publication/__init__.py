@@ -1,0 +1,1 @@
+"""How a Report is shown: pages, figures, tables, galleries, a model card and checklists."""
