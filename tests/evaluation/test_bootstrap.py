@@ -7,6 +7,7 @@ from scipy.stats import bootstrap
 
 from fracture_det.evaluation import bootstrap as module
 from fracture_det.evaluation.bootstrap import measure, measure_paired
+from fracture_det.evaluation.intervals import quantile
 
 
 def share(positive):
@@ -65,18 +66,35 @@ def test_no_interval_from_one_group_or_no_resample(n_groups, n_bootstrap):
 
 
 def test_limits_are_those_of_scipy():
-    # BCa of a skewed mean, n = 30, by another hand; 1.5 % of the width for the different resamples
+    # BCa of a skewed mean, n = 30, by another hand; 1.5 % of the width for the different resamples.
+    # scipy does not widen for few groups: t_29 = 2.0452 for z = 1.9600, times sqrt(30 / 29), is its z = 2.0802,
+    # which is its level 2 Phi(2.0802) - 1 = .96249
     values = np.random.default_rng(5).exponential(size=30)
-    judge = bootstrap((values,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(1))
+    options = {"n_resamples": 40_000, "method": "BCa", "confidence_level": 0.96249}
+    judge = bootstrap((values,), np.mean, rng=np.random.default_rng(1), **options)
     mine = measure(
         lambda weights: {"mean": float(weights @ values / weights.sum())}, np.arange(30), n_bootstrap=40_000, seed=2
     )["mean"]
     low, high = judge.confidence_interval
     width = high - low
     assert (mine.low, mine.high) == pytest.approx((low, high), abs=0.015 * width)
-    plain_low, plain_high = np.percentile(judge.bootstrap_distribution, (2.5, 97.5))
+    plain_low, plain_high = np.percentile(judge.bootstrap_distribution, (1.8755, 98.1245))
     assert low - plain_low > 0.02 * width  # the plain percentile interval is another one
     assert high - plain_high > 0.02 * width
+
+
+# G groups: t with G - 1 degrees of freedom (tables, 97.5 %) / 1.95996 * sqrt(G / (G - 1))
+@pytest.mark.parametrize(("n_groups", "factor"), [(10, 1.2166), (30, 1.0613), (1000, 1.0017)])
+def test_few_groups_widen_the_interval(n_groups, factor, monkeypatch):
+    values = np.random.default_rng(8).normal(size=n_groups)
+
+    def mean(weights):
+        return {"mean": float(weights @ values / weights.sum())}
+
+    wide = measure(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
+    monkeypatch.setattr(module, "t_quantile", lambda degrees: quantile() * math.sqrt(degrees / (degrees + 1)))
+    plain = measure(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
+    assert (wide.high - wide.low) / (plain.high - plain.low) == pytest.approx(factor, rel=0.02)
 
 
 def test_blocks_of_many_groups_give_about_the_interval_of_single_groups(monkeypatch):
@@ -144,7 +162,9 @@ def test_a_difference_that_every_resample_shows():
     # the first is right on all, the other on one of two images in each group: 1 - .5 in every resample
     result = paired(np.ones(40), np.arange(40) % 2, np.arange(40) // 2).differences["other"]["share"]
     assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
-    assert result.p == pytest.approx(2 / 401)  # as small as 400 resamples can say
+    # none of 400 resamples is beyond 0: Phi^-1(1 / 401) = -2.8074; 20 groups widen by 2.0930 / 1.95996 sqrt(20 / 19)
+    # = 1.0956: 2 Phi(-2.5624) = .01039
+    assert result.p == pytest.approx(0.01039, abs=2e-5)
 
 
 def test_the_difference_of_agreeing_detectors_is_sharper_than_each():

@@ -4,9 +4,9 @@ import math
 
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import binom
+from scipy.stats import binom, t
 
-from fracture_det.evaluation.intervals import paired_difference, quantile, wilson
+from fracture_det.evaluation.intervals import paired_difference, quantile, t_quantile, wilson
 
 Z = 1.959963984540054  # standard normal, 97.5 %
 
@@ -75,6 +75,16 @@ def test_wilson_covers_about_as_often_as_it_says():
 
 def test_the_quantile_is_the_usual_one():
     assert quantile() == pytest.approx(Z, abs=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [3, 4, 9, 29, 500, 10**6])
+def test_the_quantile_of_student_s_t(degrees):
+    assert t_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=0.001 if degrees > 3 else 0.005)
+
+
+def test_the_quantile_of_very_few_degrees_of_freedom_is_too_small_but_large():
+    assert 6 < t_quantile(1) < t.ppf(0.975, 1)
+    assert 4 < t_quantile(2) < t.ppf(0.975, 2)
 
 
 # name, (both, only A, only B, neither), low, high
