@@ -11,7 +11,10 @@ nearly as often as they say; plain percentile intervals of figures, and BCa ones
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -27,6 +30,9 @@ Statistics = Callable[[Floats], Mapping[str, float]]
 
 # The acceleration is estimated by leaving out each group in turn, or, of more groups than this, each of so many blocks.
 MAX_BLOCKS = 100
+# From so many images on, resamples are counted in threads: numpy lets go of the interpreter only while it works on long
+# arrays. Measured on two cores, 500 images gain nothing, 4,000 a tenth, 20,000 eight tenths. Each thread needs memory.
+THREADS_FROM, MAX_THREADS = 5_000, 4
 # Figures that differ by less are equal but for rounding.
 _EQUAL = 1e-12
 _NORMAL = NormalDist()
@@ -74,7 +80,8 @@ def measure(
 ) -> dict[str, Measured]:
     """Return statistics with 95 % intervals over resampled groups.
 
-    statistics: maps image weights (I,) to named values, always the same names, NaN where not defined.
+    statistics: maps image weights (I,) to named values, always the same names, NaN where not defined. After a first
+    call it may be called in several threads at once. The result is the same for any number of threads.
     group: (I,) group index of each image, from 0. progress: title of a progress bar, or None.
     Each resample draws as many groups as there are, with replacement. One group has no interval.
     """
@@ -140,10 +147,31 @@ def _collect(
     n_blocks = min(n_groups, MAX_BLOCKS) if n_bootstrap else 0
     rows = np.empty((n_bootstrap + n_blocks, len(values)))
     weights = _weights(group, n_groups, n_bootstrap, n_blocks, seed)
-    for row, weight in zip(tqdm(rows, desc=progress, unit="resample", disable=progress is None), weights, strict=True):
-        row[:] = list(statistics(weight).values())
+    found = _each(statistics, weights, _n_threads() if len(group) >= THREADS_FROM else 1)
+    for row, one in zip(tqdm(rows, desc=progress, unit="resample", disable=progress is None), found, strict=True):
+        row[:] = list(one.values())
     value = np.array(list(values.values()), dtype=float)
     return list(values), _Figures(value, rows[:n_bootstrap], rows[n_bootstrap:], n_groups)
+
+
+def _each(statistics: Statistics, weights: Iterable[Floats], n_threads: int) -> Iterator[Mapping[str, float]]:
+    """Yield the statistics of each weights, in order whatever the number of threads; few weights wait at a time."""
+    if n_threads < 2:
+        yield from map(statistics, weights)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting: deque[Future[Mapping[str, float]]] = deque()
+        for one in weights:
+            waiting.append(pool.submit(statistics, one))
+            if len(waiting) > 2 * n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _n_threads() -> int:
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(usable), MAX_THREADS)
 
 
 def _weights(group: NDArray[np.int64], n_groups: int, n_bootstrap: int, n_blocks: int, seed: int) -> Iterator[Floats]:

@@ -16,7 +16,7 @@ def quantile(level: float = LEVEL) -> float:
 def t_quantile(degrees: int, level: float = LEVEL) -> float:
     """Return the t between whose minus and plus Student's t lies with probability `level`; degrees of freedom from 1.
 
-    Abramowitz and Stegun 1964, 26.7.5: to .1 % from 3 degrees on at level .95, too small below.
+    Abramowitz and Stegun 1964, 26.7.5; at level .95 too small by .12 % with 3 degrees, .7 % with 2, 11 % with 1.
     """
     z = quantile(level)
     terms = (

@@ -95,14 +95,14 @@ def _calls(pair: Pair) -> Iterator[str]:
     called, clear = pair.sensitivity, pair.specificity
     if called.n:
         yield (
-            f"Of {counted(called.n, 'fractured radiograph')}, {called.both:,} were called by both {pair.first} and "
-            f"{pair.other}, {called.only_a:,} only by {pair.first}, {called.only_b:,} only by {pair.other} and "
-            f"{called.neither:,} by neither."
+            f"Of {counted(called.n, 'fractured radiograph')}, both {pair.first} and {pair.other} called "
+            f"{called.both:,}, only {pair.first} {called.only_a:,}, only {pair.other} {called.only_b:,} and neither "
+            f"{called.neither:,}."
         )
     if clear.n:
         yield (
-            f"Of {counted(clear.n, 'healthy radiograph')}, {clear.neither:,} were wrongly called by both, "
-            f"{clear.only_b:,} only by {pair.first}, {clear.only_a:,} only by {pair.other}."
+            f"Of {counted(clear.n, 'healthy radiograph')}, both wrongly called {clear.neither:,}, "
+            f"only {pair.first} {clear.only_b:,} and only {pair.other} {clear.only_a:,}."
         )
 
 

@@ -100,6 +100,12 @@ def test_a_score_of_exactly_the_operating_score_counts_in_single_precision():
     assert pair.sensitivity.both + pair.sensitivity.only_a == 3
 
 
+def test_an_image_without_a_box_is_never_called():
+    (pair,) = compared(scores=(0.0, 0.0)).pairs
+    # sharp has no box on 3, blunt none on 2
+    assert (pair.sensitivity.both, pair.sensitivity.only_a, pair.sensitivity.only_b) == (2, 1, 1)
+
+
 def test_counts_and_settings():
     result = compared(seed=7)
     assert result.counts == {
@@ -231,7 +237,9 @@ def test_every_pair_has_the_first_detector(three):
 
 def test_the_single_figures_are_those_of_the_single_judges(study, three):
     data, detections = study
+    n_fractured = sum(record.fractured for record in data)
     for one in three.detectors:
+        assert one.figures["AUROC"].n == min(n_fractured, 80 - n_fractured) == 80 - n_fractured
         coco = coco_matches(data, detections[one.name])
         alone = measure(coco.figures, match_dataset(data, detections[one.name]).group, n_bootstrap=60, seed=2)
         for name in ("AP", "AP50"):
@@ -299,6 +307,17 @@ def test_undefined_resamples_are_said():
 )
 def test_p_values_as_they_are_printed(p, text):
     assert p_value(p) == text
+
+
+def test_markdown_says_who_calls_what():
+    text = comparison_markdown(compared())
+    # as in test_who_calls_what; wrongly called healthy images: sharp 4, blunt 4 5 6
+    assert (
+        "Of 4 fractured radiographs, both sharp and blunt called 2, only sharp 1, only blunt 1 and neither 0. "
+        "Of 4 healthy radiographs, both wrongly called 1, only sharp 0 and only blunt 2."
+    ) in text
+    assert "| Fractured images, called | 2 | 1 | 1 | 0 | .000 |" in text
+    assert "| Healthy images, not called | 1 | 2 | 0 | 1 | +.500 |" in text
 
 
 def test_markdown_has_every_figure_and_difference(three):
