@@ -56,8 +56,8 @@ class Measured:
 class MeasuredDifference(Measured):
     """The difference of one statistic of two detectors on the same images, with its interval.
 
-    p: two-sided, the largest alpha at which the interval of level 1 - alpha still holds 0, so that p < .05 says the
-    same as a 95 % interval without 0. On each side one resample more than were seen counts as beyond 0 (Davison and
+    p: two-sided, the largest alpha at which the interval of level 1 - alpha still holds 0: p < .05 and a 95 % interval
+    without 0 say the same, but that on each side one resample more than were seen counts as beyond 0 (Davison and
     Hinkley 1997, section 4.2), so that p is never below 2 / (resamples + 1). NaN without an interval.
     """
 

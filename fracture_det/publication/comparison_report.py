@@ -79,9 +79,9 @@ def _plain_words(pair: Pair) -> Iterator[str]:
     shown = [
         f"{TITLES.get(name, name).split(',')[0]} ({number(one.value, signed=True)})"
         for name, one in pair.differences.items()
-        if one.value is not None and one.p is not None and one.p < 0.05
+        if one.value is not None and one.low is not None and one.high is not None and not one.low <= 0 <= one.high
     ]
-    told = [one for one in pair.differences.values() if one.p is not None]
+    told = [one for one in pair.differences.values() if one.low is not None]
     if shown:
         others = " All other intervals hold it." if len(told) > len(shown) else ""
         yield f"Differences whose interval leaves out 0: {'; '.join(shown)}.{others}"

@@ -11,7 +11,7 @@ import pytest
 from fracture_det.detections import Detections
 from fracture_det.evaluation.bootstrap import measure
 from fracture_det.evaluation.coco import coco_matches
-from fracture_det.evaluation.comparison import Comparison, ComparisonError, compare
+from fracture_det.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.report import ReportError
 from fracture_det.evaluation.significance import delong, mcnemar
@@ -318,6 +318,26 @@ def test_markdown_says_who_calls_what():
     ) in text
     assert "| Fractured images, called | 2 | 1 | 1 | 0 | .000 |" in text
     assert "| Healthy images, not called | 1 | 2 | 0 | 1 | +.500 |" in text
+
+
+@pytest.mark.parametrize(
+    ("intervals", "sentence"),
+    [
+        (
+            [(0.1, 0.3), (-0.1, 0.2)],
+            "Differences whose interval leaves out 0: AP (+.200). All other intervals hold it.",
+        ),
+        ([(0.1, 0.3), (-0.3, -0.1)], "Differences whose interval leaves out 0: AP (+.200); AP50 (+.200)."),
+        ([(0.0, 0.3), (-0.1, 0.0)], "The interval of every difference holds 0: these radiographs do not tell the two"),
+    ],
+)
+def test_markdown_says_which_differences_are_shown(intervals, sentence):
+    result = compared()
+    differences = {
+        name: Difference(0.2, low, high, 0.05) for name, (low, high) in zip(("AP", "AP50"), intervals, strict=True)
+    }
+    pair = dataclasses.replace(result.pairs[0], differences=differences)
+    assert sentence in comparison_markdown(dataclasses.replace(result, pairs=[pair]))
 
 
 def test_markdown_has_every_figure_and_difference(three):
