@@ -10,7 +10,7 @@ import pytest
 from fracture_det.calibration import Calibration, CalibrationError, ScoreMap
 from fracture_det.detections import Detections
 from fracture_det.inference.calibrated import CalibratedDetector
-from fracture_det.inference.detector import DETECTORS, Detector, DetectorError, open_detector
+from fracture_det.inference.detector import DETECTORS, SHIPPED, Detector, DetectorError, open_detector
 from fracture_det.predictions import read_predictions
 from tests.inference.test_batch import save
 from tests.inference.toys import BrightDetector
@@ -177,3 +177,15 @@ class TestTool:
         arguments = ["--detector", "bright:", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
         assert predict([*arguments, "--calibration", str(file)]) == 2
         assert capsys.readouterr().err.startswith("predict: detector 'bright:': calibration")
+
+
+def test_the_shipped_calibration_belongs_to_the_shipped_weights():
+    raw = open_detector("shipped")
+    calibrated = open_detector("shipped", calibration=SHIPPED / "calibration.json")
+    assert calibrated.sha256 == raw.sha256
+    assert calibrated.name == f"{raw.name}, calibrated (platt)"
+    assert set(Calibration.load(SHIPPED / "calibration.json").operating_points) >= {
+        "youden",
+        "sensitivity",
+        "specificity",
+    }
