@@ -134,10 +134,15 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ErrorType:
-    """One of TIDE's error types: how often, and how much AP50 would rise if it alone were mended."""
+    """One of TIDE's error types: how often, and how much AP50 would rise if it alone were mended.
+
+    low, high: the rise's 95 % interval by bootstrap over groups, or None.
+    """
 
     count: int
     delta_ap50: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,35 +140,49 @@ class Tide:
     @property
     def ap50(self) -> float:
         """AP50 as it is, over all boxes, whatever their score; NaN without truth."""
-        return self._ap50(self.hit, self.label, self.truth_label)
+        return self.mended_ap50(None)
 
-    def mended_ap50(self, error: str) -> float:
-        """Return the AP50 that an oracle reaches who mends one of TYPES alone; NaN without truth.
+    def mended_ap50(self, error: str | None, weights: Weights | None = None) -> float:
+        """Return the AP50 that an oracle reaches who mends one of TYPES alone, or nothing; NaN without truth.
+
+        weights: (I,) how often each image counts; see metrics.py.
 
         classification, localisation: the surest such box on an unfound fracture becomes a hit at its score, the others
         go; both, duplicate, background: these boxes go; missed: these truth boxes go; false positive: every hit comes
         before every false box; false negative: all unfound truth boxes go. A class whose truth is all taken away was
         never hit: its AP stays 0, and its share in the mean.
         """
+        boxes, truth = np.ones(self.image.max(initial=-1) + 1), np.ones(len(self.truth_label))
+        if weights is not None:
+            boxes, truth = weights, weights[self.truth_image]
+        each = boxes[self.image]
+        if error is None:
+            return self._ap50(self.hit, self.label, each, truth)
         if error in (MISSED, FALSE_NEGATIVE):
             gone = self.unfound(0.0)[error == MISSED]
-            return self._ap50(self.hit, self.label, self.truth_label[~gone])
+            return self._ap50(self.hit, self.label, each, truth, gone)
         if error == FALSE_POSITIVE:
             order = np.argsort(~self.hit, kind="stable")
-            return self._ap50(self.hit[order], self.label[order], self.truth_label)
+            return self._ap50(self.hit[order], self.label[order], each[order], truth)
         of_kind = self.kind == KINDS.index(error)
         right = of_kind & self._first_about_unhit
         label = self.label.copy()
         label[right] = self.truth_label[self.truth[right]]
         keep = ~of_kind | right
-        return self._ap50((self.hit | right)[keep], label[keep], self.truth_label)
+        return self._ap50((self.hit | right)[keep], label[keep], each[keep], truth)
 
-    def _ap50(self, hit: Flags, label: Indices, truth_label: Indices) -> float:
-        """Return the mean over the classes that have truth, of boxes in descending order of score."""
+    def _ap50(self, hit: Flags, label: Indices, each: Weights, truth: Weights, gone: Flags | None = None) -> float:
+        """Return the mean over the classes that have truth, of boxes in descending order of score.
+
+        each: how often each box counts; truth: how often each truth box does. gone: truth boxes that are taken away.
+        """
+        kept = truth if gone is None else np.where(gone, 0.0, truth)
         values = []
-        for index in np.unique(self.truth_label):
-            places = (np.flatnonzero(hit[label == index]) + 1).astype(np.float64)
-            found, n_truth = np.arange(1.0, len(places) + 1), max(1, int((truth_label == index).sum()))
+        for index in np.unique(self.truth_label[truth > 0]):
+            chosen = label == index
+            counted, hits = each[chosen], hit[chosen]
+            found, places = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
+            n_truth = float(kept[self.truth_label == index].sum()) or 1.0
             values.append(interpolated_precision(found, places, n_truth).mean())
         return float(np.mean(values)) if values else math.nan
 

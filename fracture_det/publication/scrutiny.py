@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fracture_det.evaluation.report import SMALL_N, Estimate, Report, RobustnessRow
+from fracture_det.evaluation.report import SMALL_N, ErrorType, Estimate, Report, RobustnessRow
 from fracture_det.publication.content import (
     Beside,
     Block,
@@ -88,8 +88,7 @@ def errors(report: Report) -> Iterator[Block]:
             "Bars of the AP50 gained by mending each error type; the values are in the table below.",
         )
         rows: list[Row] = [
-            (titled(name), [ERROR_MEANINGS.get(name, ""), one.count, _delta(one.delta_ap50)])
-            for name, one in types.items()
+            (titled(name), [ERROR_MEANINGS.get(name, ""), one.count, _delta(one)]) for name, one in types.items()
         ]
         columns = [Column("What", words=True), Column("At the main operating point"), Column("AP50 would gain")]
         yield Table("TIDE's error types", columns, [("", rows)],
@@ -101,8 +100,9 @@ def errors(report: Report) -> Iterator[Block]:
     yield from _galleries(report)
 
 
-def _delta(value: float | None) -> Delta:
-    return Delta(Estimate(value, reason=None if value is not None else "no truth box"))
+def _delta(one: ErrorType) -> Delta:
+    reason = None if one.delta_ap50 is not None else "no truth box"
+    return Delta(Estimate(one.delta_ap50, one.low, one.high, reason=reason))
 
 
 def _healthy(report: Report) -> Iterator[Block]:

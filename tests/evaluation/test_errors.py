@@ -244,3 +244,12 @@ class TestMatchCsv:
             write_match_csv(study, predictions, tmp_path / name, score=0.5)
         assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
         assert b"\r" not in (tmp_path / "one.csv").read_bytes()
+
+
+def test_gains_have_intervals_over_groups_and_one_group_has_none():
+    study, predictions = random_study(5)
+    errors = find_errors(study, predictions, score=0.3, n_bootstrap=60, seed=0)
+    gain = errors.types["background"]
+    assert gain.low < gain.delta_ap50 < gain.high
+    alone = find_errors(dataset(record(0, [1])), {0: found((2, 0.9))}, score=0.3, n_bootstrap=60, seed=0)
+    assert (alone.types["background"].low, alone.types["background"].high) == (None, None)

@@ -11,6 +11,7 @@ from fracture_det.evaluation.coco import coco_matches
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.metrics import lesion_counts
 from fracture_det.evaluation.tide import KINDS, TYPES, image_errors, tide
+from tests.evaluation.cases import random_study, repeated
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its plotting is older than its plotting library
@@ -297,3 +298,13 @@ def test_beyond_the_surest_hundred_of_a_class_nothing_counts():
     said = image_errors(predictions[0], dataset.records[0])
     assert said.counted.tolist() == [True] * 100 + [False]
     assert tide(dataset, predictions).counts(0.0)[FN] == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_image_of_weight_two_counts_as_two_images(seed):
+    study, predictions = random_study(seed, n_images=40)
+    weights = np.random.default_rng(seed).integers(0, 3, len(study))
+    found_errors, again = tide(study, predictions), tide(*repeated(study, predictions, weights))
+    for error in (None, *TYPES):
+        expected = again.mended_ap50(error)
+        assert found_errors.mended_ap50(error, weights.astype(float)) == pytest.approx(expected, abs=1e-9), error
