@@ -152,39 +152,43 @@ class Tide:
         before every false box; false negative: all unfound truth boxes go. A class whose truth is all taken away was
         never hit: its AP stays 0, and its share in the mean.
         """
-        boxes, truth = np.ones(self.image.max(initial=-1) + 1), np.ones(len(self.truth_label))
+        if error not in self._mended:
+            self._mended[error] = self._mend(error)
+        rows, hit, label, left = self._mended[error]
+        each, truth = np.ones(len(rows)), np.ones(len(self.truth_label))
         if weights is not None:
-            boxes, truth = weights, weights[self.truth_image]
-        each = boxes[self.image]
-        if error is None:
-            return self._ap50(self.hit, self.label, each, truth)
-        if error in (MISSED, FALSE_NEGATIVE):
-            gone = self.unfound(0.0)[error == MISSED]
-            return self._ap50(self.hit, self.label, each, truth, gone)
-        if error == FALSE_POSITIVE:
-            order = np.argsort(~self.hit, kind="stable")
-            return self._ap50(self.hit[order], self.label[order], each[order], truth)
-        of_kind = self.kind == KINDS.index(error)
-        right = of_kind & self._first_about_unhit
-        label = self.label.copy()
-        label[right] = self.truth_label[self.truth[right]]
-        keep = ~of_kind | right
-        return self._ap50((self.hit | right)[keep], label[keep], each[keep], truth)
-
-    def _ap50(self, hit: Flags, label: Indices, each: Weights, truth: Weights, gone: Flags | None = None) -> float:
-        """Return the mean over the classes that have truth, of boxes in descending order of score.
-
-        each: how often each box counts; truth: how often each truth box does. gone: truth boxes that are taken away.
-        """
-        kept = truth if gone is None else np.where(gone, 0.0, truth)
+            each, truth = weights[self.image[rows]], weights[self.truth_image]
         values = []
         for index in np.unique(self.truth_label[truth > 0]):
             chosen = label == index
             counted, hits = each[chosen], hit[chosen]
             found, places = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
-            n_truth = float(kept[self.truth_label == index].sum()) or 1.0
+            n_truth = float(truth[left & (self.truth_label == index)].sum()) or 1.0
             values.append(interpolated_precision(found, places, n_truth).mean())
         return float(np.mean(values)) if values else math.nan
+
+    @cached_property
+    def _mended(self) -> dict[str | None, tuple[Indices, Flags, Indices, Flags]]:
+        return {}
+
+    def _mend(self, error: str | None) -> tuple[Indices, Flags, Indices, Flags]:
+        """Return, with an error mended, the rows (R,) of the detections in order, whether they hit (R,), their labels
+        (R,), and which truth boxes (T,) are left.
+        """
+        rows, hit, label = np.arange(len(self.kind)), self.hit, self.label
+        left = np.ones(len(self.truth_label), dtype=bool)
+        if error in (MISSED, FALSE_NEGATIVE):
+            left = ~self.unfound(0.0)[error == MISSED]
+        elif error == FALSE_POSITIVE:
+            rows = np.argsort(~hit, kind="stable")
+        elif error is not None:
+            of_kind = self.kind == KINDS.index(error)
+            right = of_kind & self._first_about_unhit
+            label = label.copy()
+            label[right] = self.truth_label[self.truth[right]]
+            hit = hit | right
+            rows = np.flatnonzero(~of_kind | right)
+        return rows, hit[rows], label[rows], left
 
     @cached_property
     def _first_about_unhit(self) -> Flags:
