@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fracture_det.data.coco import read_coco
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.errors import write_match_csv
 from fracture_det.evaluation.judge import evaluate_predictions
+from fracture_det.evaluation.operating import check_apart, check_fitted_apart
 from fracture_det.evaluation.provenance import provenance
 from fracture_det.evaluation.report import Report, Timing
 from fracture_det.evaluation.tables import PREVALENCES
@@ -18,7 +20,7 @@ from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.detector import Detector, open_detector
 from fracture_det.inference.stages import overlay_timer
 from fracture_det.predictions import Predictions, align, read_predictions, write_predictions
-from fracture_det.publication.gallery import draw_gallery
+from fracture_det.publication import gallery
 from fracture_det.publication.publish import publish
 from fracture_det.robustness import measure_robustness
 
@@ -78,6 +80,7 @@ def appraise(task: Appraisal, *, progress: bool = False) -> Report:
         timing=timing,
         progress=progress,
     )
+    report.save(task.out)  # what follows may take hours, or fail on a picture
     if detector is not None and task.robustness and task.images is not None:
         withstood = measure_robustness(
             detector,
@@ -91,7 +94,8 @@ def appraise(task: Appraisal, *, progress: bool = False) -> Report:
             progress=progress,
         )
         report = replace(report, robustness=withstood.rows, notes=[*report.notes, *withstood.notes])
-    _look_closer(task, test, predictions, report, progress)
+    notes = _look_closer(task, test, predictions, report, progress)
+    report = replace(report, notes=[*report.notes, *notes])
     publish(report, task.out)
     return report
 
@@ -119,8 +123,12 @@ def _calibration_path(task: Appraisal) -> Path | None:
 def _calibration(task: Appraisal, test: Dataset, detector: Detector | None) -> Calibration | None:
     """Return the calibration that is named, or that validation data give; the latter is kept in the output folder."""
     if task.val is None:
-        return Calibration.load(task.calibration) if task.calibration else None
+        calibration = Calibration.load(task.calibration) if task.calibration else None
+        if calibration is not None:  # asked again where it is applied, but that is after all images were predicted
+            check_fitted_apart(calibration.fitted_on, test)
+        return calibration
     validation = read_coco(task.val)
+    check_apart(validation, test)
     given = task.val_predictions or task.predictions
     predictions, _ = _predictions(task, validation, detector, given, VALIDATION_FILE)
     about = {"data": task.val.name, **predictions.about}
@@ -131,9 +139,15 @@ def _calibration(task: Appraisal, test: Dataset, detector: Detector | None) -> C
     return calibration
 
 
-def _look_closer(task: Appraisal, test: Dataset, predictions: Predictions, report: Report, progress: bool) -> None:
-    """Write what has a row or a picture for every box."""
+def _look_closer(task: Appraisal, test: Dataset, predictions: Predictions, report: Report, progress: bool) -> list[str]:
+    """Write what has a row or a picture for every box; return what a reader must know of it."""
     found = align(predictions, test).detections
     write_match_csv(test, found, task.out / "matches.csv", score=report.operating_points[0].score, progress=progress)
-    if task.images is not None:
-        draw_gallery(report.errors.gallery, test, task.images, task.out)
+    try:
+        if task.images is not None:
+            gallery.draw_gallery(report.errors.gallery, test, task.images, task.out)
+    except ValueError as error:  # a picture that is gone by now takes no figure with it
+        shutil.rmtree(task.out / gallery.FOLDER, ignore_errors=True)  # an earlier run's would show other boxes
+        reason = str(error).replace(f"{task.images}/", "")  # a report that is published names no folder of this machine
+        return [f"There are no galleries: {reason}."]
+    return []

@@ -64,9 +64,7 @@ def point_statistics(
 ) -> Values:
     """Return every figure at one operating point, its name led by the rule. units: images, and groups."""
     lesions = lesion_counts(matches, score, weights)
-    false = lesions.false_positives / weights.sum() if weights.sum() else math.nan
-    values = {"precision": lesions.precision, "recall": lesions.recall, "f1": lesions.f1, "fp_per_image": false}
-    values = {f"{rule}: lesion {name}": value for name, value in values.items()}
+    values: Values = {f"{rule}: lesion {name}": getattr(lesions, name) for name in LESION}
     for level, scored in zip(("image", "group"), units, strict=True):
         calls = call_counts(scored, score, weights[scored.image])
         values |= {f"{rule}: {level} {name}": getattr(calls, name) for name in CALLS}

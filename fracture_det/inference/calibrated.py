@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fracture_det.calibration import WEIGHTS, Calibration, CalibrationError
 from fracture_det.detections import Detections
+from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.images import Pixels
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 # The frozen operating point that a report puts first, for a detector that brings none of its own.
 RULE = "youden"
-# What the paper, and so a detector of which nothing was chosen, takes as its operating point.
-PAPER_SCORE = 0.5
 
 
 class CalibratedDetector:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, operating_score_of, predict_to_file
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import Detector
 
-# The paper shows boxes from this confidence on.
-PAPER_SCORE = 0.5
 JPEG_QUALITY = 92
 COLUMNS = ("file_name", "status", "height", "width", "number", "label", "score",
            "x0_px", "y0_px", "x1_px", "y1_px", "error")  # fmt: skip

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.evaluation.report import Timing
 from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, operating_score_of, predict_files, predict_to_file
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import Detector
-from fracture_det.inference.folders import PAPER_SCORE
 
 
 def time_stages(

@@ -94,11 +94,23 @@ def test_a_threshold_cannot_be_chosen_on_the_images_that_are_judged(evaluate, st
     (study / "copy.json").write_bytes((study / "test.json").read_bytes())
     assert evaluate("out", *given, "--val", str(study / "copy.json")) == 2
     assert "validation and test share 8 images" in capsys.readouterr().err
-    assert not (study / "out/report.json").exists()
+    assert list((study / "out").iterdir()) == []  # refused before hours of predicting
     evaluate("fitted", *given, "--val", str(study / "val.json"))
     again = ["--data", str(study / "val.json"), "--calibration", str(study / "fitted/calibration.json")]
     assert evaluate("out", *given, *again) == 2
     assert "must not be judged on their own data" in capsys.readouterr().err
+    assert list((study / "out").iterdir()) == []
+
+
+def test_a_picture_that_is_gone_costs_the_galleries_and_no_figure(evaluate, study):
+    given = ["--images", str(study)]
+    evaluate("first", "--detector", "bright:", *given)
+    (study / "images/3.png").unlink()
+    assert evaluate("again", "--predictions", str(study / "first/predictions.jsonl"), *given) == 0
+    first, again = Report.load(study / "first"), Report.load(study / "again")
+    assert again.coco == first.coco
+    assert any(note.startswith("There are no galleries: ") and "3.png" in note for note in again.notes)
+    assert str(study) not in " ".join(again.notes)
 
 
 @pytest.mark.slow
