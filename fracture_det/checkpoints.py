@@ -14,6 +14,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 
+from fracture_det.backbones import timm_weights
+
 # URI -> (address, SHA-256)
 DOWNLOADS = {
     "torchvision://resnet50": (
@@ -132,6 +134,9 @@ class FractureCheckpointer(DetectionCheckpointer):
         state = checkpoint["model"]
         if "layer1.0.conv1.weight" in state:
             state = _torchvision_to_detectron2(state)
+        network = getattr(getattr(self.model.backbone, "bottom_up", None), "network", None)
+        if network is not None and not any(key.startswith("backbone.") for key in state):
+            state = {f"backbone.bottom_up.network.{key}": value for key, value in timm_weights(state, network).items()}
         if not any(key.startswith("backbone.bottom_up.") for key in self.model.state_dict()):
             # A model with one feature map has its ResNet directly under `backbone`.
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode, get_cfg
 
+from fracture_det.backbones import register_backbones
+
 
 class ConfigError(ValueError):
     """A configuration file or key is wrong; the message names the file or key and its value."""
@@ -17,6 +19,12 @@ def add_fracture_config(cfg: CfgNode) -> None:
     """Add this project's keys, each with its default, to Detectron2's configuration."""
     # What people call this model; the folder's name where it is empty.
     cfg.MODEL.TITLE = ""
+
+    # The network of timm that MODEL.BACKBONE.NAME build_timm_fpn_backbone stands on.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite2"
+    # Leave its depthwise kernels as they are: on a CPU their gradient costs more than all others together.
+    cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
 
     # Side of the square that every radiograph is scaled into, in pixels; zeros fill the rest.
     cfg.INPUT.LETTERBOX = 800
@@ -58,6 +66,7 @@ def add_fracture_config(cfg: CfgNode) -> None:
 
 def default_config() -> CfgNode:
     """Return Detectron2's defaults with this project's keys added."""
+    register_backbones()
     cfg = get_cfg()
     add_fracture_config(cfg)
     return cfg

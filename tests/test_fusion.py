@@ -1,0 +1,60 @@
+"""Orientations and weighted boxes fusion, as tables with their arithmetic."""
+
+import numpy as np
+import pytest
+
+from fracture_det.detections import Detections
+from fracture_det.fusion import ORIENTATIONS, fuse, turn_back, turn_image
+from tests.test_detections import detections
+
+
+class TestOrientations:
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_a_box_found_on_the_turned_image_is_where_it_was(self, orientation):
+        pixels = np.zeros((30, 50, 3), np.uint8)
+        pixels[4:9, 10:25] = 255  # box 10 4 25 9
+        turned = turn_image(pixels, orientation)
+        rows, columns = np.nonzero(turned[:, :, 0])
+        seen = detections((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, 0.7))
+        assert turn_back(seen, orientation, (30, 50)).boxes.tolist() == [[10, 4, 25, 9]]
+
+    def test_they_are_the_eight_symmetries_of_the_square(self):
+        pixels = np.arange(4, dtype=np.uint8).reshape(2, 2, 1)
+        assert len({turn_image(pixels, name).tobytes() for name in ORIENTATIONS}) == 8
+
+    def test_nothing_found_stays_nothing(self):
+        assert len(turn_back(Detections.empty(), "transpose", (30, 50))) == 0
+
+
+class TestFuse:
+    def test_one_answer_without_overlaps_comes_back(self):
+        found = detections((0, 0, 10, 10, 0.9), (20, 20, 30, 30, 0.4))
+        fused = fuse([found])
+        assert fused.boxes.tolist() == found.boxes.tolist()
+        assert fused.scores == pytest.approx(found.scores)
+
+    def test_two_answers_about_one_place(self):
+        # IoU of [0, 10] and [2, 12]: 8 / 12 = .67. Left edge: (.6 * 0 + .2 * 2) / .8 = .5; score: (.6 + .2) / 2 = .4.
+        fused = fuse([detections((0, 0, 10, 10, 0.6)), detections((2, 0, 12, 10, 0.2))])
+        assert fused.boxes.tolist() == [pytest.approx([0.5, 0, 10.5, 10])]
+        assert fused.scores == pytest.approx([0.4])
+
+    def test_what_only_one_of_three_sees_counts_a_third(self):
+        fused = fuse([detections((0, 0, 10, 10, 0.9)), Detections.empty(), Detections.empty()])
+        assert fused.scores == pytest.approx([0.3])
+
+    def test_of_one_answer_only_the_best_box_at_a_place_counts(self):
+        # (.8 + .6) / 2 = .7 and not (.8 + .7 + .6) / 2.
+        fused = fuse([detections((0, 0, 10, 10, 0.8), (0, 0, 10, 9, 0.7)), detections((0, 0, 10, 10, 0.6))])
+        assert fused.scores == pytest.approx([0.7])
+
+    def test_boxes_apart_or_of_other_classes_stay_apart(self):
+        # IoU of [0, 10] and [5, 15]: 5 / 15 = .33, not above .55.
+        fused = fuse([detections((0, 0, 10, 10, 0.8), (5, 0, 15, 10, 0.4), (0, 0, 10, 10, 0.2, 1))])
+        assert fused.classes.tolist() == [0, 0, 1]
+
+    def test_iou_is_the_callers(self):
+        assert len(fuse([detections((0, 0, 10, 10, 0.8), (5, 0, 15, 10, 0.4))], iou=0.3)) == 1
+
+    def test_nothing_at_all(self):
+        assert len(fuse([Detections.empty(), Detections.empty()])) == 0
