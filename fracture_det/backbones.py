@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any, cast
 
 import timm
 import torch
@@ -26,28 +27,31 @@ class FrozenNormConv2d(nn.Module):
     over the feature map: a CPU does a forward pass of EfficientNet-Lite in half the time.
     """
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
+        mean, variance = torch.as_tensor(norm.running_mean), torch.as_tensor(norm.running_var)
         self.weight = conv.weight
         self.eps = norm.eps
-        scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
+        scale = norm.weight.detach() * (variance + norm.eps).rsqrt()
         self.register_buffer("scale", scale.clone())
-        self.register_buffer("shift", norm.bias.detach() - norm.running_mean * scale)
+        self.register_buffer("shift", norm.bias.detach() - mean * scale)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.pads_itself = isinstance(conv, Conv2dSame)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C', H', W') of (N, C, H, W)."""
         if self.pads_itself:
-            x = pad_same(x, self.weight.shape[2:], self.stride, self.dilation)
+            x = pad_same(x, list(self.weight.shape[2:]), list(self.stride), list(self.dilation))
         weight = self.weight * self.scale.view(-1, 1, 1, 1)
+        geometry: Any = (self.stride, self.padding, self.dilation, self.groups)
         # oneDNN has a slow reference path, and no other, for bfloat16 gradients of depthwise convolutions with stride.
-        exact = x.device.type == "cpu" and x.requires_grad and self.groups > 1 and self.stride != (1, 1)
-        with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type) and not exact):
-            y = F.conv2d(
-                x.float() if exact else x, weight, self.shift, self.stride, self.padding, self.dilation, self.groups
-            )
-        return y.to(x.dtype) if exact else y
+        if x.device.type == "cpu" and x.requires_grad and self.groups > 1 and self.stride != (1, 1):
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x.float(), weight, self.shift, *geometry).to(x.dtype)
+        return F.conv2d(x, weight, self.shift, *geometry)
 
 
 def join_frozen_norms(network: nn.Module) -> None:
@@ -72,7 +76,7 @@ class TimmBackbone(Backbone):
         self, name: str, out_features: tuple[str, ...], *, freeze_at: int = 0, freeze_depthwise: bool = False
     ) -> None:
         super().__init__()
-        network = timm.create_model(
+        network: Any = timm.create_model(
             name, features_only=True, out_indices=tuple(STAGES[stage] - 1 for stage in out_features)
         )
         for parameter in _leading_parameters(network, freeze_at):
@@ -91,7 +95,7 @@ class TimmBackbone(Backbone):
         return dict(zip(self._out_features, self.network(x), strict=True))
 
 
-def _leading_parameters(network: torch.nn.Module, name: str, freeze_at: int) -> list[torch.nn.Parameter]:
+def _leading_parameters(network: Any, freeze_at: int) -> list[nn.Parameter]:
     """Return the parameters up to the end of the module whose output has a stride of 2 ** freeze_at."""
     if not freeze_at:
         return []
@@ -115,10 +119,13 @@ def timm_weights(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str
         names = ("weight",) if key.endswith(".weight") else ("weight", "bias", "running_mean", "running_var")
         taken, given = given[: len(names)], given[len(names) :]
         if [name.rpartition(".")[2] for name, _ in taken] != list(names) or taken[0][1].shape != own.shape:
-            raise ValueError(f"{key} {tuple(own.shape)}: the file has {[(n, tuple(t.shape)) for n, t in taken]} instead")
+            raise ValueError(
+                f"{key} {tuple(own.shape)}: the file has {[(n, tuple(t.shape)) for n, t in taken]} instead"
+            )
         if key.endswith(".scale"):
             weight, bias, mean, variance = (value for _, value in taken)
-            renamed[key] = weight * (variance + network.get_submodule(key.rpartition(".")[0]).eps).rsqrt()
+            eps = cast(FrozenNormConv2d, network.get_submodule(key.rpartition(".")[0])).eps
+            renamed[key] = weight * (variance + eps).rsqrt()
             renamed[key.replace(".scale", ".shift")] = bias - mean * renamed[key]
         else:
             renamed[key] = taken[0][1]
@@ -128,7 +135,10 @@ def timm_weights(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Return MODEL.TIMM.NAME under a feature pyramid as the FPN keys say, with one more level by pooling."""
     bottom_up = TimmBackbone(
-        cfg.MODEL.TIMM.NAME, tuple(cfg.MODEL.FPN.IN_FEATURES), freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT, freeze_depthwise=cfg.MODEL.TIMM.FREEZE_DEPTHWISE
+        cfg.MODEL.TIMM.NAME,
+        tuple(cfg.MODEL.FPN.IN_FEATURES),
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        freeze_depthwise=cfg.MODEL.TIMM.FREEZE_DEPTHWISE,
     )
     return FPN(
         bottom_up,

@@ -42,7 +42,9 @@ def test_it_computes_what_timms_own_network_computes(name, size):
     with torch.no_grad():
         found, expected = backbone_of(model, name)(image), features_of(model, name)(image)
     for (stage, features), own in zip(found.items(), expected, strict=True):
-        torch.testing.assert_close(features, own, rtol=1e-3, atol=1e-4, msg=lambda text, stage=stage: f"{stage}: {text}")
+        torch.testing.assert_close(
+            features, own, rtol=1e-3, atol=1e-4, msg=lambda text, stage=stage: f"{stage}: {text}"
+        )
 
 
 def test_it_says_the_channels_and_strides_of_its_maps():

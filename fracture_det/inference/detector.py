@@ -17,6 +17,7 @@ SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
 DETECTORS = {
     "d2": "fracture_det.inference.d2:D2Detector.open",
+    "fused": "fracture_det.inference.fused:FusedDetector.open",
 }
 
 

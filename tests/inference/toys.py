@@ -42,3 +42,10 @@ def open_bright(target: str) -> BrightDetector:
     detector = BrightDetector()
     detector.operating_score = float(target) if target else None
     return detector
+
+
+def open_bright_at(target: str) -> BrightDetector:
+    """Open the detector for a path, which becomes its name."""
+    detector = BrightDetector()
+    detector.name = target
+    return detector
