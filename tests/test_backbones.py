@@ -24,7 +24,7 @@ def classifier(name="tf_efficientnet_lite0"):
 
 def backbone_of(model, name="tf_efficientnet_lite0", **options):
     backbone = TimmBackbone(name, STAGES, **options).eval()
-    backbone.network.load_state_dict(timm_weights(model.state_dict(), backbone.network))
+    backbone.load_state_dict(timm_weights(dict(reversed(model.state_dict().items())), backbone))
     return backbone
 
 
@@ -104,7 +104,7 @@ def test_depthwise_kernels_can_be_left_alone():
 def test_weights_of_another_network_are_refused():
     backbone = TimmBackbone("tf_efficientnet_lite0", STAGES)
     with pytest.raises(ValueError, match=r"the file has .* instead"):
-        timm_weights(timm.create_model("tf_efficientnet_lite2").state_dict(), backbone.network)
+        timm_weights(timm.create_model("tf_efficientnet_lite2").state_dict(), backbone)
 
 
 def test_registering_twice_changes_nothing():

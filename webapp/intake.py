@@ -41,8 +41,14 @@ class Rooms:
 
     @property
     def possible_score(self) -> float:
-        """The score (0..1) from which a box is worth a look: the setting, else half the operating point."""
-        return self.operating_score / 2 if self.settings.possible_score is None else self.settings.possible_score
+        """The score (0..1) from which a box is worth a look: the setting, else the detector's own, else half the point.
+
+        "The point" is the operating point, which a setting may have moved below the detector's own possible score.
+        """
+        if self.settings.possible_score is not None:
+            return self.settings.possible_score
+        own = self.service.model.possible_score
+        return self.operating_score / 2 if own is None or own > self.operating_score else own
 
 
 def rooms() -> Rooms:

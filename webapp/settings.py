@@ -20,8 +20,8 @@ class Settings:
     """Everything that can be set; each field is the variable FRACTURE_<FIELD>, see docs/api.md.
 
     `calibration` is a file that makes the detector's scores probabilities; None means raw scores. `score` None means
-    the detector's own operating point, `possible_score` None half the operating point, and `nms_iou` None what the
-    detector's configuration says.
+    the detector's own operating point, `possible_score` None the calibration's or half the operating point, and
+    `nms_iou` None what the detector's configuration says.
     """
 
     detector: str = "shipped"

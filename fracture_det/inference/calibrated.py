@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The frozen operating point that a report puts first, for a detector that brings none of its own.
 RULE = "youden"
+# The one below which nothing was worth a look: of the fractured validation images, one in twenty lay lower.
+POSSIBLE_RULE = "sensitivity"
 
 
 class CalibratedDetector:
@@ -27,6 +29,7 @@ class CalibratedDetector:
     operating_score: the raw operating point that a report of this calibration puts first, on the calibrated scale:
     the detector's own where one was chosen (it is not the paper's .5), else the file's for Youden's index, else .5.
     The same boxes are findings as at the raw one; an isotonic map may add boxes that it makes equal to it.
+    possible_score: the file's point for an image sensitivity of .95, calibrated, where it has one that is not higher.
 
     Raises CalibrationError when the calibration was fitted for another detector, or has no map for boxes.
     """
@@ -44,6 +47,9 @@ class CalibratedDetector:
         self.about = {**own, "calibrated on": calibration.fitted_on.get("data", "validation data")}
         self.class_names = tuple(raw.class_names)
         self.operating_score = _rounded_down(float(calibration.box(self._raw_operating_score())))
+        possible = calibration.operating_points.get(POSSIBLE_RULE)
+        possible = None if possible is None else _rounded_down(float(calibration.box(possible)))
+        self.possible_score = possible if possible is not None and possible <= self.operating_score else None
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB: the same boxes in the same order."""

@@ -68,8 +68,8 @@ class DetectorFailed(RuntimeError):
 class ModelFacts:
     """What a page or a report says about the model that spoke.
 
-    `card` (a Markdown file), `sha256` (of the weights) and `operating_score` (0..1, chosen on validation) are
-    optional attributes of a detector.
+    `card` (a Markdown file), `sha256` (of the weights), `operating_score` and `possible_score` (0..1, chosen on
+    validation: a finding; worth a look) are optional attributes of a detector.
     """
 
     name: str
@@ -77,6 +77,7 @@ class ModelFacts:
     card: Path | None = None
     sha256: str | None = None
     operating_score: float = DEFAULT_OPERATING_SCORE
+    possible_score: float | None = None
 
     @classmethod
     def of(cls, detector: Detector) -> ModelFacts:
@@ -88,6 +89,7 @@ class ModelFacts:
             card=None if card is None else Path(card),
             sha256=getattr(detector, "sha256", None),
             operating_score=DEFAULT_OPERATING_SCORE if operating_score is None else float(operating_score),
+            possible_score=getattr(detector, "possible_score", None),
         )
 
 

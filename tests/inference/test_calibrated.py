@@ -94,6 +94,22 @@ class TestDetector:
         odds = raw / (1 - raw) / 2
         assert one.operating_score == pytest.approx(odds / (1 + odds), abs=1e-6)
 
+    # frozen points, raw score from which a box is worth a look; the operating point is that of Youden, else .5
+    @pytest.mark.parametrize(
+        ("frozen", "raw"),
+        [({"youden": 0.6, "sensitivity": 0.2}, 0.2), ({"sensitivity": 0.5}, 0.5), ({"youden": 0.6}, None)],
+    )
+    def test_what_is_worth_a_look_is_the_frozen_point_of_high_sensitivity(self, frozen, raw):
+        one = CalibratedDetector(BrightDetector(), replace(CALIBRATION, operating_points=frozen))
+        expected = None if raw is None else pytest.approx(raw / (2 - raw), abs=1e-6)  # halved odds: r / (2 - r)
+        assert one.possible_score == expected
+
+    def test_a_point_of_high_sensitivity_above_the_operating_point_is_not_used(self):
+        frozen = {"youden": 0.2, "sensitivity": 0.6}
+        assert (
+            CalibratedDetector(BrightDetector(), replace(CALIBRATION, operating_points=frozen)).possible_score is None
+        )
+
     @pytest.mark.parametrize("slope", [0.4, 1.0, 2.5])
     def test_the_same_boxes_are_findings_as_before(self, slope):
         detector = RandomDetector()
