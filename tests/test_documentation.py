@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_a_command_of_the_documents_can_be_given(parsers, page, program, argumen
     parsers[program].parse_args(shlex.split(re.split(r"[|;&>]", arguments)[0]))
 
 
+def test_the_commands_that_train_the_shipped_detector_can_be_given(parsers):
+    recipe = subprocess.run(
+        ["make", "--dry-run", "train-fracatlas"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = re.findall(
+        r"\.venv/bin/python (tools/\w+\.py)(.*?)(?:\|\||$)", recipe.stdout.replace("\\\n", " "), flags=re.MULTILINE
+    )
+    trained = [parsers[program].parse_args(shlex.split(rest)) for program, rest in found if "build_" not in program]
+    configs = [arguments.config_file for arguments in trained if hasattr(arguments, "config_file")]
+    assert sorted(configs) == sorted(f"configs/shipped/{path.name}" for path in (ROOT / "configs/shipped").iterdir())
+
+
 def test_every_program_is_shown_with_a_command():
     assert {program for _, program, _ in commands()} == {path.relative_to(ROOT).as_posix() for path in PROGRAMS}
 
@@ -57,5 +70,5 @@ def test_configurations_and_make_targets_of_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     configs = set(re.findall(r"configs/[\w/]+\.yaml", text))
     assert [name for name in configs if not (ROOT / name).is_file()] == []
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"^ +make ([a-z]+)\b", text, flags=re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"^ +make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets
