@@ -43,7 +43,7 @@ def turn_back(found: Detections, orientation: str, size: tuple[int, int]) -> Det
     return Detections(np.stack(sides, axis=1), found.scores, found.classes)
 
 
-def fuse(answers: Sequence[Detections], *, iou: float = 0.55) -> Detections:
+def fuse(answers: Sequence[Detections], *, iou: float = 0.5) -> Detections:
     """Return the weighted boxes fusion of several answers about one image (Solovyev, Wang, Gabruseva 2021, section 3).
 
     Boxes of a class that overlap by more than `iou` become one: the mean of them weighted by score, whose score is

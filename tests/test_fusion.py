@@ -49,7 +49,7 @@ class TestFuse:
         assert fused.scores == pytest.approx([0.7])
 
     def test_boxes_apart_or_of_other_classes_stay_apart(self):
-        # IoU of [0, 10] and [5, 15]: 5 / 15 = .33, not above .55.
+        # IoU of [0, 10] and [5, 15]: 5 / 15 = .33, not above .5.
         fused = fuse([detections((0, 0, 10, 10, 0.8), (5, 0, 15, 10, 0.4), (0, 0, 10, 10, 0.2, 1))])
         assert fused.classes.tolist() == [0, 0, 1]
 

@@ -69,7 +69,7 @@ def open_detector(uri: str, *, calibration: str | Path | None = None, **options:
 
 def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
     if uri == "shipped":
-        return _open_raw(f"d2:{SHIPPED}", options)
+        return _open_raw(f"fused:{SHIPPED}", options)
     scheme, colon, target = uri.partition(":")
     if not colon or scheme not in DETECTORS:
         known = ", ".join(["shipped", *(f"{name}:PATH" for name in sorted(DETECTORS))])

@@ -31,7 +31,7 @@ class Fusion:
     title: str
     members: tuple[str, ...]
     orientations: tuple[str, ...] = ("identity",)
-    iou: float = 0.55
+    iou: float = 0.5
     operating_score: float = 0.5
 
     def __post_init__(self) -> None:
