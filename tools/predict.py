@@ -23,7 +23,9 @@ from fracture_det.inference.folders import predict_to_folder
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--detector", default="shipped", metavar="URI", help="shipped, or d2:FOLDER_OR_FILE")
+    parser.add_argument(
+        "--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER_OR_FILE or fused:FOLDER"
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
