@@ -1,4 +1,4 @@
-"""Backbones beyond Detectron2's own ResNets: any convolutional network of timm, under a feature pyramid."""
+"""Backbones beyond Detectron2's own ResNets: convolutional networks of timm, under a feature pyramid."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ class TimmBackbone(Backbone):
     freeze_at: 0 trains everything, 1 freezes what comes up to stride 2, 2 up to stride 4, and so on (FREEZE_AT).
     freeze_depthwise: leave the depthwise kernels as they are.
     Input (N, 3, H, W); output {name: (N, C, H / stride, W / stride)}, both sides rounded up.
+
+    Raises ValueError for a network whose maps have other strides.
     """
 
     def __init__(
@@ -79,6 +81,11 @@ class TimmBackbone(Backbone):
         network: Any = timm.create_model(
             name, features_only=True, out_indices=tuple(STAGES[stage] - 1 for stage in out_features)
         )
+        strides = network.feature_info.reduction()
+        if strides != [2 ** STAGES[stage] for stage in out_features]:
+            raise ValueError(
+                f"MODEL.TIMM.NAME {name}: its maps have strides {strides}, unlike {', '.join(out_features)}"
+            )
         for parameter in _leading_parameters(network, freeze_at):
             parameter.requires_grad_(False)
         for module in network.modules():
@@ -89,7 +96,7 @@ class TimmBackbone(Backbone):
         self.network = freeze_batch_norm_2d(network)
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(out_features, network.feature_info.channels(), strict=True))
-        self._out_feature_strides = dict(zip(out_features, network.feature_info.reduction(), strict=True))
+        self._out_feature_strides = dict(zip(out_features, strides, strict=True))
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the feature maps by name."""
@@ -120,13 +127,14 @@ def timm_weights(state: dict[str, torch.Tensor], backbone: TimmBackbone) -> dict
     for key, own in backbone.state_dict().items():
         if key.endswith(".shift"):
             continue  # filled together with the scale
-        names = ("weight",) if key.endswith(".weight") else ("weight", "bias", "running_mean", "running_var")
+        last = key.rpartition(".")[2]
+        names = ("weight", "bias", "running_mean", "running_var") if last == "scale" else (last,)
         taken, given = given[: len(names)], given[len(names) :]
         if [name.rpartition(".")[2] for name, _ in taken] != list(names) or taken[0][1].shape != own.shape:
             raise ValueError(
                 f"{key} {tuple(own.shape)}: the file has {[(n, tuple(t.shape)) for n, t in taken]} instead"
             )
-        if key.endswith(".scale"):
+        if last == "scale":
             weight, bias, mean, variance = (value for _, value in taken)
             eps = cast(FrozenNormConv2d, backbone.get_submodule(key.rpartition(".")[0])).eps
             renamed[key] = weight * (variance + eps).rsqrt()

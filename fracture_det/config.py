@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import timm
 import torch
 from detectron2.config import CfgNode, get_cfg
 
-from fracture_det.backbones import register_backbones
+from fracture_det.backbones import build_timm_fpn_backbone, register_backbones
 
 
 class ConfigError(ValueError):
@@ -105,6 +106,8 @@ def check_config(cfg: CfgNode) -> None:
             f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, "
             f"but DATASETS.CLASS_NAMES names {list(cfg.DATASETS.CLASS_NAMES)}"
         )
+    if build_timm_fpn_backbone.__name__ == cfg.MODEL.BACKBONE.NAME and not timm.is_model(cfg.MODEL.TIMM.NAME):
+        raise ConfigError(f"MODEL.TIMM.NAME: timm {timm.__version__} has no network {cfg.MODEL.TIMM.NAME!r}")
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
     if not 0 <= cfg.INPUT.TILT <= 180:

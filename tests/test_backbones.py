@@ -107,6 +107,11 @@ def test_weights_of_another_network_are_refused():
         timm_weights(timm.create_model("tf_efficientnet_lite2").state_dict(), backbone)
 
 
+def test_a_network_with_maps_of_other_strides_is_refused():
+    with pytest.raises(ValueError, match=r"MODEL\.TIMM\.NAME .*: its maps have strides \[8, 16, 32\], unlike res2"):
+        TimmBackbone("test_convnext", ("res2", "res3", "res4"))
+
+
 def test_registering_twice_changes_nothing():
     register_backbones()
     register_backbones()

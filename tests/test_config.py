@@ -121,6 +121,10 @@ def test_epochs_0_keeps_the_iterations_as_written(paper):
         (["INPUT.TILT", "-5.0"], "INPUT.TILT: expected degrees from 0 to 180, got -5.0"),
         (["INPUT.GAMMA", "(0.0, 2.0)"], r"INPUT.GAMMA: expected \(low, high\), both above 0"),
         (["SOLVER.STEP_EPOCHS", "(11, 8)"], "ascending"),
+        (
+            ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "no_such_net"],
+            r"MODEL.TIMM.NAME: timm \S+ has no network 'no_such_net'",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(overrides, message):

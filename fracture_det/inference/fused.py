@@ -35,6 +35,9 @@ class Fusion:
     operating_score: float = 0.5
 
     def __post_init__(self) -> None:
+        for name in ("members", "orientations"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}: expected a list, got {getattr(self, name)!r}")
         object.__setattr__(self, "members", tuple(self.members))
         object.__setattr__(self, "orientations", tuple(self.orientations))
         if not self.members or not self.orientations:
@@ -42,8 +45,9 @@ class Fusion:
         if unknown := sorted(set(self.orientations) - set(ORIENTATIONS)):
             raise ValueError(f"orientations: {unknown} unknown; expected some of {', '.join(ORIENTATIONS)}")
         for name in ("iou", "operating_score"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected 0..1, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected 0..1, got {value!r}")
 
     @classmethod
     def load(cls, path: Path) -> Fusion:
@@ -113,4 +117,6 @@ def _beside(path: Path, uri: str) -> str:
     scheme, colon, target = uri.partition(":")
     if not colon:
         raise DetectorError(f"{path}, members: expected scheme:path such as d2:resnet, got {uri!r}")
+    if scheme == "fused":
+        raise DetectorError(f"{path}, members: {uri!r} is itself fused; name its members instead")
     return f"{scheme}:{path.parent / target}"

@@ -234,6 +234,19 @@ def test_the_settings_decide_what_is_likely(settings, post, service):
     app.extensions["fracture"].store.close()
 
 
+@pytest.mark.parametrize(("own", "setting", "expected"), [(0.1, None, 0.1), (0.6, None, 0.25), (0.1, 0.3, 0.3)])
+def test_what_is_possible_is_the_setting_else_the_detectors_own_unless_above_its_operating_point(
+    settings, own, setting, expected
+):
+    detector = BrightRectangles()
+    detector.possible_score = own
+    with PredictionService(detector, max_pixels=settings.max_pixels) as service:
+        app = create_app(replace(settings, possible_score=setting), predictor=service)
+        answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
+        assert answer.json["possible_score"] == expected
+        app.extensions["fracture"].store.close()
+
+
 def test_a_score_that_equals_the_operating_point_is_likely(settings, service):
     app = create_app(replace(settings, score=0.9), predictor=service)
     # Half 229 and half 230: a mean of 229.5 / 255 = .9, which as float32 is .89999998.
