@@ -89,9 +89,9 @@ endif
 	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.venv/.dev: requirements/dev.txt requirements/judges.txt .venv/.full
+.venv/.dev: requirements/dev.txt requirements/judges.txt requirements/rivals.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
-	$(PIP) --no-deps -r requirements/judges.txt
+	$(PIP) --no-deps -r requirements/judges.txt -r requirements/rivals.txt
 	@touch $@
 
 # Asking for the other Detectron2 makes the other stamp missing, which installs anew.
