@@ -148,11 +148,15 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write the file; reading it back gives an equal Calibration, and the same bytes when written again."""
+        text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a file holds, ready for JSON."""
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         content |= {field.name.removesuffix("_map"): getattr(self, field.name) for field in fields(self)}
         content |= {name: asdict(content[name]) for name in ("box", "image")}
-        content |= {name: dict(value) for name, value in content.items() if isinstance(value, Mapping)}
-        Path(path).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+        return content | {name: dict(value) for name, value in content.items() if isinstance(value, Mapping)}
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

@@ -134,12 +134,15 @@ class Letterbox:
         scale = self.size / max(height, width)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def apply_image(self, pixels: Pixels) -> Pixels:
-        """Return the (size, size, C) letterboxed image of `pixels` (H, W, C) uint8."""
+    def apply_image(self, pixels: Pixels, *, out: Pixels | None = None) -> Pixels:
+        """Return the (size, size, C) letterboxed image of `pixels` (H, W, C) uint8.
+
+        out: a square of that shape that is zero, to write into.
+        """
         height, width = self.inner_size(pixels.shape[:2])
         shrinks = height < pixels.shape[0] or width < pixels.shape[1]
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        square = np.zeros((self.size, self.size, *pixels.shape[2:]), dtype=np.uint8)
+        square = np.zeros((self.size, self.size, *pixels.shape[2:]), dtype=np.uint8) if out is None else out
         square[:height, :width] = resized.reshape(height, width, *pixels.shape[2:])
         return square
 

@@ -17,28 +17,25 @@ from fracture_det.checkpoints import WeightsError, sha256_of, unloaded_keys
 from fracture_det.config import ConfigError, load_config
 from fracture_det.detections import Detections
 from fracture_det.images import Letterbox, Pixels
+from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.letterboxed import on_image
 
 # In a training folder, the file that speaks for it.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
 CONFIG_FILE = "config.yaml"
 CARD_FILE = "MODEL_CARD.md"
-CHECKSUM_FILE = "SHA256SUMS"
 
 _logger = logging.getLogger(__name__)
 
 
 def undo_letterbox(instances: Any, letterbox: Letterbox, size: tuple[int, int]) -> Detections:
-    """Return a model's Instances, which are in the letterbox frame, as Detections on the image of `size` (h, w).
-
-    Boxes are clipped to the image; one that lies wholly in the padding is dropped: there is nothing to see there.
-    """
-    boxes = letterbox.undo_boxes(instances.pred_boxes.tensor.float().cpu().numpy(), size)
-    boxes = np.clip(boxes, 0, [size[1], size[0]] * 2)
-    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    scores = instances.scores.float().cpu().numpy()
-    return Detections.from_unsorted(boxes[inside], scores[inside], instances.pred_classes.cpu().numpy()[inside])
+    """Return a model's Instances, which are in the letterbox frame, as Detections on the image of `size` (h, w)."""
+    boxes = instances.pred_boxes.tensor.float().cpu().numpy()
+    return on_image(
+        boxes, instances.scores.float().cpu().numpy(), instances.pred_classes.cpu().numpy(), letterbox, size
+    )
 
 
 class LetterboxPredictor(DefaultPredictor):
@@ -119,9 +116,9 @@ class D2Detector:
             raise DetectorError(f"detector d2:{target}: no {CONFIG_FILE} beside {weights.name}")
         try:
             cfg = load_config(config_file, overrides)
-            digest = _checked_sha256(weights)
+            digest = checked_sha256(weights)
             predictor = LetterboxPredictor(cfg, weights)
-        except (ConfigError, WeightsError) as error:
+        except (ChecksumError, ConfigError, WeightsError) as error:
             raise DetectorError(f"detector d2:{target}: {error}") from error
         card = weights.parent / CARD_FILE
         name = f"{cfg.MODEL.TITLE or weights.parent.name} {digest[:8]}"
@@ -161,14 +158,3 @@ def find_weights(target: Path) -> Path:
     if not target.is_file():
         raise DetectorError(f"detector d2:{target}: no such file or folder; train one with tools/train_net.py")
     return target
-
-
-def _checked_sha256(weights: Path) -> str:
-    """Return the SHA-256 of `weights`; where SHA256SUMS lies beside it, it must agree."""
-    digest = sha256_of(weights)
-    sums = weights.parent / CHECKSUM_FILE
-    if sums.is_file():
-        recorded = {name: value for value, name in (line.split() for line in sums.read_text().splitlines() if line)}
-        if recorded.get(weights.name) != digest:
-            raise WeightsError(f"{weights}: SHA-256 is {digest}, {CHECKSUM_FILE} says {recorded.get(weights.name)}")
-    return digest

@@ -18,6 +18,9 @@ SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 DETECTORS = {
     "d2": "fracture_det.inference.d2:D2Detector.open",
     "fused": "fracture_det.inference.fused:FusedDetector.open",
+    "onnx": "fracture_det.inference.runtimes:open_onnx",
+    "openvino": "fracture_det.inference.runtimes:open_openvino",
+    "torchscript": "fracture_det.inference.torchscript:open_torchscript",
 }
 
 

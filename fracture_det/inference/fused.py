@@ -102,13 +102,14 @@ class FusedDetector:
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
+        ways = [(index, orientation) for orientation in self.fusion.orientations for index in range(len(images))]
+        with stage("preprocess"):
+            turned = [turn_image(images[index], orientation) for index, orientation in ways]
         answers: list[list[Detections]] = [[] for _ in images]
-        for orientation in self.fusion.orientations:
-            with stage("preprocess"):
-                turned = [turn_image(image, orientation) for image in images]
-            for member in self.members:
-                for image, found, own in zip(images, member.predict(turned), answers, strict=True):
-                    own.append(turn_back(found, orientation, image.shape[:2]))
+        for member in self.members:
+            # All at once: an exported member works on several at a time.
+            for (index, orientation), found in zip(ways, member.predict(turned), strict=True):
+                answers[index].append(turn_back(found, orientation, images[index].shape[:2]))
         with stage("postprocess"):
             return [fuse(own, iou=self.fusion.iou) for own in answers]
 

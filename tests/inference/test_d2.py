@@ -7,33 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from safetensors.torch import load_file, save_file
 
 from fracture_det.checkpoints import sha256_of
-from fracture_det.config import load_config
 from fracture_det.images import Letterbox
 from fracture_det.inference.clock import STAGES, StageClock
 from fracture_det.inference.d2 import D2Detector, undo_letterbox
 from fracture_det.inference.detector import Detector, DetectorError, open_detector
 from fracture_det.inference.stages import time_stages
+from tests.detectors import write_random_detector
 
 ROOT = Path(__file__).parents[2]
-QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A complete detector of random weights: its boxes mean nothing, but every part runs."""
-    folder = tmp_path_factory.mktemp("detector")
-    cfg = load_config(QUICK_CONFIG, ["INPUT.LETTERBOX", "128", "MODEL.DEVICE", "cpu"])
-    torch.manual_seed(5)
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    model = build_model(cfg)
-    (folder / "config.yaml").write_text(cfg.dump())
-    save_file(model.state_dict(), folder / "model.safetensors")
-    return folder
+    return write_random_detector(tmp_path_factory.mktemp("detector"))
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ class TestPredict:
         members = [BrightDetector(), BrightDetector()]
         fused = FusedDetector(members, Fusion("t", ("a:", "b:"), ("identity", "flip")))
         assert len(fused.predict([IMAGE, IMAGE, IMAGE])) == 3
-        assert [member.batches for member in members] == [[3, 3], [3, 3]]
+        assert [member.batches for member in members] == [[6], [6]]
 
     def test_no_image_no_answer(self):
         assert FusedDetector([BrightDetector()], Fusion("t", ("bright:",))).predict([]) == []

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.detections import Detections
-from fracture_det.export import Agreement, ExportError, compare
+from fracture_det.export.agreement import Agreement, ExportError, compare
 
 BOXES = np.array([[index, 0, index + 10, 10] for index in range(0, 2000, 20)], np.float32)
 SCORES = np.linspace(0.9, 0.1, 100).astype(np.float32)

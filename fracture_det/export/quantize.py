@@ -1,0 +1,126 @@
+"""INT8: an OpenVINO export quantized by NNCF on real radiographs, with what costs accuracy left in float."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fracture_det.data.records import Dataset
+from fracture_det.export.agreement import Accuracy, ExportError, accuracy_of, check_drop
+from fracture_det.export.graph import FORMATS, save_openvino
+from fracture_det.images import Letterbox, Pixels, read_radiograph
+from fracture_det.inference.checksums import write_checksums
+from fracture_det.inference.runtimes import RuntimeDetector, open_openvino, quiet_openvino
+
+# How much of AP50 (0..1) INT8 may cost.
+MAX_AP50_DROP = 0.005
+# The parts of the graph that may be quantized, by the names that Detectron2's modules give them. They hold nearly all
+# arithmetic. What follows them (box decoding, NMS, the layers whose outputs are box sides and scores) stays in float:
+# 8 bits over 800 px move a box by pixels.
+PART = re.compile(r"/(bottom_up/(?:network/)?[^/]+|backbone(?=/(?!bottom_up))|rpn_head/conv|box_head)")
+CALIBRATION_IMAGES = 60
+
+_logger = logging.getLogger(__name__)
+
+
+class _Network:
+    """An OpenVINO model that can be quantized in several ways.
+
+    parts: what may be quantized, in the order of the graph.
+    """
+
+    def __init__(self, source: RuntimeDetector, path: Path, squares: Sequence[Pixels]) -> None:
+        self.facts, self.path = source.facts, path
+        self._squares = squares
+        names = [node.get_friendly_name() for node in self._model().get_ordered_ops()]
+        self.parts = tuple(dict.fromkeys(found[1] for name in names if (found := PART.search(name))))
+
+    def write(self, out: Path, kept: Sequence[str]) -> RuntimeDetector:
+        """Write the model with INT8 in all parts but those of `kept`; return it, opened."""
+        nncf = _quiet_nncf()
+        quantized = nncf.quantize(
+            self._model(),
+            nncf.Dataset(self._squares, lambda square: square[None]),
+            preset=nncf.QuantizationPreset.MIXED,  # feature maps after anything but a ReLU are not symmetric
+            subset_size=len(self._squares),
+            ignored_scope=nncf.IgnoredScope(patterns=[self._all_but_parts(kept)], validate=False),
+        )
+        about = {**self.facts.about, "left in float": ", ".join(kept) or "nothing but heads and geometry"}
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [out / name for name in FORMATS["openvino"]]
+        save_openvino(quantized, replace(self.facts, precision="int8", about=about), paths[0])
+        write_checksums(*paths)
+        return open_openvino(str(out))
+
+    def _model(self) -> Any:
+        model = quiet_openvino().Core().read_model(self.path)
+        model.reshape([self.facts.batch_size, self.facts.letterbox_px, self.facts.letterbox_px, 3])
+        return model
+
+    def _all_but_parts(self, kept: Sequence[str]) -> str:
+        """Return a pattern of the names of all that must stay in float."""
+        quantized = [part for part in self.parts if part not in kept]
+        inside = "|".join(rf"/{re.escape(part)}(?:/|_|$)" for part in quantized if part != "backbone")
+        pyramid = [r"/backbone/(?!bottom_up)"] if "backbone" in quantized else []
+        return f"^(?!.*(?:{'|'.join([*([inside] if inside else []), *pyramid])})).*$"
+
+
+def quantize(
+    exported: Path, out: Path, calibration: Sequence[Path], dataset: Dataset, images: Path
+) -> tuple[Accuracy, Accuracy, tuple[str, ...]]:
+    """Write the OpenVINO export in the folder `exported` to the folder `out` with INT8 arithmetic.
+
+    calibration: radiographs that show the range of every feature map; up to CALIBRATION_IMAGES of them are taken,
+    evenly spaced. dataset: annotated validation images in the folder `images`, on which both are measured.
+    While INT8 costs too much, the part whose return to float helps most is left in float.
+    Returns the accuracy of source and export, and the parts left in float.
+
+    Raises ExportError when INT8 costs more than MAX_AP50_DROP even with all but one part in float.
+    """
+    if not calibration:
+        raise ExportError("no images to calibrate on")
+    source = open_openvino(str(exported))
+    before = accuracy_of(source, dataset, images)
+    network = _Network(source, exported / FORMATS["openvino"][0], _squares(calibration, source.letterbox))
+    kept: tuple[str, ...] = ()
+    while True:
+        after = accuracy_of(network.write(out, kept), dataset, images)
+        _logger.info("INT8 but for %s: %s", ", ".join(kept) or "nothing", after)
+        try:
+            check_drop(before, after, ap50=MAX_AP50_DROP)
+        except ExportError:
+            if len(kept) >= len(network.parts) - 1:
+                raise
+            kept = (*kept, _costliest(network, out, kept, dataset, images))
+        else:
+            return before, after, kept
+
+
+def _costliest(network: _Network, out: Path, kept: tuple[str, ...], dataset: Dataset, images: Path) -> str:
+    """Return the part whose return to float gives the best sum of AP50 and AUROC."""
+    found: dict[str, float] = {}
+    for part in network.parts:
+        if part not in kept:
+            measured = accuracy_of(network.write(out, (*kept, part)), dataset, images)
+            found[part] = measured.ap50 + measured.auroc
+            _logger.info("with %s in float: %s", part, measured)
+    return max(found, key=lambda part: found[part])
+
+
+def _squares(images: Sequence[Path], letterbox: Letterbox) -> list[Pixels]:
+    chosen = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).round().astype(int)
+    return [letterbox.apply_image(read_radiograph(images[index]).pixels) for index in chosen]
+
+
+def _quiet_nncf() -> Any:
+    quiet_openvino()  # also keeps NNCF from reporting to a server
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    return nncf

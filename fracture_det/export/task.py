@@ -1,0 +1,126 @@
+"""One export from beginning to end, of a detector or of each member of a fused one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fracture_det.calibration import Calibration
+from fracture_det.data.coco import read_coco
+from fracture_det.export.agreement import ExportError
+from fracture_det.export.folder import export_safetensors
+from fracture_det.export.graph import export_graph
+from fracture_det.inference.batch import find_images
+from fracture_det.inference.detector import SHIPPED
+from fracture_det.inference.fused import FUSION_FILE, Fusion
+
+SAFETENSORS = "safetensors"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported, to what, and on which radiographs it proves itself.
+
+    detector: d2:FOLDER_OR_FILE, or fused:FOLDER and shipped, whose members are exported one by one. to: "safetensors"
+    or one of FORMATS. check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
+    batch_size: images per call of the graph. calibration: calibration.json of the source for the file's metadata.
+    title: what people call the model. int8: quantize on `calibration_images`, and measure on the annotated images of
+    `data` (a COCO file), which lie in `images`.
+
+    Raises ExportError for settings that contradict each other.
+    """
+
+    detector: str
+    to: str
+    out: Path
+    check_images: str
+    check_count: int = 200
+    batch_size: int = 1
+    title: str = ""
+    calibration: Path | None = None
+    int8: bool = False
+    calibration_images: str | None = None
+    data: Path | None = None
+    images: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.int8 and self.to != "openvino":
+            raise ExportError(f"--int8 needs --to openvino, got {self.to}")
+        if self.int8 and None in (self.calibration_images, self.data, self.images):
+            raise ExportError("--int8 needs --calibration-images to quantize on, --data and --images to measure on")
+        if self.title and self.to != SAFETENSORS:
+            raise ExportError("--title needs --to safetensors; other exports take it from there")
+        for name in ("check_count", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ExportError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+def run(export: Export, *, say: Say = print) -> None:
+    """Write what `export` asks for, and say how it agrees with its source.
+
+    Raises ExportError when it does not, DetectorError and InputError for what cannot be read.
+    """
+    scheme, _, target = ("fused", "", str(SHIPPED)) if export.detector == "shipped" else export.detector.partition(":")
+    if scheme == "d2":
+        _run_one(export, target, export.out, say)
+    elif scheme == "fused":
+        _run_members(export, Path(target), say)
+    else:
+        raise ExportError(f"detector {export.detector!r}: expected d2:FOLDER, fused:FOLDER or shipped")
+
+
+def _run_members(export: Export, folder: Path, say: Say) -> None:
+    """Export every member into a folder of its name, and write a fusion.json for them."""
+    folder = folder.parent if folder.is_file() else folder
+    fusion = Fusion.load(folder / FUSION_FILE)
+    scheme = "d2" if export.to == SAFETENSORS else export.to
+    members = []
+    for uri in fusion.members:
+        kind, _, name = uri.partition(":")
+        if kind != "d2":
+            raise ExportError(f"{folder / FUSION_FILE}, members: only d2 can be exported, got {uri!r}")
+        _run_one(export, str(folder / name), export.out / Path(name).name, say)
+        members.append(f"{scheme}:{Path(name).name}")
+    written = asdict(replace(fusion, members=tuple(members)))
+    (export.out / FUSION_FILE).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    say(f"{export.out / FUSION_FILE}: {' and '.join(members)}, fused as before")
+
+
+def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
+    checked = _some(export.check_images, export.check_count)
+    if export.to == SAFETENSORS:
+        say(f"{out}: {export_safetensors(Path(target), out, checked, title=export.title)}")
+    elif export.int8:
+        with TemporaryDirectory() as between:
+            _graph(export, target, Path(between), checked, say)
+            _int8(export, Path(between), out, say)
+    else:
+        _graph(export, target, out, checked, say)
+    say(f"{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB")
+
+
+def _graph(export: Export, target: str, out: Path, checked: Sequence[Path], say: Say) -> None:
+    calibration = None if export.calibration is None else Calibration.load(export.calibration)
+    agreement = export_graph(target, export.to, out, checked, batch_size=export.batch_size, calibration=calibration)
+    say(f"{export.to} of {target}: on {len(checked)} radiographs {agreement}")
+
+
+def _int8(export: Export, between: Path, out: Path, say: Say) -> None:
+    from fracture_det.export.quantize import quantize  # NNCF takes seconds to import
+
+    # Export has checked that these three are given.
+    ranges, data, images = str(export.calibration_images), Path(str(export.data)), Path(str(export.images))
+    on = [path for _, path in find_images(ranges).files]
+    before, after, kept = quantize(between, out, on, read_coco(data), images)
+    say(f"{out}: INT8 {after}; before {before}; left in float besides heads: {', '.join(kept) or 'nothing'}")
+
+
+def _some(pattern: str, count: int) -> list[Path]:
+    """Return up to `count` of the images that `pattern` names, evenly spaced."""
+    files = [path for _, path in find_images(pattern).files]
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]

@@ -1,0 +1,34 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+
+
+def available_cpus() -> int:
+    """Return the processors that this process may use: those of its affinity mask, and of a container's quota.
+
+    Runtimes count the machine's processors, and in a container that may use two of 64 they would start 64 threads.
+    """
+    mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    quota = _quota()
+    return len(mask) if quota is None else max(1, min(len(mask), math.ceil(quota)))
+
+
+def _quota() -> float | None:
+    """Return the processors that the control group may use (cgroups(7), cpu.max or cpu.cfs_quota_us), or None."""
+    try:
+        if CGROUP_V2.is_file():
+            quota, period = CGROUP_V2.read_text().split()
+        else:
+            quota, period = (
+                (CGROUP_V1 / name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            )
+        return None if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None

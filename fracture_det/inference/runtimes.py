@@ -1,0 +1,236 @@
+"""Exported detectors, without torch or Detectron2: OpenVINO and ONNX Runtime behind one protocol."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fracture_det.detections import Detections
+from fracture_det.images import Letterbox, Pixels
+from fracture_det.inference.checksums import ChecksumError, checked_sha256
+from fracture_det.inference.clock import stage
+from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.letterboxed import on_image
+from fracture_det.inference.processors import available_cpus
+
+# Key of the JSON in a file's own metadata that makes the file enough to predict.
+FACTS_KEY = "fracture_det"
+CARD_FILE = "MODEL_CARD.md"
+
+# Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
+Answers = tuple[NDArray, NDArray, NDArray, NDArray]
+# From batches (batch_size, S, S, 3) uint8 RGB to their answers, in order.
+Engine = Callable[[Sequence[Pixels]], list[Answers]]
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a file says of the graph in it.
+
+    title: what people call the model. class_names: in the order of the class indices.
+    letterbox_px: side of the square that the graph takes, uint8 RGB; it normalises by itself.
+    batch_size: images per call. operating_score: from which a box counts as a finding.
+    precision: of the arithmetic, "fp32" or "int8". source_sha256: of the weights that were exported.
+    about: what else must be known to make it again, such as normalisation, NMS IoU and what was changed on the way.
+    calibration: content of the source's calibration.json, for readers; it holds for the source's scores.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    letterbox_px: int
+    batch_size: int
+    operating_score: float
+    precision: str
+    source_sha256: str
+    about: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name in ("letterbox_px", "batch_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a whole number from 1 on, got {getattr(self, name)!r}")
+        if not 0 <= self.operating_score <= 1:
+            raise ValueError(f"operating_score: expected 0..1, got {self.operating_score!r}")
+
+    def to_json(self) -> str:
+        """Return the text that stands in a file's metadata under FACTS_KEY."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Path) -> GraphFacts:
+        """Read `text` of the file at `path`. Raises DetectorError naming file, field and value."""
+        if not text:
+            raise DetectorError(f"{path}: no {FACTS_KEY!r} in its metadata; export it with tools/export_model.py")
+        try:
+            content = json.loads(text)
+            if missing := {"title", "class_names", "source_sha256"} - set(content):
+                raise ValueError(f"{sorted(missing)} missing")
+            return cls(**{name: content[name] for name in (each.name for each in fields(cls)) if name in content})
+        except (ValueError, TypeError) as error:
+            raise DetectorError(f"{path}, metadata {FACTS_KEY!r}: {error}") from error
+
+
+class RuntimeDetector:
+    """An exported graph as a Detector.
+
+    name: title, precision and the first digits of the hash. sha256: of the file or files.
+    about, card, operating_score, device: as of any detector.
+    """
+
+    def __init__(
+        self, engine: Engine, facts: GraphFacts, *, runtime: str, sha256: str, card: Path | None = None
+    ) -> None:
+        self._engine, self.facts, self.sha256, self.card = engine, facts, sha256, card
+        self.letterbox = Letterbox(facts.letterbox_px)
+        self.class_names = facts.class_names
+        self.operating_score = facts.operating_score
+        self.name = f"{facts.title} {runtime} {facts.precision} {sha256[:8]}"
+        self.device = f"cpu ({runtime})"
+        self.about = {
+            "weights SHA-256": sha256,
+            "exported from SHA-256": facts.source_sha256,
+            "runtime": runtime,
+            "precision": facts.precision,
+            **facts.about,
+        }
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to the graph's own floor."""
+        if not images:
+            return []
+        size = self.facts.batch_size
+        with stage("preprocess"):
+            batches = [self._batch(images[first : first + size]) for first in range(0, len(images), size)]
+        with stage("model"):
+            answers = self._engine(batches)
+        with stage("postprocess"):
+            found = chain.from_iterable(_split(answer, size) for answer in answers)
+            return [on_image(*one, self.letterbox, image.shape[:2]) for one, image in zip(found, images, strict=False)]
+
+    def _batch(self, images: Sequence[Pixels]) -> Pixels:
+        """Return (batch_size, S, S, 3); what is missing in the last batch is black."""
+        batch = np.zeros((self.facts.batch_size, self.letterbox.size, self.letterbox.size, 3), np.uint8)
+        for square, image in zip(batch, images, strict=False):
+            self.letterbox.apply_image(image, out=square)
+        return batch
+
+
+def _split(answers: Answers, batch_size: int) -> list[tuple[NDArray, NDArray, NDArray]]:
+    boxes, scores, classes, image = answers
+    return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(batch_size)]
+
+
+def open_openvino(target: str, *, streams: int | None = None) -> RuntimeDetector:
+    """Open an .xml with its .bin, or a folder with a model.xml.
+
+    streams: how many batches are worked on at a time; by default one for each four processors.
+    Raises DetectorError when a file is missing, broken, or not an export of this project.
+    """
+    path = named(target, "model.xml")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise DetectorError(f"{path}: no {weights.name} beside it; both files are the model")
+    sha256 = sha256_of(path, weights)
+    openvino = quiet_openvino()
+    try:
+        model = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise DetectorError(f"{path}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from error
+    text = model.get_rt_info([FACTS_KEY]).astype(str) if model.has_rt_info([FACTS_KEY]) else None
+    facts = GraphFacts.from_json(text, path)
+    engine = _openvino_engine(openvino, model, streams or max(1, available_cpus() // 4))
+    runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+    return RuntimeDetector(engine, facts, runtime=runtime, sha256=sha256, card=card_beside(path))
+
+
+def open_onnx(target: str) -> RuntimeDetector:
+    """Open an .onnx file, or a folder with a model.onnx, with ONNX Runtime.
+
+    Raises DetectorError when the file is missing, broken, or not an export of this project.
+    """
+    path = named(target, "model.onnx")
+    sha256 = sha256_of(path)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cpus()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # its own exceptions have no common public base
+        raise DetectorError(f"{path}: ONNX Runtime cannot read it: {error}") from error
+    facts = GraphFacts.from_json(session.get_modelmeta().custom_metadata_map.get(FACTS_KEY), path)
+    name = session.get_inputs()[0].name
+
+    def run(batches: Sequence[Pixels]) -> list[Answers]:
+        return [tuple(session.run(None, {name: batch})) for batch in batches]
+
+    return RuntimeDetector(
+        run, facts, runtime=f"ONNX Runtime {onnxruntime.__version__}", sha256=sha256, card=card_beside(path)
+    )
+
+
+def quiet_openvino() -> Any:
+    """Import OpenVINO so that it sends nothing: with openvino-telemetry installed, its import reports to a server."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    import openvino
+
+    return openvino
+
+
+def _openvino_engine(openvino: Any, model: Any, streams: int) -> Engine:
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            # Where a processor has bfloat16, OpenVINO would take it, and answers would hang on the machine.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": available_cpus(),
+            "NUM_STREAMS": streams,
+        },
+    )
+    queue = openvino.AsyncInferQueue(compiled, streams)
+
+    def run(batches: Sequence[Pixels]) -> list[Answers]:
+        answers: list[Any] = [None] * len(batches)
+
+        def keep(request: Any, index: int) -> None:
+            answers[index] = tuple(np.array(request.get_output_tensor(n).data) for n in range(4))
+
+        queue.set_callback(keep)
+        for index, batch in enumerate(batches):
+            queue.start_async([batch], index)
+        queue.wait_all()
+        return answers
+
+    return run
+
+
+def named(target: str, name: str) -> Path:
+    """Return the file `target`, or `name` in the folder `target`. Raises DetectorError when there is none."""
+    path = Path(target) / name if Path(target).is_dir() else Path(target)
+    if not path.is_file():
+        raise DetectorError(f"{path}: no such file; make one with tools/export_model.py")
+    return path
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of a model's files. Raises DetectorError when one is not as SHA256SUMS says."""
+    try:
+        return checked_sha256(*paths)
+    except ChecksumError as error:
+        raise DetectorError(str(error)) from error
+
+
+def card_beside(path: Path) -> Path | None:
+    """Return the model card beside a model's file, or None."""
+    card = path.with_name(CARD_FILE)
+    return card if card.is_file() else None
