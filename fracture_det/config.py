@@ -61,6 +61,9 @@ def add_fracture_config(cfg: CfgNode) -> None:
     cfg.TEST.EVAL_EPOCHS = 1
     # Stop when AP50 has not risen for so many evaluations; 0: never.
     cfg.TEST.PATIENCE = 0
+    # Mixed precision in prediction, float16 on GPUs and bfloat16 on CPUs: faster where the device has it, but answers
+    # change a little and hang on the device.
+    cfg.TEST.AMP = False
     # The score from which a box counts as a finding, until one is chosen on validation data.
     cfg.TEST.OPERATING_SCORE = 0.5
 

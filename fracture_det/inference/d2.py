@@ -21,6 +21,7 @@ from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError
 from fracture_det.inference.letterboxed import on_image
+from fracture_det.inference.processors import available_cpus
 
 # In a training folder, the file that speaks for it.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
@@ -52,6 +53,7 @@ class LetterboxPredictor(DefaultPredictor):
         self.cfg.MODEL.WEIGHTS = str(weights)
         self.model = build_model(self.cfg).to(memory_format=torch.channels_last)
         self.model.eval()
+        torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
         if unloaded := unloaded_keys(self.model, weights):
             raise WeightsError(
                 f"{weights}: not a trained detector for this configuration, {len(unloaded)} of its tensors are "
@@ -72,7 +74,9 @@ class LetterboxPredictor(DefaultPredictor):
             squares = [self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1) for image in images]
             inputs = [{"image": torch.from_numpy(np.ascontiguousarray(square))} for square in squares]
         with stage("model"):  # with Detectron2's normalisation and NMS
-            return self.model(inputs)
+            dtype = torch.float16 if self.model.device.type == "cuda" else torch.bfloat16
+            with torch.autocast(self.model.device.type, dtype=dtype, enabled=self.cfg.TEST.AMP):
+                return self.model(inputs)
 
 
 class D2Detector:

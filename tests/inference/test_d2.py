@@ -148,3 +148,14 @@ def test_missing_parts_are_named(folder, tmp_path):
 def test_an_unknown_uri_lists_what_is_known(uri):
     with pytest.raises(DetectorError, match="expected one of shipped, d2:PATH"):
         open_detector(uri)
+
+
+def test_mixed_precision_finds_nearly_the_same(folder, images, tmp_path):
+    for name in ("config.yaml", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    config = (tmp_path / "config.yaml").read_text()
+    assert "AMP: false" in config
+    (tmp_path / "config.yaml").write_text(config.replace("  AMP: false", "  AMP: true"))
+    (mixed,), (exact,) = (open_detector(f"d2:{path}").predict(images[:1]) for path in (tmp_path, folder))
+    assert mixed.scores[:5] == pytest.approx(exact.scores[:5], abs=0.05)
+    assert (mixed.scores[:5] != exact.scores[:5]).any()
