@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -61,6 +61,32 @@ def join_frozen_norms(network: nn.Module) -> None:
             if isinstance(child, nn.Conv2d) and child.bias is None and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, FrozenNormConv2d(child, norm))
                 setattr(parent, norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+
+
+def fold_frozen_norms(network: nn.Module) -> None:
+    """Replace, in place, every convolution of `network` with frozen batch statistics by a plain one with a bias.
+
+    It computes the same, and is what pruning understands; a frozen convolution stays frozen.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FrozenNormConv2d) or isinstance(getattr(child, "norm", None), FrozenBatchNorm2d):
+                setattr(parent, name, _folded(child))
+
+
+def _folded(conv: Any) -> nn.Conv2d:
+    if isinstance(conv, FrozenNormConv2d):
+        scale, shift = conv.scale, conv.shift
+    else:
+        scale = conv.norm.weight * (conv.norm.running_var + conv.norm.eps).rsqrt()
+        shift = conv.norm.bias - conv.norm.running_mean * scale
+    kind, padding = (Conv2dSame, 0) if getattr(conv, "pads_itself", False) else (nn.Conv2d, conv.padding)
+    (out, within), kernel = conv.weight.shape[:2], conv.weight.shape[2:]
+    plain = kind(within * conv.groups, out, kernel, conv.stride, padding, conv.dilation, conv.groups)
+    with torch.no_grad():
+        plain.weight.copy_(conv.weight * scale.view(-1, 1, 1, 1))
+        plain.bias.copy_(shift)
+    return plain.requires_grad_(conv.weight.requires_grad)
 
 
 class TimmBackbone(Backbone):

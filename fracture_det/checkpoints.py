@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from safetensors.torch import load_file
 
-from fracture_det.backbones import TimmBackbone, timm_weights
+from fracture_det.backbones import TimmBackbone, fold_frozen_norms, timm_weights
 
 # URI -> (address, SHA-256)
 DOWNLOADS = {
@@ -173,6 +175,37 @@ class FractureCheckpointer(DetectionCheckpointer):
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}
         checkpoint["model"] = state
         return checkpoint
+
+
+def build_model_for(cfg: CfgNode, weights: str | Path) -> torch.nn.Module:
+    """Return the model of `cfg`; where it is pruned, with as many channels as the file `weights` has.
+
+    Raises WeightsError when the file cannot be read or is of another network.
+    """
+    model = build_model(cfg)
+    if cfg.MODEL.PRUNED:
+        fold_frozen_norms(model.backbone)
+        _shrink(model.backbone, load_checkpoint(weights)["model"], weights)
+    return model
+
+
+def _shrink(backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: str | Path) -> None:
+    """Give every convolution and norm of `backbone` the shape that it has in `state`."""
+    for path, module in backbone.named_modules():
+        for name, own in list(module.named_parameters(recurse=False)):
+            given = state.get(f"backbone.{path}.{name}")
+            if given is None or given.ndim != own.ndim:
+                raise WeightsError(
+                    f"{weights}: not the pruned weights of this configuration, no backbone.{path}.{name}"
+                )
+            setattr(module, name, torch.nn.Parameter(own.new_zeros(given.shape), requires_grad=own.requires_grad))
+        if isinstance(module, torch.nn.Conv2d):
+            depthwise = module.groups > 1
+            module.out_channels = module.weight.shape[0]
+            module.groups = module.out_channels if depthwise else 1
+            module.in_channels = module.weight.shape[1] * module.groups
+        elif isinstance(module, torch.nn.GroupNorm):
+            module.num_channels = len(module.weight)
 
 
 def unloaded_keys(model: torch.nn.Module, path: str | Path) -> list[str]:

@@ -27,6 +27,10 @@ def add_fracture_config(cfg: CfgNode) -> None:
     # Leave its depthwise kernels as they are: on a CPU their gradient costs more than all others together.
     cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
 
+    # The backbone was pruned: its batch statistics are folded into its convolutions, which have as many channels as
+    # in the file MODEL.WEIGHTS.
+    cfg.MODEL.PRUNED = False
+
     # Side of the square that every radiograph is scaled into, in pixels; zeros fill the rest.
     cfg.INPUT.LETTERBOX = 800
     # Training scales the letterbox by a factor drawn from (low, high): (1, 1) keeps the size.

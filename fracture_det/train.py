@@ -21,7 +21,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fracture_det.checkpoints import FractureCheckpointer, load_checkpoint
+from fracture_det.checkpoints import FractureCheckpointer, build_model_for, load_checkpoint
 from fracture_det.config import iterations_per_epoch, resolve_epochs
 from fracture_det.data.catalog import FractureMapper, build_sampler, register_datasets
 from fracture_det.figures import draw_ap_curve, draw_loss_curves
@@ -268,6 +268,13 @@ class FractureTrainer(DefaultTrainer):
         dicts = get_detection_dataset_dicts(self.cfg.DATASETS.TEST, filter_empty=False)
         mapper = FractureMapper(self.cfg, is_train=False)
         return build_detection_test_loader(dicts, mapper=mapper, num_workers=self.cfg.DATALOADER.NUM_WORKERS)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        """Return the model on its device; a pruned one with the channels of MODEL.WEIGHTS."""
+        model = build_model_for(cfg, cfg.MODEL.WEIGHTS)
+        _logger.info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,17 @@ from typing import Any
 import numpy as np
 
 from fracture_det.data.records import Dataset
-from fracture_det.export.agreement import Accuracy, ExportError, accuracy_of, check_drop
+from fracture_det.export.agreement import MAX_AP50_DROP_INT8, Accuracy, ExportError, accuracy_of, check_drop
 from fracture_det.export.graph import FORMATS, save_openvino
 from fracture_det.images import Letterbox, Pixels, read_radiograph
 from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.runtimes import RuntimeDetector, open_openvino, quiet_openvino
 
-# How much of AP50 (0..1) INT8 may cost.
-MAX_AP50_DROP = 0.005
 # The parts of the graph that may be quantized, by the names that Detectron2's modules give them. They hold nearly all
 # arithmetic. What follows them (box decoding, NMS, the layers whose outputs are box sides and scores) stays in float:
 # 8 bits over 800 px move a box by pixels.
 PART = re.compile(r"/(bottom_up/(?:network/)?[^/]+|backbone(?=/(?!bottom_up))|rpn_head/conv|box_head)")
 CALIBRATION_IMAGES = 60
-
-_logger = logging.getLogger(__name__)
 
 
 class _Network:
@@ -72,45 +68,40 @@ class _Network:
 
 
 def quantize(
-    exported: Path, out: Path, calibration: Sequence[Path], dataset: Dataset, images: Path
+    exported: Path,
+    out: Path,
+    calibration: Sequence[Path],
+    dataset: Dataset,
+    images: Path,
+    *,
+    say: Callable[[str], None] = print,
 ) -> tuple[Accuracy, Accuracy, tuple[str, ...]]:
     """Write the OpenVINO export in the folder `exported` to the folder `out` with INT8 arithmetic.
 
     calibration: radiographs that show the range of every feature map; up to CALIBRATION_IMAGES of them are taken,
     evenly spaced. dataset: annotated validation images in the folder `images`, on which both are measured.
-    While INT8 costs too much, the part whose return to float helps most is left in float.
+    While INT8 costs too much, one more part is left in float, from the heads backwards: the last ones act most directly
+    on boxes and scores, and hold the least arithmetic.
     Returns the accuracy of source and export, and the parts left in float.
 
-    Raises ExportError when INT8 costs more than MAX_AP50_DROP even with all but one part in float.
+    Raises ExportError when INT8 in the first part alone still costs too much.
     """
     if not calibration:
         raise ExportError("no images to calibrate on")
     source = open_openvino(str(exported))
     before = accuracy_of(source, dataset, images)
     network = _Network(source, exported / FORMATS["openvino"][0], _squares(calibration, source.letterbox))
-    kept: tuple[str, ...] = ()
-    while True:
+    for n_quantized in range(len(network.parts), 0, -1):
+        kept = network.parts[n_quantized:]
         after = accuracy_of(network.write(out, kept), dataset, images)
-        _logger.info("INT8 but for %s: %s", ", ".join(kept) or "nothing", after)
+        say(f"INT8 {after}; before {before}; left in float besides heads: {', '.join(kept) or 'nothing'}")
         try:
-            check_drop(before, after, ap50=MAX_AP50_DROP)
-        except ExportError:
-            if len(kept) >= len(network.parts) - 1:
-                raise
-            kept = (*kept, _costliest(network, out, kept, dataset, images))
+            check_drop(before, after, ap50=MAX_AP50_DROP_INT8)
+        except ExportError as error:
+            too_much = error
         else:
             return before, after, kept
-
-
-def _costliest(network: _Network, out: Path, kept: tuple[str, ...], dataset: Dataset, images: Path) -> str:
-    """Return the part whose return to float gives the best sum of AP50 and AUROC."""
-    found: dict[str, float] = {}
-    for part in network.parts:
-        if part not in kept:
-            measured = accuracy_of(network.write(out, (*kept, part)), dataset, images)
-            found[part] = measured.ap50 + measured.auroc
-            _logger.info("with %s in float: %s", part, measured)
-    return max(found, key=lambda part: found[part])
+    raise too_much
 
 
 def _squares(images: Sequence[Path], letterbox: Letterbox) -> list[Pixels]:

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 from fracture_det.calibration import Calibration
 from fracture_det.data.coco import read_coco
-from fracture_det.export.agreement import ExportError
+from fracture_det.export.agreement import MAX_AP50_DROP_PRUNED, ExportError, accuracy_of, check_drop
 from fracture_det.export.folder import export_safetensors
 from fracture_det.export.graph import export_graph
 from fracture_det.inference.batch import find_images
-from fracture_det.inference.detector import SHIPPED
+from fracture_det.inference.detector import SHIPPED, open_detector
 from fracture_det.inference.fused import FUSION_FILE, Fusion
 
 SAFETENSORS = "safetensors"
@@ -29,7 +29,8 @@ class Export:
     or one of FORMATS. check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
     batch_size: images per call of the graph. calibration: calibration.json of the source for the file's metadata.
     title: what people call the model. int8: quantize on `calibration_images`, and measure on the annotated images of
-    `data` (a COCO file), which lie in `images`.
+    `data` (a COCO file), which lie in `images`. prune: write a start for training with so much less of the channels
+    instead. against: the detector that a pruned one was made from; the export must live up to it on `data`.
 
     Raises ExportError for settings that contradict each other.
     """
@@ -46,12 +47,18 @@ class Export:
     calibration_images: str | None = None
     data: Path | None = None
     images: Path | None = None
+    prune: float | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         if self.int8 and self.to != "openvino":
             raise ExportError(f"--int8 needs --to openvino, got {self.to}")
         if self.int8 and None in (self.calibration_images, self.data, self.images):
             raise ExportError("--int8 needs --calibration-images to quantize on, --data and --images to measure on")
+        if self.prune is not None and (self.to != SAFETENSORS or not self.detector.startswith("d2:")):
+            raise ExportError("--prune needs --to safetensors and a d2: detector: what it writes is to be trained on")
+        if self.against and None in (self.data, self.images):
+            raise ExportError("--against needs --data and --images to measure on")
         if self.title and self.to != SAFETENSORS:
             raise ExportError("--title needs --to safetensors; other exports take it from there")
         for name in ("check_count", "batch_size"):
@@ -92,7 +99,11 @@ def _run_members(export: Export, folder: Path, say: Say) -> None:
 
 def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
     checked = _some(export.check_images, export.check_count)
-    if export.to == SAFETENSORS:
+    if export.prune is not None:
+        from fracture_det.export.prune import prune  # only here is torch-pruning needed
+
+        say(f"{out}: {prune(target, out, export.prune)}; now train it on with tools/train_net.py")
+    elif export.to == SAFETENSORS:
         say(f"{out}: {export_safetensors(Path(target), out, checked, title=export.title)}")
     elif export.int8:
         with TemporaryDirectory() as between:
@@ -100,6 +111,8 @@ def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
             _int8(export, Path(between), out, say)
     else:
         _graph(export, target, out, checked, say)
+    if export.against:
+        _compare_with_unpruned(export, out, say)
     say(f"{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB")
 
 
@@ -115,8 +128,17 @@ def _int8(export: Export, between: Path, out: Path, say: Say) -> None:
     # Export has checked that these three are given.
     ranges, data, images = str(export.calibration_images), Path(str(export.data)), Path(str(export.images))
     on = [path for _, path in find_images(ranges).files]
-    before, after, kept = quantize(between, out, on, read_coco(data), images)
-    say(f"{out}: INT8 {after}; before {before}; left in float besides heads: {', '.join(kept) or 'nothing'}")
+    quantize(between, out, on, read_coco(data), images, say=lambda text: say(f"{out}: {text}"))
+
+
+def _compare_with_unpruned(export: Export, out: Path, say: Say) -> None:
+    """Raise ExportError when pruning, and what came after it, cost more than is allowed."""
+    data, images = read_coco(Path(str(export.data))), Path(str(export.images))
+    scheme = "d2" if export.to == SAFETENSORS else export.to
+    before = accuracy_of(open_detector(str(export.against)), data, images)
+    after = accuracy_of(open_detector(f"{scheme}:{out}"), data, images)
+    say(f"{out}: {after}; {export.against}: {before}")
+    check_drop(before, after, ap50=MAX_AP50_DROP_PRUNED)
 
 
 def _some(pattern: str, count: int) -> list[Path]:

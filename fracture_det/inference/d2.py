@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 
-from fracture_det.checkpoints import WeightsError, sha256_of, unloaded_keys
+from fracture_det.checkpoints import WeightsError, build_model_for, sha256_of, unloaded_keys
 from fracture_det.config import ConfigError, load_config
 from fracture_det.detections import Detections
 from fracture_det.images import Letterbox, Pixels
@@ -51,7 +50,7 @@ class LetterboxPredictor(DefaultPredictor):
         self.cfg = cfg.clone()
         self.cfg.defrost()
         self.cfg.MODEL.WEIGHTS = str(weights)
-        self.model = build_model(self.cfg).to(memory_format=torch.channels_last)
+        self.model = build_model_for(self.cfg, weights).to(memory_format=torch.channels_last)
         self.model.eval()
         torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
         if unloaded := unloaded_keys(self.model, weights):

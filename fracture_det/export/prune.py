@@ -1,0 +1,79 @@
+"""Structured pruning: whole channels of the backbone taken away, to be trained on without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning
+from safetensors.torch import save_file
+
+from fracture_det.backbones import fold_frozen_norms
+from fracture_det.config import load_config
+from fracture_det.export.agreement import ExportError
+from fracture_det.export.folder import WEIGHTS_NAME
+from fracture_det.inference.checksums import write_checksums
+from fracture_det.inference.d2 import CONFIG_FILE, D2Detector, find_weights
+
+# Processors and INT8 kernels work on blocks of so many channels.
+ROUND_TO = 8
+
+
+def prune(target: str, out: Path, ratio: float) -> str:
+    """Write the detector in `target` (a folder or file) without `ratio` of its backbone's channels to the folder `out`.
+
+    The channels of least L2 norm go, those that are added to each other together (Fang et al. 2023, DepGraph). The
+    pyramid keeps its width. What is written is a start for tools/train_net.py, with MODEL.PRUNED, and no detector
+    to use. Returns what was saved, in words.
+
+    Raises ExportError for a ratio outside 0..1 and for a backbone that normalises otherwise than by frozen batch
+    statistics, DetectorError when `target` is not a trained detector.
+    """
+    if not 0 < ratio < 1:
+        raise ExportError(f"--prune: expected a share between 0 and 1, got {ratio}")
+    source = D2Detector.open(target)
+    model: Any = source.predictor.model
+    fold_frozen_norms(model.backbone)
+    if norms := sorted({type(part.norm).__name__ for part in model.backbone.modules() if getattr(part, "norm", None)}):
+        raise ExportError(f"{target}: its convolutions hold {', '.join(norms)}; only FrozenBN can be pruned")
+    size = model.backbone.size_divisibility or 32
+    example = torch.zeros(1, 3, 4 * size, 4 * size)
+    before = torch_pruning.utils.count_ops_and_params(model.backbone, example)
+    _prune(model.backbone, example, ratio)
+    after = torch_pruning.utils.count_ops_and_params(model.backbone, example)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()},
+        out / WEIGHTS_NAME,
+        metadata={"format": "pt", "source_sha256": source.sha256},
+    )
+    (out / WEIGHTS_NAME).chmod(0o644)
+    _write_config(find_weights(Path(target)).parent / CONFIG_FILE, out)
+    write_checksums(out / CONFIG_FILE, out / WEIGHTS_NAME)
+    shares = [f"{100 * small / large:.0f} %" for small, large in zip(after, before, strict=True)]
+    return f"the backbone keeps {shares[0]} of its arithmetic and {shares[1]} of its parameters"
+
+
+def _prune(backbone: torch.nn.Module, example: torch.Tensor, ratio: float) -> None:
+    frozen = [parameter for parameter in backbone.parameters() if not parameter.requires_grad]
+    for parameter in frozen:  # the library follows gradients to see which layers hang together
+        parameter.requires_grad_(True)
+    torch_pruning.pruner.MagnitudePruner(
+        backbone,
+        example,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=ratio,
+        ignored_layers=[module for name, module in backbone.named_modules() if name.startswith("fpn_")],
+        round_to=ROUND_TO,
+        output_transform=lambda maps: sum(value.sum() for value in maps.values()),
+    ).step()
+
+
+def _write_config(source: Path, out: Path) -> None:
+    cfg = load_config(source)
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(out / WEIGHTS_NAME), "."
+    cfg.MODEL.PRUNED = True
+    cfg.MODEL.TITLE = f"{cfg.MODEL.TITLE} pruned".strip()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
+    (out / CONFIG_FILE).write_text(cfg.dump())
