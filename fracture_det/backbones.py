@@ -82,7 +82,7 @@ def _folded(conv: Any) -> nn.Conv2d:
         shift = conv.norm.bias - conv.norm.running_mean * scale
     kind, padding = (Conv2dSame, 0) if getattr(conv, "pads_itself", False) else (nn.Conv2d, conv.padding)
     (out, within), kernel = conv.weight.shape[:2], conv.weight.shape[2:]
-    plain = kind(within * conv.groups, out, kernel, conv.stride, padding, conv.dilation, conv.groups)
+    plain: Any = kind(within * conv.groups, out, kernel, conv.stride, padding, conv.dilation, conv.groups)
     with torch.no_grad():
         plain.weight.copy_(conv.weight * scale.view(-1, 1, 1, 1))
         plain.bias.copy_(shift)

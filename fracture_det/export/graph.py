@@ -46,7 +46,7 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, detector: D2Detector) -> None:
         super().__init__()
-        self.model = detector.predictor.model
+        self.model: Any = detector.predictor.model
         self.bgr = detector.predictor.input_format == "BGR"
         self.eval()
 

@@ -75,22 +75,22 @@ def run(export: Export, *, say: Say = print) -> None:
     if scheme == "d2":
         _run_one(export, target, export.out, say)
     elif scheme == "fused":
-        _run_members(export, Path(target), say)
+        path = Path(target)
+        _run_members(export, path / FUSION_FILE if path.is_dir() else path, say)
     else:
         raise ExportError(f"detector {export.detector!r}: expected d2:FOLDER, fused:FOLDER or shipped")
 
 
-def _run_members(export: Export, folder: Path, say: Say) -> None:
-    """Export every member into a folder of its name, and write a fusion.json for them."""
-    folder = folder.parent if folder.is_file() else folder
-    fusion = Fusion.load(folder / FUSION_FILE)
+def _run_members(export: Export, path: Path, say: Say) -> None:
+    """Export every member of the fusion file `path` into a folder of its name, and write a fusion.json for them."""
+    fusion = Fusion.load(path)
     scheme = "d2" if export.to == SAFETENSORS else export.to
     members = []
     for uri in fusion.members:
         kind, _, name = uri.partition(":")
         if kind != "d2":
-            raise ExportError(f"{folder / FUSION_FILE}, members: only d2 can be exported, got {uri!r}")
-        _run_one(export, str(folder / name), export.out / Path(name).name, say)
+            raise ExportError(f"{path}, members: only d2 can be exported, got {uri!r}")
+        _run_one(export, str(path.parent / name), export.out / Path(name).name, say)
         members.append(f"{scheme}:{Path(name).name}")
     written = asdict(replace(fusion, members=tuple(members)))
     (export.out / FUSION_FILE).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

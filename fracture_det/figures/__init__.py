@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fracture_det.figures.overlay import BOX_COLOURS, draw_overlay
 
 if TYPE_CHECKING:
+    from fracture_det.figures.benchmark import draw_benchmark
     from fracture_det.figures.canvas import FigureError
     from fracture_det.figures.curves import draw_froc, draw_overview, draw_pr_curve, draw_roc
     from fracture_det.figures.evaluation import draw_errors, draw_forest, draw_reliability, draw_robustness
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "FigureError": "canvas",
     "draw_ap_curve": "training",
+    "draw_benchmark": "benchmark",
     "draw_errors": "evaluation",
     "draw_forest": "evaluation",
     "draw_froc": "curves",
@@ -32,6 +34,7 @@ __all__ = [
     "BOX_COLOURS",
     "FigureError",
     "draw_ap_curve",
+    "draw_benchmark",
     "draw_errors",
     "draw_forest",
     "draw_froc",

@@ -50,7 +50,7 @@ class LetterboxPredictor(DefaultPredictor):
         self.cfg = cfg.clone()
         self.cfg.defrost()
         self.cfg.MODEL.WEIGHTS = str(weights)
-        self.model = build_model_for(self.cfg, weights).to(memory_format=torch.channels_last)
+        self.model: Any = build_model_for(self.cfg, weights).to(memory_format=torch.channels_last)
         self.model.eval()
         torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
         if unloaded := unloaded_keys(self.model, weights):

@@ -13,6 +13,8 @@ from fracture_det.images import Pixels
 from fracture_det.inference.calibrated import CalibratedDetector
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
+# The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
+FLOAT = SHIPPED / "float.json"
 
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
 DETECTORS = {
@@ -20,7 +22,12 @@ DETECTORS = {
     "fused": "fracture_det.inference.fused:FusedDetector.open",
     "onnx": "fracture_det.inference.runtimes:open_onnx",
     "openvino": "fracture_det.inference.runtimes:open_openvino",
+    "defaultpredictor": "fracture_det.inference.plain:open_default_predictor",
+    "detr": "fracture_det.inference.rivals:open_detr",
+    "efficientdet": "fracture_det.inference.rivals:open_efficientdet",
     "torchscript": "fracture_det.inference.torchscript:open_torchscript",
+    "torchvision": "fracture_det.inference.rivals:open_torchvision",
+    "yolov3": "fracture_det.inference.rivals:open_yolov3",
 }
 
 

@@ -55,6 +55,13 @@ ERRORS = {
 KINDS = ("JPEG quality", "noise", "gamma", "inversion", "blur", "resize", "rotation", "crop")
 STEPS = {kind: [(s, 0.6 - s * i / 60, 0.5 - s * i / 60, 0.7) for s in range(6)] for i, kind in enumerate(KINDS)}
 
+SPEEDS = [
+    ("Detectron2 DefaultPredictor", "detectron2", 0.61, 0.58, 0.63),
+    ("OpenVINO INT8 (shipped)", "ours", 4.02, 3.9, 4.2),
+    ("ONNX Runtime", "ours", 1.55, 1.5, 1.6),
+    ("torchvision Faster R-CNN R50-FPN, OpenVINO FP32", "torchvision", 0.52, 0.5, 0.55),
+]
+
 # name -> function, arguments without the path, options
 PLAUSIBLE = {
     "overview": (
@@ -69,12 +76,15 @@ PLAUSIBLE = {
     "forest": (figures.draw_forest, (ROWS,), {"title": "AP50 by stratum", "xlabel": "AP50 with 95 % interval"}),
     "errors": (figures.draw_errors, (ERRORS,), {"base_ap50": 0.642}),
     "robustness": (figures.draw_robustness, ({"AP50": STEPS, "AUROC": STEPS},), {}),
+    "benchmark": (figures.draw_benchmark, (SPEEDS,), {}),
 }
 _NO_CURVE = ([], [])
 _NAN_CURVE = ([0.0, 1.0], [math.nan, math.nan])
 _NO_MARKS = {"froc_marks": {}, "roc_marks": {}, "auroc": None}
 _LONG = "a name that someone wrote into a table of metadata without an end & <b> $x$ % {"
 POOR = {
+    "benchmark of nothing": (figures.draw_benchmark, ([],), {}),
+    "benchmark of one": (figures.draw_benchmark, ([(_LONG, "x", 0.001, 0.001, 0.001)],), {}),
     "overview of nothing": (figures.draw_overview, (_NO_CURVE, _NO_CURVE), {"froc_points": [], **_NO_MARKS}),
     "overview without healthy images": (
         figures.draw_overview,

@@ -1,0 +1,95 @@
+"""The paper's rivals behind the Detector protocol; built for real, with random weights."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fracture_det.inference.detector import Detector, DetectorError, open_detector
+from fracture_det.inference.rivals import RIVALS, Rival, RivalDetector, export_rival
+
+PACKAGES = {"yolov3": "ultralytics", "efficientdet": "effdet", "detr": "transformers", "torchvision": "torchvision"}
+IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", RIVALS)
+def test_each_is_a_detector_and_answers_on_the_image(scheme):
+    pytest.importorskip(PACKAGES[scheme], reason=f"{PACKAGES[scheme]} is not installed; make setup brings it")
+    detector = open_detector(f"{scheme}:random")
+    assert isinstance(detector, Detector)
+    assert detector.name == f"{RIVALS[scheme].title} random weights"
+    (found,) = detector.predict([IMAGE])
+    assert not len(found) or (
+        found.boxes.min() >= 0 and found.boxes[:, 2].max() <= 300 and found.boxes[:, 3].max() <= 200
+    )
+
+
+class Fixed(torch.nn.Module):
+    """Answers with one box over the left upper quarter of a square of 100 px, as YOLOv3 lays it out."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, batch):
+        row = torch.tensor([25.0, 25.0, 50.0, 50.0, 0.9]) * self.scale
+        return (torch.stack([row, row * torch.tensor([1, 1, 1, 1, 0.01])]).T[None] + 0 * batch.mean(),)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    rival = Rival("Toy", 100, Fixed, RIVALS["yolov3"].decode, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    monkeypatch.setitem(RIVALS, "yolov3", rival)
+    return rival
+
+
+def test_boxes_come_back_to_the_image_and_low_scores_go(toy):
+    # 200 x 100 px in a square of 100 px: half the size.
+    (found,) = open_detector("yolov3:random").predict([np.zeros((100, 200, 3), np.uint8)])
+    assert found.boxes.tolist() == [[0, 0, 100, 100]]
+    assert found.scores == pytest.approx([0.9])
+
+
+def test_the_network_sees_what_its_authors_meant(toy):
+    seen = []
+
+    def run(batch):
+        seen.append(batch)
+        with torch.no_grad():
+            return Fixed()(torch.from_numpy(batch))
+
+    RivalDetector(toy, run, name="x").predict([np.full((50, 100, 3), 255, np.uint8)])
+    assert seen[0].shape == (1, 3, 100, 100)
+    assert seen[0][0, :, 0, 0] == pytest.approx([2, 2, 2])  # (1 - .5) / .25
+    assert seen[0][0, :, 99, 0] == pytest.approx([-2, -2, -2])  # padding is black
+
+
+def test_an_export_to_openvino_answers_alike(toy, tmp_path):
+    export_rival("yolov3", "random", tmp_path / "toy" / "model.xml")
+    (found,) = open_detector(f"yolov3:{tmp_path / 'toy' / 'model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
+    assert found.boxes.tolist() == [[0, 0, 100, 100]]
+    assert [path.name for path in sorted((tmp_path / "toy").iterdir())] == ["model.bin", "model.xml"]
+
+
+def test_weights_come_from_safetensors_and_must_fit(toy, tmp_path):
+    save_file({"scale": torch.tensor(0.5)}, tmp_path / "half.safetensors")
+    detector = open_detector(f"yolov3:{tmp_path / 'half.safetensors'}")
+    assert detector.predict([np.zeros((100, 100, 3), np.uint8)])[0].scores == pytest.approx([0.45])
+    save_file({"other": torch.tensor(0.5)}, tmp_path / "other.safetensors")
+    with pytest.raises(DetectorError, match=r"other\.safetensors: not weights of Toy: "):
+        open_detector(f"yolov3:{tmp_path / 'other.safetensors'}")
+    for target in ("missing.safetensors", "weights.pt"):
+        with pytest.raises(DetectorError, match=f"Toy: expected 'random' or a .safetensors file, got '{target}'"):
+            open_detector(f"yolov3:{target}")
+
+
+def test_only_one_file_imports_ultralytics_and_none_does_unasked():
+    code = (
+        "import sys, fracture_det.inference.rivals; print([n for n in ('ultralytics', 'effdet') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
