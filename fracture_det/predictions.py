@@ -8,7 +8,7 @@ or `{"file_name", "error"}` where reading or predicting failed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -70,25 +70,35 @@ class Predictions:
 
 @dataclass
 class PredictionWriter:
-    """Writes a predictions file line by line, so that an interrupted run keeps what it has; a context manager."""
+    """Writes a predictions file line by line, so that an interrupted run keeps what it has; a context manager.
+
+    append: go on with a file that `resume` has looked at, instead of replacing it.
+    """
 
     path: Path
     detector: str
     class_names: tuple[str, ...]
     operating_score: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    append: bool = False
     _file: TextIO | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> PredictionWriter:
-        self._file = self.path.open("w", encoding="utf-8", newline="\n")
+        self._file = self.path.open("a" if self.append else "w", encoding="utf-8", newline="\n")
+        if not self.append:
+            self._write(self.header)
+        return self
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The first line of the file."""
         header: dict[str, Any] = {"format": FORMAT, "version": VERSION, "class_names": list(self.class_names)}
         header["detector"] = self.detector
         if self.operating_score is not None:
             header["operating_score"] = self.operating_score
         if self.about:
             header["about"] = dict(self.about)
-        self._write(header)
-        return self
+        return header
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -98,13 +108,17 @@ class PredictionWriter:
 
     def write(self, image: ImagePrediction) -> None:
         """Append one image."""
-        self._write(_image_line(image, self.class_names))
+        self.write_line(image_line(image, self.class_names))
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def write_line(self, line: str) -> None:
+        """Append what `image_line` made of one image."""
         if self._file is None:
             raise ValueError(f"{self.path}: the PredictionWriter is not open")
-        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.write(line + "\n")
         self._file.flush()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self.write_line(_as_json(line))
 
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
@@ -115,7 +129,16 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
             writer.write(image)
 
 
-def _image_line(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _as_json(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False, allow_nan=False)
+
+
+def image_line(image: ImagePrediction, class_names: tuple[str, ...]) -> str:
+    """Return the line of one image, without its end."""
+    return _as_json(_image_values(image, class_names))
+
+
+def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[str, Any]:
     if image.detections is None or image.size is None:
         return {"file_name": image.file_name, "error": image.error}
     found = image.detections
@@ -147,6 +170,52 @@ def read_predictions(path: str | Path) -> Predictions:
             return _read_lines(path, file)
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionsError(f"{path}: cannot be read: {error}") from error
+
+
+def resume(writer: PredictionWriter) -> frozenset[str]:
+    """Return the names of the images that the file of `writer` already holds, so that a killed run can go on.
+
+    A last line without an end was torn by the kill: it is taken off the file.
+    Raises PredictionsError when the file is broken otherwise, or was written by another detector or calibration.
+    """
+    with writer.path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+    if writer.path.stat().st_size == 0:
+        return frozenset()
+    header, images = stream_predictions(writer.path)
+    for name, expected in writer.header.items():
+        if header.get(name) != expected:
+            raise PredictionsError(
+                f"{writer.path}, line 1, {name}: another run wrote {header.get(name)!r}, this one has {expected!r}; "
+                "choose another folder, or start anew without --resume"
+            )
+    return frozenset(image.file_name for image in images)
+
+
+def stream_predictions(path: str | Path) -> tuple[Mapping[str, Any], Iterator[ImagePrediction]]:
+    """Return the header of a predictions file and an iterator over its images, one in memory at a time.
+
+    Raises PredictionsError as `read_predictions` does, for a line when it is reached; names are not compared.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.readline()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictionsError(f"{path}: cannot be read: {error}") from error
+    if not text.strip():
+        raise PredictionsError(f"{path}: empty; expected a header line with format {FORMAT!r}")
+    header = _check_header(_Line(f"{path}, line 1", text))
+    return header, _stream_images(path, header["class_names"])
+
+
+def _stream_images(path: Path, class_names: list[str]) -> Iterator[ImagePrediction]:
+    with path.open(encoding="utf-8") as file:
+        next(file)
+        for number, text in enumerate(file, 2):
+            if text.strip():
+                yield _read_image(_Line(f"{path}, line {number}", text), class_names)
 
 
 def _read_lines(path: Path, lines: Iterable[str]) -> Predictions:

@@ -6,6 +6,7 @@ import glob
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,16 @@ from fracture_det.evaluation.report import Timing
 from fracture_det.images import Pixels, UnreadableImage, read_radiograph
 from fracture_det.inference.clock import StageClock, stage, timing_of
 from fracture_det.inference.detector import Detector
+from fracture_det.inference.processors import available_cpus
 from fracture_det.predictions import ImagePrediction, PredictionWriter
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 NamedFile = tuple[str, Path]
 Seconds = Mapping[str, float]
+Alter = Callable[[str, Pixels], Pixels]
+# Pixels, or the error as text, and the seconds of reading.
+Read = tuple[Pixels | str, Seconds]
 
 
 class InputError(ValueError):
@@ -99,18 +104,20 @@ def predict_files(
     files: Iterable[NamedFile],
     *,
     batch_size: int = 1,
-    alter: Callable[[str, Pixels], Pixels] | None = None,
+    alter: Alter | None = None,
+    read_ahead: bool = False,
 ) -> Iterator[PredictedFile]:
     """Yield one PredictedFile per (name, path), in order; never more than one batch is in memory.
 
+    read_ahead: threads read the next batch, which is then in memory too, while the detector works on one; the seconds
+    of reading then pass beside the others.
     A file that cannot be read, or on which the detector fails, yields a prediction with an `error`.
     alter: (name, pixels) -> the pixels that are predicted in their place.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    waiting = iter(files)
-    while chunk := list(islice(waiting, batch_size)):
-        read = [_read(name, path, alter) for name, path in chunk]
+    read_batches = _read_ahead if read_ahead else _read_in_turn
+    for chunk, read in read_batches(iter(files), batch_size, alter):
         found = iter(_predict(detector, [pixels for pixels, _ in read if not isinstance(pixels, str)]))
         for (name, _), (pixels, reading) in zip(chunk, read, strict=True):
             if isinstance(pixels, str):
@@ -124,7 +131,31 @@ def predict_files(
             yield PredictedFile(prediction, pixels, {**reading, **detecting})
 
 
-def _read(name: str, path: Path, alter: Callable[[str, Pixels], Pixels] | None) -> tuple[Pixels | str, Seconds]:
+def _read_in_turn(
+    files: Iterator[NamedFile], batch_size: int, alter: Alter | None
+) -> Iterator[tuple[list[NamedFile], list[Read]]]:
+    while chunk := list(islice(files, batch_size)):
+        yield chunk, [_read(name, path, alter) for name, path in chunk]
+
+
+def _read_ahead(
+    files: Iterator[NamedFile], batch_size: int, alter: Alter | None
+) -> Iterator[tuple[list[NamedFile], list[Read]]]:
+    """Yield batches of files with what was read of them; the next one is read meanwhile."""
+    with ThreadPoolExecutor(min(batch_size, available_cpus()), "read") as pool:
+
+        def begin() -> tuple[list[NamedFile], list[Future[Read]]]:
+            chunk = list(islice(files, batch_size))
+            return chunk, [pool.submit(_read, name, path, alter) for name, path in chunk]
+
+        chunk, reading = begin()
+        while chunk:
+            read = [future.result() for future in reading]
+            done, (chunk, reading) = chunk, begin()
+            yield done, read
+
+
+def _read(name: str, path: Path, alter: Alter | None) -> Read:
     """Return pixels, or the error as text, and the seconds of reading."""
     clock = StageClock()
     try:

@@ -11,13 +11,17 @@ CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 def available_cpus() -> int:
-    """Return the processors that this process may use: those of its affinity mask, and of a container's quota.
+    """Return the processors that this process may use: of its affinity mask, a container's quota, and OMP_NUM_THREADS.
 
     Runtimes count the machine's processors, and in a container that may use two of 64 they would start 64 threads.
     """
     mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    quota = _quota()
-    return len(mask) if quota is None else max(1, min(len(mask), math.ceil(quota)))
+    limits = [len(mask)]
+    if (quota := _quota()) is not None:
+        limits.append(math.ceil(quota))
+    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+        limits.append(int(wanted))
+    return max(1, min(limits))
 
 
 def _quota() -> float | None:

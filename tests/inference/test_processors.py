@@ -12,6 +12,7 @@ from fracture_det.inference.processors import available_cpus
 def machine(tmp_path, monkeypatch):
     """A machine of eight processors without control groups; returns the folder for their files."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(processors, "CGROUP_V2", tmp_path / "cpu.max")
     monkeypatch.setattr(processors, "CGROUP_V1", tmp_path / "cpu")
     return tmp_path
@@ -21,6 +22,13 @@ def test_without_a_quota_all_that_the_mask_allows(machine, monkeypatch):
     assert available_cpus() == 8
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
     assert available_cpus() == 1
+
+
+def test_who_sets_the_threads_of_others_sets_ours(machine, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert available_cpus() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert available_cpus() == 8
 
 
 @pytest.mark.parametrize(

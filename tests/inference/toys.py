@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -49,3 +52,22 @@ def open_bright_at(target: str) -> BrightDetector:
     detector = BrightDetector()
     detector.name = target
     return detector
+
+
+class SlowDetector(BrightDetector):
+    """The same, and takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        time.sleep(self.seconds * len(images))
+        return super().predict(images)
+
+
+def open_slow(target: str, *, pids: Path | None = None) -> SlowDetector:
+    """Open the detector that takes `target` seconds an image; its process leaves its number as a file in `pids`."""
+    if pids is not None:
+        (pids / str(os.getpid())).touch()
+    return SlowDetector(float(target))
