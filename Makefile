@@ -25,7 +25,8 @@ help:  ## this list
 
 setup: .venv/.dev  ## everything in .venv; DETECTRON2=source for the official repository
 
-serve: .venv/.full  ## the upload page; HOST, PORT, DETECTOR and CALIBRATION say where and what
+# Exported detectors need neither torch nor Detectron2.
+serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full)  ## the upload page; HOST, PORT, DETECTOR and CALIBRATION say where and what
 	$(BIN)/python -m webapp --host $(HOST) --port $(PORT) --detector $(DETECTOR) \
 		$(if $(CALIBRATION),--calibration $(CALIBRATION))
 
@@ -44,10 +45,12 @@ train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped
 	$(TRAIN) --config-file configs/shipped/resnet_1.yaml $(LIMBS) $(LIMBS) $(ARMS) OUTPUT_DIR $(SHIPPED)/resnet_1
 	$(TRAIN) --config-file configs/shipped/resnet_2.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_2
 	$(TRAIN) --config-file configs/shipped/resnet_3.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_3
+	$(TRAIN) --config-file configs/shipped/resnet_4.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_4
 	$(TRAIN) --config-file configs/shipped/efficientnet_1.yaml $(LIMBS) $(LIMBS) $(LIMBS) $(ARMS) \
 		OUTPUT_DIR $(SHIPPED)/efficientnet_1
 	$(TRAIN) --config-file configs/shipped/efficientnet_2.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/efficientnet_2
-	for member in resnet_3 efficientnet_2; do $(BIN)/python tools/export_model.py --detector d2:$(SHIPPED)/$$member \
+	$(TRAIN) --config-file configs/shipped/efficientnet_3.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/efficientnet_3
+	for member in resnet_4 efficientnet_3; do $(BIN)/python tools/export_model.py --detector d2:$(SHIPPED)/$$member \
 		--check-images $(FRACATLAS)/images/Fractured --out $(SHIPPED)/detector/$${member%_*} || exit 1; done
 	cp weights/shipped/fusion.json $(SHIPPED)/detector
 	$(BIN)/python tools/eval.py --detector fused:$(SHIPPED)/detector --data $(SHIPPED)/fracatlas/test.json \
@@ -77,6 +80,11 @@ clean:  ## remove .venv, caches and build folders; output/ and instance/ stay
 	$(PIP) --upgrade pip
 	@touch $@
 
+.venv/.serve: requirements/serve.txt .venv/.python
+	@echo "Installing what the page needs into .venv (about 500 MB; once)"
+	$(PIP) -r requirements/serve.txt
+	@touch $@
+
 .venv/.full: requirements/full.txt tools/build_detectron2.py setup.py .venv/.python .venv/.detectron2-$(DETECTRON2)
 	@echo "Installing the pinned requirements into .venv (about 5 GB with CUDA; once)"
 	$(PIP) -r requirements/full.txt
@@ -87,7 +95,7 @@ else
 	$(PIP) --no-deps --force-reinstall .venv/wheels/detectron2-*.whl
 endif
 	$(PIP) --no-build-isolation --no-deps --editable .
-	@touch $@
+	@touch .venv/.serve $@
 
 .venv/.dev: requirements/dev.txt requirements/judges.txt requirements/rivals.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
