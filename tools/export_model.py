@@ -14,8 +14,7 @@ export fails when over 2 % of the boxes move by more than 1 px or their scores b
 on --data drops by more than .005; parts that cost more are left in float. Of a fused detector every member is exported.
 Exit code 2 when an export fails.
 
-    .venv/bin/python tools/export_model.py --detector d2:output/half --prune .3 --out output/pruned \
-        --check-images datasets/fracatlas/images/Fractured
+    .venv/bin/python tools/export_model.py --detector d2:output/half --prune .3 --out output/pruned
     .venv/bin/python tools/train_net.py --config-file output/pruned/config.yaml --data output/fracatlas \
         --images datasets/fracatlas/images OUTPUT_DIR output/pruned_trained
     .venv/bin/python tools/export_model.py --detector d2:output/pruned_trained --to openvino --against d2:output/half \
@@ -45,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--to", choices=[SAFETENSORS, *FORMATS], default=SAFETENSORS, help="form (default: safetensors)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; files in it are replaced")
-    parser.add_argument("--check-images", required=True, help="file, folder or glob of radiographs to compare on")
+    parser.add_argument("--check-images", help="file, folder or glob of radiographs to compare on")
     parser.add_argument("--check-count", type=int, default=200, help="how many of them (default: 200)")
     parser.add_argument("--batch-size", type=int, default=1, help="radiographs per call of the graph (default: 1)")
     parser.add_argument("--title", default="", help="what people call the model, instead of the configuration's")

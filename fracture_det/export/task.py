@@ -38,7 +38,7 @@ class Export:
     detector: str
     to: str
     out: Path
-    check_images: str
+    check_images: str | None = None
     check_count: int = 200
     batch_size: int = 1
     title: str = ""
@@ -51,6 +51,8 @@ class Export:
     against: str | None = None
 
     def __post_init__(self) -> None:
+        if self.prune is None and not self.check_images:
+            raise ExportError("--check-images: every export but a pruned start is compared on some")
         if self.int8 and self.to != "openvino":
             raise ExportError(f"--int8 needs --to openvino, got {self.to}")
         if self.int8 and None in (self.calibration_images, self.data, self.images):
@@ -98,7 +100,7 @@ def _run_members(export: Export, path: Path, say: Say) -> None:
 
 
 def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
-    checked = _some(export.check_images, export.check_count)
+    checked = _some(export.check_images, export.check_count) if export.check_images else []
     if export.prune is not None:
         from fracture_det.export.prune import prune  # only here is torch-pruning needed
 

@@ -35,7 +35,7 @@ def detectors(tmp_path_factory):
 
 
 def export(*arguments, out, radiographs):
-    return main([*arguments, "--out", str(out), "--check-images", str(radiographs / "images"), "--check-count", "2"])
+    return main(["--out", str(out), "--check-images", str(radiographs / "images"), "--check-count", "2", *arguments])
 
 
 def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tmp_path, capsys):
@@ -70,6 +70,9 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
         (["--detector", "d2:x", "--to", "openvino", "--int8"], "--int8 needs --calibration-images"),
         (["--detector", "d2:x", "--to", "onnx", "--title", "T"], "--title needs --to safetensors"),
         (["--detector", "d2:x", "--batch-size", "0"], "batch_size: expected at least 1, got 0"),
+        (["--detector", "d2:x", "--check-images", ""], "--check-images: every export but a pruned start"),
+        (["--detector", "shipped", "--prune", ".3"], "--prune needs --to safetensors and a d2: detector"),
+        (["--detector", "d2:x", "--against", "d2:y"], "--against needs --data and --images"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments, message, radiographs, tmp_path, capsys):
