@@ -10,6 +10,7 @@ from pathlib import Path
 from fracture_det.export.agreement import ExportError
 from fracture_det.export.graph import FORMATS
 from fracture_det.export.task import Export, run
+from fracture_det.inference.d2 import find_weights
 from fracture_det.inference.detector import SHIPPED, DetectorError
 from fracture_det.inference.fused import FUSION_FILE, Fusion
 from fracture_det.inference.rivals import RANDOM, RIVALS, export_rival
@@ -45,7 +46,7 @@ def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -
     """
     fusion = Fusion.load(source)
     folders = [source.parent / uri.partition(":")[2] for uri in fusion.members]
-    weights = tuple(next(folder.glob("model*.safetensors")) for folder in folders)
+    weights = tuple(find_weights(folder) for folder in folders)
     plain = out / "defaultpredictor" / FUSION_FILE
     plain.parent.mkdir(parents=True, exist_ok=True)
     members = tuple(f"defaultpredictor:{folder.resolve()}" for folder in folders)

@@ -186,10 +186,10 @@ def write_openvino(graph: DetectorGraph, example: torch.Tensor, facts: GraphFact
         save_openvino(model, facts, path)
 
 
-def save_openvino(model: Any, facts: GraphFacts, path: Path) -> None:
-    """Write an OpenVINO model with its facts; constants keep their precision."""
+def save_openvino(model: Any, facts: GraphFacts, path: Path, *, half: bool = False) -> None:
+    """Write an OpenVINO model with its facts; with `half`, float weights are stored in half precision."""
     model.set_rt_info(facts.to_json(), [FACTS_KEY])
-    quiet_openvino().save_model(model, path, compress_to_fp16=False)
+    quiet_openvino().save_model(model, path, compress_to_fp16=half)
 
 
 WRITERS = {"openvino": write_openvino, "onnx": write_onnx, "torchscript": write_torchscript}

@@ -50,7 +50,7 @@ class _Network:
         about = {**self.facts.about, "left in float": ", ".join(kept) or "nothing but heads and geometry"}
         out.mkdir(parents=True, exist_ok=True)
         paths = [out / name for name in FORMATS["openvino"]]
-        save_openvino(quantized, replace(self.facts, precision="int8", about=about), paths[0])
+        save_openvino(quantized, replace(self.facts, precision="int8", about=about), paths[0], half=True)
         write_checksums(*paths)
         return open_openvino(str(out))
 
