@@ -8,6 +8,7 @@ or `{"file_name", "error"}` where reading or predicting failed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from fracture_det.detections import Detections
 
 FORMAT = "fracture_det predictions"
 VERSION = 1
+# Bytes that are looked through together for the end of a line.
+BLOCK = 1 << 16
 
 
 class PredictionsError(ValueError):
@@ -72,6 +75,7 @@ class Predictions:
 class PredictionWriter:
     """Writes a predictions file line by line, so that an interrupted run keeps what it has; a context manager.
 
+    archive: of which files the images are, for `resume` and for joining shards; the reader has no use for it.
     append: go on with a file that `resume` has looked at, instead of replacing it.
     """
 
@@ -80,6 +84,7 @@ class PredictionWriter:
     class_names: tuple[str, ...]
     operating_score: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    archive: Mapping[str, Any] = field(default_factory=dict)
     append: bool = False
     _file: TextIO | None = field(default=None, init=False, repr=False)
 
@@ -98,6 +103,8 @@ class PredictionWriter:
             header["operating_score"] = self.operating_score
         if self.about:
             header["about"] = dict(self.about)
+        if self.archive:
+            header["archive"] = dict(self.archive)
         return header
 
     def __exit__(
@@ -172,25 +179,60 @@ def read_predictions(path: str | Path) -> Predictions:
         raise PredictionsError(f"{path}: cannot be read: {error}") from error
 
 
-def resume(writer: PredictionWriter) -> frozenset[str]:
-    """Return the names of the images that the file of `writer` already holds, so that a killed run can go on.
+@dataclass(frozen=True)
+class Resumed:
+    """What a killed run left: the names of the images that are done, and whether its last line was torn."""
 
-    A last line without an end was torn by the kill: it is taken off the file.
-    Raises PredictionsError when the file is broken otherwise, or was written by another detector or calibration.
+    done: frozenset[str] = frozenset()
+    torn: bool = False
+
+
+def resume(writer: PredictionWriter) -> Resumed:
+    """Return what the file of `writer` already holds, so that a killed run can go on.
+
+    A last line without an end was torn by the kill: it is taken off, but only off a file of this run.
+    Raises PredictionsError, with the file as it was, when another detector, calibration or input wrote it.
     """
-    with writer.path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-    if writer.path.stat().st_size == 0:
-        return frozenset()
-    header, images = stream_predictions(writer.path)
-    for name, expected in writer.header.items():
-        if header.get(name) != expected:
-            raise PredictionsError(
-                f"{writer.path}, line 1, {name}: another run wrote {header.get(name)!r}, this one has {expected!r}; "
-                "choose another folder, or start anew without --resume"
-            )
-    return frozenset(image.file_name for image in images)
+    path, size, whole = writer.path, writer.path.stat().st_size, _end_of_lines(writer.path)
+    if whole == 0:
+        _check_torn_header(path, _as_json(writer.header))
+        return Resumed(torn=size > 0)
+    header, images = stream_predictions(path)
+    for name in {**writer.header, **header}:  # of both: what only the file says is a difference too
+        if header.get(name) != writer.header.get(name):
+            raise _not_this_run(path, name, header.get(name), writer.header.get(name))
+    if size > whole:
+        os.truncate(path, whole)
+    return Resumed(frozenset(image.file_name for image in images), size > whole)
+
+
+def _end_of_lines(path: Path) -> int:
+    """Return the bytes up to the end of the last whole line, found from behind however long the file is."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - BLOCK)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            end = begin
+    return 0
+
+
+def _check_torn_header(path: Path, expected: str) -> None:
+    line = f"{expected}\n".encode()
+    with path.open("rb") as file:
+        found = file.read(len(line))
+    if not line.startswith(found):  # somebody else's file, which is not ours to replace
+        raise _not_this_run(path, "header", found[:60].decode(errors="replace"), expected[:60])
+
+
+def _not_this_run(path: Path, name: str, found: object, expected: object) -> PredictionsError:
+    return PredictionsError(
+        f"{path}, line 1, {name}: another run wrote {found!r}, this one has {expected!r}; "
+        "choose another folder, or start anew without --resume"
+    )
 
 
 def stream_predictions(path: str | Path) -> tuple[Mapping[str, Any], Iterator[ImagePrediction]]:

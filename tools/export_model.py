@@ -5,7 +5,7 @@
     .venv/bin/python tools/export_model.py --detector d2:output/half --to openvino \
         --check-images datasets/fracatlas/images/Fractured --out output/openvino
     .venv/bin/python tools/export_model.py --detector shipped --to openvino --int8 \
-        --check-images datasets/fracatlas/images/Fractured --calibration-images datasets/fracatlas/images \
+        --check-images datasets/fracatlas/images/Fractured --calibration-images output/shipped/fracatlas/train.json \
         --data output/shipped/fracatlas/val.json --images datasets/fracatlas/images --out output/int8
 
 safetensors: a folder for d2:, weights in half precision. openvino, onnx, torchscript: one graph from letterbox to
@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="", help="what people call the model, instead of the configuration's")
     parser.add_argument("--calibration", type=Path, help="calibration.json of the source, to stand in the file")
     parser.add_argument("--int8", action="store_true", help="quantize to 8 bits, with --to openvino")
-    parser.add_argument("--calibration-images", help="file, folder or glob: what INT8 takes its ranges from")
+    parser.add_argument(
+        "--calibration-images", help="file, folder, glob or COCO file of --images: what INT8 takes its ranges from"
+    )
     parser.add_argument("--data", type=Path, help="annotated validation images (COCO) that INT8 is measured on")
     parser.add_argument("--images", type=Path, help="folder of the images of --data")
     parser.add_argument(

@@ -30,12 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "--detector",
-        default="shipped",
-        metavar="URI",
-        help="shipped, d2:FOLDER_OR_FILE, fused:FOLDER, openvino:FOLDER ...",
-    )
+    add("--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER, fused:FOLDER, openvino:FOLDER ...")
     add("--calibration", type=Path, metavar="FILE", help="of tools/eval.py --val: scores become probabilities")
     add("--input", metavar="FILE|DIR|GLOB", help="a quoted pattern may hold ** and *")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -44,15 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=1, metavar="N", help="images per call of the detector")
     add("--no-overlays", action="store_true", help="write the tables only")
     add("--parquet", action="store_true", help="also write predictions.parquet: all boxes, with types")
-    add("--resume", action="store_true", help="keep what an earlier run of the same detector wrote, and go on")
+    add("--resume", action="store_true", help="keep what an earlier run, of this detector and these files, wrote")
     add("--shard", metavar="I/N", help="only part I of N, into OUT/shard-I-of-N")
     add("--join", action="store_true", help="make one result of all shards in --out")
-    add(
-        "--engine",
-        choices=ENGINES,
-        default="local",
-        help="this process, or a Ray cluster (RAY_ADDRESS, else started here)",
-    )
+    add("--engine", choices=ENGINES, default="local", help="this process, or Ray (of RAY_ADDRESS, else started here)")
     add("--workers", type=int, default=2, metavar="N", help="detectors that --engine ray holds (default: 2)")
     return parser
 
@@ -65,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give --input, or --join for shards that are done")
     try:
         done = join_shards(args.out, score=args.score, parquet=args.parquet) if args.join else _predict(args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 2
     print(f"{done.predicted} radiographs predicted, {done.with_boxes} with a box from score {done.score:g} on")

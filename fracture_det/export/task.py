@@ -28,7 +28,8 @@ class Export:
     detector: d2:FOLDER_OR_FILE, or fused:FOLDER and shipped, whose members are exported one by one. to: "safetensors"
     or one of FORMATS. check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
     batch_size: images per call of the graph. calibration: calibration.json of the source for the file's metadata.
-    title: what people call the model. int8: quantize on `calibration_images`, and measure on the annotated images of
+    title: what people call the model. int8: quantize on `calibration_images` (file, folder, glob, or a COCO file of
+    `images`), and measure on the annotated images of
     `data` (a COCO file), which lie in `images`. prune: write a start for training with so much less of the channels
     instead. against: the detector that a pruned one was made from; the export must live up to it on `data`.
 
@@ -129,7 +130,10 @@ def _int8(export: Export, between: Path, out: Path, say: Say) -> None:
 
     # Export has checked that these three are given.
     ranges, data, images = str(export.calibration_images), Path(str(export.data)), Path(str(export.images))
-    on = [path for _, path in find_images(ranges).files]
+    if ranges.endswith(".json"):
+        on = [images / record.file_name for record in read_coco(ranges).records]
+    else:
+        on = [path for _, path in find_images(ranges).files]
     quantize(between, out, on, read_coco(data), images, say=lambda text: say(f"{out}: {text}"))
 
 

@@ -43,13 +43,12 @@ class Archive:
         return self.out if self.shard is None else self.shard.folder(self.out)
 
     def find(self) -> FoundImages:
-        """Return the files, those of the shard alone. Raises InputError when there is none."""
-        found = find_images(self.source, leave_out=self.out)
-        return found if self.shard is None else FoundImages(tuple(self.shard.take(found.files)), found.skipped)
+        """Return the files of the whole archive. Raises InputError when there is none."""
+        return find_images(self.source, leave_out=self.out)
 
 
 def predict_archive(archive: Archive, files: Sequence[NamedFile]) -> FolderRun:
-    """Predict `files` of `archive.find()` and write everything.
+    """Predict those of the `files` of `archive.find()` that are in its shard, and write everything.
 
     Raises DetectorError, PredictionsError (what is to be resumed does not fit) or ClusterError.
     """
@@ -73,5 +72,6 @@ def predict_archive(archive: Archive, files: Sequence[NamedFile]) -> FolderRun:
         overlays=archive.overlays,
         parquet=archive.parquet,
         go_on=archive.resume,
+        shard=archive.shard,
         engine=on_ray if archive.engine == "ray" else None,
     )

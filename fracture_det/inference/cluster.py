@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +50,17 @@ def predict_on_cluster(
     RAY_ADDRESS, or one on this machine for the time of this run; files and overlays must have the same paths on all
     machines. Work of an actor that dies is done again by another.
 
-    Raises ClusterError when Ray is not installed, cannot start, or `workers` is below 1.
+    Raises ClusterError when Ray is not installed, cannot start, `workers` is below 1, or a worker cannot work (it does
+    not find the weights on its machine).
     """
     if workers < 1:
         raise ClusterError(f"--workers: expected at least 1, got {workers}")
     ray = _start()
     try:
         yield from _lines(ray, opener, files, workers, batch_size, overlays)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]  # above it stands the worker's traceback
+        raise ClusterError(f"a Ray worker failed: {reason}") from error
     finally:
         ray.shutdown()
 
@@ -61,6 +68,11 @@ def predict_on_cluster(
 def _start() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS") or "local"  # without it Ray would join any cluster it finds here
+    if address == "local" and "ray" not in sys.modules:  # which reads this when it is imported
+        # Ray listens on all addresses of a machine, and whoever may talk to it may run programs here.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -68,6 +80,7 @@ def _start() -> Any:
     path = os.pathsep.join(part for part in sys.path if part)  # workers find what this process finds
     try:
         ray.init(
+            address,
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
@@ -88,19 +101,37 @@ def _lines(
 ) -> Iterator[str]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # Actors that took every processor would leave none to Ray Data's own tasks, and nothing would ever begin.
-    processors = ray.cluster_resources()["CPU"]
-    share = max(0.1, (processors - 1) / workers) if processors > 1 else 0.5 / workers
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # there is a progress bar already
     rows = [{"name": name, "path": str(path.resolve())} for name, path in files]
     if not rows:
         return
-    lines = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // FILES_PER_TASK)).map_batches(
+    n_blocks = -(-len(rows) // FILES_PER_TASK)
+    workers = min(workers, n_blocks)
+    processors = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    lines = ray.data.from_items(rows, override_num_blocks=n_blocks).map_batches(
         Predictor,
         fn_constructor_args=(opener, overlays),
         fn_constructor_kwargs={"batch_size": batch_size},
         batch_size=None,  # a whole block
         compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=share if share < 1 else int(share),
+        num_cpus=processors_each(processors, workers),
     )
     for row in lines.iter_rows():
         yield row["line"]
+
+
+def processors_each(processors: Sequence[float], workers: int) -> float:
+    """Return how many processors each worker takes of machines that have so many: the most that fit.
+
+    One stays free: workers that took them all would leave none to Ray Data's own tasks, and nothing would ever begin.
+    A worker must also fit on one machine, or it would wait for ever. Raises ClusterError when there is no processor.
+    """
+    if not sum(processors) > 0:
+        raise ClusterError(f"the Ray cluster has no processors; its machines have {list(processors)}")
+    free = min(1.0, sum(processors) / 2)
+    whole, parts = range(int(max(processors)), 0, -1), (1 / part for part in count(2))
+    return next(
+        share
+        for share in chain(whole, parts)
+        if sum(int(one / share) for one in processors) >= workers and sum(processors) - workers * share >= free
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,7 +16,14 @@ from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, about, operating_score_of, predict_files
 from fracture_det.inference.detector import Detector
 from fracture_det.inference.tables import write_csv, write_parquet
-from fracture_det.predictions import ImagePrediction, PredictionWriter, image_line, resume, stream_predictions
+from fracture_det.predictions import (
+    ImagePrediction,
+    PredictionWriter,
+    Resumed,
+    image_line,
+    resume,
+    stream_predictions,
+)
 
 JPEG_QUALITY = 92
 PREDICTIONS, TABLE, PARQUET = "predictions.jsonl", "predictions.csv", "predictions.parquet"
@@ -37,6 +46,9 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.of:
             raise ShardError(f"--shard: expected I/N with I from 1 to N, got {self.index}/{self.of}")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -111,11 +123,27 @@ def shown_score(detector: Detector, score: float | None) -> float:
 
     Raises ValueError when it is outside 0..1.
     """
-    stated = operating_score_of(detector)
-    score = score if score is not None else PAPER_SCORE if stated is None else stated
+    return _first_score(score, operating_score_of(detector))
+
+
+def _first_score(*scores: float | None) -> float:
+    score = next((score for score in scores if score is not None), PAPER_SCORE)
     if not 0 <= score <= 1:
         raise ValueError(f"score: expected 0..1, got {score}")
     return score
+
+
+def archive_facts(files: Sequence[NamedFile], shard: Shard | None = None) -> dict[str, Any]:
+    """Return what tells a whole archive from another one: number, and SHA-256 of names and sizes in bytes.
+
+    Reading what is in the files would take as long as predicting them.
+    """
+    digest = sha256()
+    for name, path in sorted(files):
+        size = path.stat().st_size if path.exists() else -1  # a link that leads nowhere fails later, as a file
+        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+    facts: dict[str, Any] = {"images": len(files), "sha256": digest.hexdigest()}
+    return facts if shard is None else {**facts, "shard": str(shard)}
 
 
 def predict_to_folder(
@@ -128,21 +156,26 @@ def predict_to_folder(
     overlays: bool = True,
     parquet: bool = False,
     go_on: bool = False,
+    shard: Shard | None = None,
     engine: Engine | None = None,
     progress: bool = True,
 ) -> FolderRun:
     """Predict files and write predictions.jsonl (all boxes), predictions.csv and overlays (boxes from `score` on).
 
     score: see `shown_score`. parquet: also predictions.parquet, with all boxes. go_on: with what a killed run left.
-    engine: who predicts instead of `detector` in this process.
-    Raises PredictionsError when what is to go on was written by another detector.
+    shard: predict only this part of `files`. engine: who predicts instead of `detector` in this process.
+    Raises PredictionsError when what is to go on was written by another detector or of other files.
     """
     score = shown_score(detector, score)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTIONS
     header = (detector.name, tuple(detector.class_names), operating_score_of(detector), about(detector))
-    done = resume(PredictionWriter(path, *header)) if go_on and path.is_file() else frozenset()
-    left = [(name, file) for name, file in files if name not in done]
+    facts = archive_facts(files, shard)
+    earlier = resume(PredictionWriter(path, *header, archive=facts)) if go_on and path.is_file() else Resumed()
+    if earlier.torn:
+        print(f"{path}: the last line was torn; its image is predicted again", file=sys.stderr)
+    files = files if shard is None else shard.take(files)
+    left = [(name, file) for name, file in files if name not in earlier.done]
     if engine is None:
         drawn = Overlays(folder, tuple(detector.class_names), score) if overlays else None
 
@@ -150,7 +183,7 @@ def predict_to_folder(
             return predict_lines(detector, files, batch_size=batch_size, overlays=drawn)
 
     with (
-        PredictionWriter(path, *header, append=bool(done)) as writer,
+        PredictionWriter(path, *header, archive=facts, append=bool(earlier.done)) as writer,
         tqdm(total=len(files), initial=len(files) - len(left), unit="image", disable=not progress) as bar,
     ):
         for line in engine(left):
@@ -162,25 +195,59 @@ def predict_to_folder(
 def join_shards(folder: Path, *, score: float | None = None, parquet: bool = False) -> FolderRun:
     """Make one predictions.jsonl and its tables of the shards in `folder`.
 
-    Raises ShardError when one of them is missing, none is there, or they were written by different detectors.
+    Raises ShardError when one of them is missing or not done, none is there, or they were written by different
+    detectors or of different files; then nothing is written.
     """
+    parts = _find_shards(folder)
+    header = _common_header(parts)
+    score = _first_score(score, header.get("operating_score"))
+    detector = (
+        header["detector"],
+        tuple(header["class_names"]),
+        header.get("operating_score"),
+        header.get("about", {}),
+    )
+    unfinished = folder / f"{PREDICTIONS}.part"  # a join that is killed must not look like a whole result
+    with PredictionWriter(unfinished, *detector, archive=header["archive"]) as joined:
+        for path in parts.values():
+            with path.open(encoding="utf-8") as lines:
+                next(lines)
+                for line in lines:
+                    joined.write_line(line.rstrip("\n"))
+    unfinished.replace(folder / PREDICTIONS)
+    return _write_tables(folder, score, parquet=parquet)
+
+
+def _find_shards(folder: Path) -> dict[Shard, Path]:
+    """Return the predictions files of all shards in order."""
     found = sorted(folder.glob("shard-*-of-*"))
-    parts = [Shard.parse(path.name.removeprefix("shard-").replace("-of-", "/")) for path in found]
+    parts = {Shard.parse(path.name.removeprefix("shard-").replace("-of-", "/")): path for path in found}
     of = {part.of for part in parts}
-    missing = sorted(set(range(1, max(of, default=1) + 1)) - {part.index for part in parts})
-    if len(of) != 1 or missing:
+    if len(of) != 1 or len(parts) != max(of):
         raise ShardError(f"{folder}: expected all shards of one number, got {[path.name for path in found]}")
-    headers = [stream_predictions(path / PREDICTIONS)[0] for path in found]
-    if any(header != headers[0] for header in headers):
-        raise ShardError(f"{folder}: {found[0].name} and others were written by different detectors")
-    with (folder / PREDICTIONS).open("w", encoding="utf-8", newline="\n") as joined:
-        for number, path in enumerate(found):
-            with (path / PREDICTIONS).open(encoding="utf-8") as part:
-                first = next(part)
-                joined.writelines([first] if number == 0 else [])
-                joined.writelines(part)
-    stated = headers[0].get("operating_score", PAPER_SCORE)
-    return _write_tables(folder, stated if score is None else score, parquet=parquet)
+    return {part: parts[part] / PREDICTIONS for part in sorted(parts, key=lambda part: part.index)}
+
+
+def _common_header(parts: Mapping[Shard, Path]) -> dict[str, Any]:
+    """Return what the headers of all shards say, after comparing them and counting their lines."""
+    first: dict[str, Any] = {}
+    for shard, path in parts.items():
+        header = dict(stream_predictions(path)[0])
+        facts = header["archive"] = dict(header.get("archive", {}))
+        if facts.pop("shard", None) != str(shard):
+            raise ShardError(f"{path}, line 1, archive: expected shard {shard} of --shard")
+        first = first or header
+        for name in {**first, **header}:
+            if header.get(name) != first.get(name):
+                raise ShardError(
+                    f"{path}, line 1, {name}: the shards are of different detectors or files; "
+                    f"expected {first.get(name)!r}, got {header.get(name)!r}"
+                )
+        with path.open("rb") as lines:
+            done = sum(line.endswith(b"\n") for line in lines) - 1
+        if done != (expected := len(range(facts["images"])[shard.index - 1 :: shard.of])):
+            raise ShardError(f"{path}: expected {expected} images, got {done}; finish it with --shard {shard} --resume")
+    return first
 
 
 def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0) -> FolderRun:

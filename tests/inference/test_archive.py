@@ -1,5 +1,6 @@
 """An archive: what a kill leaves is gone on with, shards join, tables say the same, and Ray loses nothing."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -11,16 +12,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from fracture_det.inference import archive
 from fracture_det.inference.batch import find_images
-from fracture_det.inference.cluster import ClusterError, predict_on_cluster
+from fracture_det.inference.cluster import ClusterError, predict_on_cluster, processors_each
 from fracture_det.inference.detector import DETECTORS
 from fracture_det.inference.folders import Shard, ShardError, predict_to_folder
 from fracture_det.predictions import PredictionsError, read_predictions, stream_predictions
-from tests.inference.toys import BrightDetector, open_bright, open_slow
+from tests.inference.toys import BrightDetector, open_bright, open_never, open_slow
 from tools.predict import main
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +70,28 @@ class TestResume:
         assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
         assert (tmp_path / "out" / "predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
         n_whole = len(torn.splitlines()) - 2  # without header and torn line
-        assert f"{n_whole} were done before" in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert f"{n_whole} were done before" in said.out
+        assert "predictions.jsonl: the last line was torn; its image is predicted again" in said.err
+
+    def test_a_torn_header_is_begun_anew(self, run, tmp_path):
+        run(out="whole")
+        whole = (tmp_path / "whole" / "predictions.jsonl").read_bytes()
+        (tmp_path / "out").mkdir()
+        for torn in (b"", whole[:30]):
+            (tmp_path / "out" / "predictions.jsonl").write_bytes(torn)
+            run("--resume")
+            assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
+
+    def test_the_end_of_the_last_line_is_found_from_behind(self, run, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("fracture_det.predictions.BLOCK", 7)
+        self.test_a_torn_header_is_begun_anew(run, tmp_path)
+        path = tmp_path / "out" / "predictions.jsonl"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-40])
+        run("--resume")
+        assert path.read_bytes() == whole
+        assert "12 were done before" in capsys.readouterr().out
 
     def test_done_is_done(self, radiographs, tmp_path):
         files = find_images(radiographs).files
@@ -84,6 +107,40 @@ class TestResume:
         assert run("--resume", detector="bright:0.7") == 2
         assert "line 1, operating_score: another run wrote 0.5, this one has 0.7" in capsys.readouterr().err
         assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+
+    @pytest.mark.parametrize("detector", ["bright:0.7", "bright:"])
+    def test_what_is_refused_is_left_as_it_was(self, run, tmp_path, detector):
+        run()
+        path = tmp_path / "out" / "predictions.jsonl"
+        torn = path.read_bytes()[:-20]
+        path.write_bytes(torn)
+        assert run("--resume", detector=detector) == 2
+        assert path.read_bytes() == torn
+
+    def test_a_file_of_somebody_else_is_left_as_it_was(self, run, tmp_path, capsys):
+        path = tmp_path / "out" / "predictions.jsonl"
+        path.parent.mkdir()
+        path.write_text("my notes")
+        assert run("--resume") == 2
+        assert "line 1, header: another run wrote 'my notes'" in capsys.readouterr().err
+        assert path.read_text() == "my notes"
+
+    def test_other_files_of_the_same_names_are_refused(self, run, radiographs, tmp_path, capsys):
+        run()
+        before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+        Image.fromarray(np.full((70, 90), 200, np.uint8)).save(radiographs / "03.png")
+        assert run("--resume") == 2
+        assert "line 1, archive: another run wrote {'images': 13" in capsys.readouterr().err
+        (radiographs / "03.png").unlink()
+        assert run("--resume") == 2
+        assert "this one has {'images': 12" in capsys.readouterr().err
+        assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+
+    def test_a_link_that_leads_nowhere_fails_as_a_file(self, run, radiographs, tmp_path):
+        (radiographs / "lost.png").symlink_to(radiographs / "nowhere.png")
+        assert run() == 1
+        failed = {image.file_name for image in read_predictions(tmp_path / "out/predictions.jsonl").failed}
+        assert failed == {"broken.jpg", "lost.png", "thirteen.png"}
 
     def test_without_it_a_run_begins_anew(self, run, tmp_path):
         run()
@@ -141,7 +198,39 @@ class TestShards:
         assert "expected all shards of one number, got ['shard-1-of-2']" in capsys.readouterr().err
         run("--shard", "2/2", detector="bright:0.7")
         assert main(["--join", "--out", str(tmp_path / "out")]) == 2
-        assert "were written by different detectors" in capsys.readouterr().err
+        assert "operating_score: the shards are of different detectors or files" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("kept", [3, 2.5], ids=["between lines", "in a line"])
+    def test_one_that_is_not_done_is_named_and_nothing_written(self, run, tmp_path, capsys, kept):
+        for index in (1, 2):
+            run("--shard", f"{index}/2")
+        path = tmp_path / "out" / "shard-1-of-2" / "predictions.jsonl"
+        written = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(written[: int(kept)]) + (written[int(kept)][:9] if kept % 1 else ""))
+        assert main(["--join", "--out", str(tmp_path / "out")]) == 2
+        assert f"expected 7 images, got {int(kept) - 1}" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "predictions.jsonl").exists()
+        run("--shard", "1/2", "--resume")
+        assert main(["--join", "--out", str(tmp_path / "out")]) == 1
+
+    def test_an_archive_that_grew_between_them_is_refused(self, run, radiographs, tmp_path, capsys):
+        run("--shard", "1/2")
+        Image.fromarray(np.zeros((20, 20), np.uint8)).save(radiographs / "0.png")  # moves all others to the other shard
+        run("--shard", "2/2")
+        assert main(["--join", "--out", str(tmp_path / "out")]) == 2
+        assert "archive: the shards are of different detectors or files" in capsys.readouterr().err
+
+    def test_a_shard_in_the_place_of_another_is_named(self, run, tmp_path, capsys):
+        run("--shard", "1/2")
+        (tmp_path / "out/shard-1-of-2").rename(tmp_path / "out/shard-2-of-2")
+        run("--shard", "1/2")
+        assert main(["--join", "--out", str(tmp_path / "out")]) == 2
+        assert "shard-2-of-2/predictions.jsonl, line 1, archive: expected shard 2/2" in capsys.readouterr().err
+
+    def test_a_joined_score_is_a_share(self, run, tmp_path, capsys):
+        run("--shard", "1/1")
+        assert main(["--join", "--out", str(tmp_path / "out"), "--score", "50"]) == 2
+        assert "expected 0..1, got 50" in capsys.readouterr().err
 
     @pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/2/3", "-1/2"])
     def test_what_is_no_shard_is_said(self, text, run, capsys):
@@ -199,12 +288,32 @@ def test_input_and_join_exclude_each_other(tmp_path, capsys):
         assert "give --input, or --join" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-class TestRay:
-    @pytest.fixture(autouse=True)
-    def _installed(self):
-        pytest.importorskip("ray", reason="ray is not installed; make setup brings it")
+# machines' processors, workers -> processors of each, by hand
+SHARES = [
+    ([2], 2, 1 / 2),  # two of a half leave one
+    ([2], 1, 1),
+    ([1], 1, 1 / 2),  # of a single one, half stays free
+    ([16], 2, 7),  # 2 * 7 of 16
+    ([4, 4], 1, 4),  # seven would fit on no machine
+    ([3, 3, 3], 4, 1),  # of two, only one would fit on each machine
+    ([0, 2], 40, 1 / 40),  # a head without processors of its own
+]
 
+
+@pytest.mark.parametrize(("processors", "workers", "each"), SHARES)
+def test_workers_fit_on_machines_and_leave_a_processor(processors, workers, each):
+    assert processors_each(processors, workers) == each
+
+
+def test_a_cluster_without_processors_is_said():
+    with pytest.raises(ClusterError, match=r"no processors; its machines have \[0\]"):
+        processors_each([0], 2)
+
+
+@pytest.mark.slow
+# Not importorskip: ray reads whether it is to ask for a token when it is imported, which predict_on_cluster prepares.
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="ray is not installed; make setup brings it")
+class TestRay:
     def test_two_workers_say_the_same_as_one_process(self, radiographs, tmp_path):
         files = find_images(radiographs).files
         opener = partial(open_bright, "0.5")
@@ -235,9 +344,42 @@ class TestRay:
         assert len(killed) == 1
         assert {path.name for path in pids.iterdir()} > set(killed)  # others did its work
 
+    def test_strangers_need_a_token_and_nothing_is_left_running(self, radiographs):
+        me = psutil.Process()
+        before = set(me.children(recursive=True))
+        running = predict_on_cluster(partial(open_bright, ""), find_images(radiographs).files, workers=2)
+        next(running)
+        own = set(me.children(recursive=True)) - before
+        assert {"gcs_server", "raylet"} <= {process.name() for process in own}
+        assert _code_of_a_stranger() == 1
+        list(running)
+        assert psutil.wait_procs(own, timeout=60)[1] == []
+
+    def test_a_worker_that_cannot_open_its_detector_is_said_in_one_line(self, radiographs):
+        with pytest.raises(ClusterError, match=r"^a Ray worker failed: .*no weights on this machine$"):
+            list(predict_on_cluster(open_never, find_images(radiographs).files, workers=1))
+
     def test_a_number_of_workers(self):
         with pytest.raises(ClusterError, match="--workers: expected at least 1, got 0"):
             list(predict_on_cluster(partial(open_bright, ""), [], workers=0))
+
+
+def _code_of_a_stranger():
+    """Return the exit code of a program that runs something on the cluster of this process, without its token."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    code = (
+        f"import ray; ray.init({address!r}, log_to_driver=False); ray.get(ray.remote(num_cpus=.1)(lambda: 1).remote())"
+    )
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run([sys.executable, "-c", code], env=known, capture_output=True).returncode
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(run, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert run() == 2
+    assert capsys.readouterr().err.startswith("predict: ")
 
 
 def test_without_ray_it_is_said_what_to_install(run, monkeypatch, capsys):

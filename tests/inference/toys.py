@@ -71,3 +71,8 @@ def open_slow(target: str, *, pids: Path | None = None) -> SlowDetector:
     if pids is not None:
         (pids / str(os.getpid())).touch()
     return SlowDetector(float(target))
+
+
+def open_never() -> BrightDetector:
+    """Fail as on a machine that lacks the weights."""
+    raise ValueError("no weights on this machine")
