@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.figures import draw_overlay
 from fracture_det.inference.batch import NamedFile, PredictedFile, about, operating_score_of, predict_files
+from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import Detector
 from fracture_det.inference.tables import write_csv, write_parquet
 from fracture_det.predictions import (
@@ -82,7 +83,8 @@ class Overlays:
             return
         path = overlay_path(self.folder, one.prediction.file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        overlay = draw_overlay(one.pixels, found.above(self.score), self.class_names)
+        with stage("draw"):
+            overlay = draw_overlay(one.pixels, found.above(self.score), self.class_names)
         overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
 
 

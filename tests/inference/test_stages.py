@@ -15,7 +15,6 @@ from fracture_det.images import read_radiograph
 from fracture_det.inference import batch, clock, folders, stages
 from fracture_det.inference.batch import predict_files, predict_to_file
 from fracture_det.inference.clock import STAGES, StageClock, machine_name, peak_memory_mb, stage, timing_of
-from fracture_det.inference.folders import predict_to_folder
 from fracture_det.inference.stages import overlay_timer, time_stages
 from tests.inference.toys import BrightDetector
 
@@ -215,13 +214,11 @@ class TestPredicting:
         assert timing.images_per_second == 0.244  # 1 / 4.1 s
         assert timing.machine.endswith(", model on an abacus")
 
-    def test_drawing_is_timed_where_overlays_are_written(self, time, files, tmp_path, monkeypatch):
-        kept = []
-        monkeypatch.setattr(
-            folders, "predict_to_file", lambda *a, **o: kept.append(predict_to_file(*a, **o)) or kept[0]
-        )
-        predict_to_folder(SlowDetector(time), files[:2], tmp_path / "out", progress=False)
-        assert kept[0].as_timing().stages["draw"].median_ms == 300
+    def test_drawing_is_timed_where_overlays_are_written(self, time, files, tmp_path):
+        detector = SlowDetector(time)
+        drawn = folders.Overlays(tmp_path / "out", tuple(detector.class_names), 0.5)
+        run = predict_to_file(detector, files[:2], tmp_path / "p.jsonl", each=drawn, progress=False)
+        assert run.as_timing().stages["draw"].median_ms == 300
         assert len(list((tmp_path / "out/overlays").iterdir())) == 2
 
     def test_drawing_alone_for_its_time(self, time, files, tmp_path):
