@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=1, help="radiographs per call of the graph (default: 1)")
     parser.add_argument("--title", default="", help="what people call the model, instead of the configuration's")
     parser.add_argument("--calibration", type=Path, help="calibration.json of the source, to stand in the file")
+    parser.add_argument("--half", action="store_true", help="OpenVINO stores weights in half precision")
     parser.add_argument("--int8", action="store_true", help="quantize to 8 bits, with --to openvino")
     parser.add_argument(
         "--calibration-images", help="file, folder, glob or COCO file of --images: what INT8 takes its ranges from"

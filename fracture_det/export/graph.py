@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,11 +85,13 @@ def export_graph(
     check_images: Sequence[Path],
     *,
     batch_size: int = 1,
+    half: bool = False,
     calibration: Calibration | None = None,
 ) -> Agreement:
     """Write the detector in `target` (a folder or file) to the folder `out` in one of FORMATS; return how both agree.
 
-    batch_size: images per call of the graph. calibration: of the source, for the file's metadata.
+    batch_size: images per call of the graph. half: OpenVINO stores weights in half precision; it computes in float32.
+    calibration: of the source, for the file's metadata.
     Raises ExportError when the export does not find on `check_images` what its source finds (see `compare`), and
     DetectorError when `target` is not a trained detector.
     """
@@ -97,7 +100,8 @@ def export_graph(
     example = torch.from_numpy(_example(source, check_images, batch_size))
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in FORMATS[to]]
-    WRITERS[to](DetectorGraph(source), example, facts, paths[0])
+    writer = partial(write_openvino, half=True) if half else WRITERS[to]
+    writer(DetectorGraph(source), example, facts, paths[0])
     write_checksums(*paths)
     return compare(source, open_detector(f"{to}:{paths[0]}"), check_images)
 
@@ -176,14 +180,16 @@ def write_onnx(graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, p
     onnx.save(model, path)
 
 
-def write_openvino(graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, path: Path) -> None:
+def write_openvino(
+    graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, path: Path, *, half: bool = False
+) -> None:
     """Write .xml and .bin, by way of ONNX: OpenVINO reads that without its converter, which reports to a server."""
     openvino = quiet_openvino()
     with TemporaryDirectory() as folder:
         between = Path(folder) / "model.onnx"
         write_onnx(graph, example, facts, between)
         model = openvino.Core().read_model(between)
-        save_openvino(model, facts, path)
+        save_openvino(model, facts, path, half=half)
 
 
 def save_openvino(model: Any, facts: GraphFacts, path: Path, *, half: bool = False) -> None:

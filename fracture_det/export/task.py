@@ -27,7 +27,8 @@ class Export:
 
     detector: d2:FOLDER_OR_FILE, or fused:FOLDER and shipped, whose members are exported one by one. to: "safetensors"
     or one of FORMATS. check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
-    batch_size: images per call of the graph. calibration: calibration.json of the source for the file's metadata.
+    batch_size: images per call of the graph. half: OpenVINO stores weights in half precision. calibration:
+    calibration.json of the source, for the file's metadata.
     title: what people call the model. int8: quantize on `calibration_images` (file, folder, glob, or a COCO file of
     `images`), and measure on the annotated images of
     `data` (a COCO file), which lie in `images`. prune: write a start for training with so much less of the channels
@@ -42,6 +43,7 @@ class Export:
     check_images: str | None = None
     check_count: int = 200
     batch_size: int = 1
+    half: bool = False
     title: str = ""
     calibration: Path | None = None
     int8: bool = False
@@ -56,6 +58,8 @@ class Export:
             raise ExportError("--check-images: every export but a pruned start is compared on some")
         if self.int8 and self.to != "openvino":
             raise ExportError(f"--int8 needs --to openvino, got {self.to}")
+        if self.half and (self.to != "openvino" or self.int8):
+            raise ExportError("--half needs --to openvino without --int8; safetensors are stored so, INT8 is smaller")
         if self.int8 and None in (self.calibration_images, self.data, self.images):
             raise ExportError("--int8 needs --calibration-images to quantize on, --data and --images to measure on")
         if self.prune is not None and (self.to != SAFETENSORS or not self.detector.startswith("d2:")):
@@ -121,7 +125,9 @@ def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
 
 def _graph(export: Export, target: str, out: Path, checked: Sequence[Path], say: Say) -> None:
     calibration = None if export.calibration is None else Calibration.load(export.calibration)
-    agreement = export_graph(target, export.to, out, checked, batch_size=export.batch_size, calibration=calibration)
+    agreement = export_graph(
+        target, export.to, out, checked, batch_size=export.batch_size, half=export.half, calibration=calibration
+    )
     say(f"{export.to} of {target}: on {len(checked)} radiographs {agreement}")
 
 

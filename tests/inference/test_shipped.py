@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from fracture_det.detections import box_iou
 from fracture_det.images import read_radiograph
-from fracture_det.inference.detector import SHIPPED, open_detector
+from fracture_det.inference.detector import FLOAT, SHIPPED, open_detector
+from fracture_det.inference.fused import Fusion
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,17 +24,42 @@ def shipped():
 
 def test_it_is_small_and_safe():
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 60e6
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".png", ""}
+    served = [path for path in files if path.parent.parent.name == "int8"]
+    assert sum(path.stat().st_size for path in served) <= 30e6
+    assert sum(path.stat().st_size for path in files) <= 70e6
+    kinds = {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".png", ".xml", ".bin", ""}
+    assert {path.suffix for path in files} <= kinds
 
 
-def test_every_member_has_its_configuration_log_and_hash(shipped):
-    assert len(shipped.members) == len(shipped.fusion.members) == 2
-    for uri, member in zip(shipped.fusion.members, shipped.members, strict=True):
-        folder = SHIPPED / uri.removeprefix("d2:")
-        assert member.sha256 in (folder / "SHA256SUMS").read_text()
+def test_every_member_is_int8_made_from_the_weights_beside_it(shipped):
+    source = Fusion.load(FLOAT)
+    assert len(shipped.members) == len(shipped.fusion.members) == len(source.members) == 2
+    for uri, float_uri, member in zip(shipped.fusion.members, source.members, shipped.members, strict=True):
+        assert uri == f"openvino:int8/{float_uri.removeprefix('d2:')}"
+        assert member.facts.precision == "int8"
+        folder = SHIPPED / float_uri.removeprefix("d2:")
+        assert member.facts.source_sha256 in (folder / "SHA256SUMS").read_text()
         assert "bbox/AP50" in (folder / "training_log.jsonl").read_text()
-        assert member.predictor.cfg.MODEL.TITLE in member.name
+    assert (shipped.fusion.orientations, shipped.fusion.iou) == (source.orientations, source.iou)
+
+
+def test_it_needs_no_torch():
+    code = (
+        "import sys; from fracture_det.inference.detector import open_detector; open_detector('shipped')\n"
+        "print([name for name in ('torch', 'detectron2', 'timm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_it_finds_nearly_what_its_source_finds(shipped):
+    path = radiograph()
+    (found,), (expected,) = (one.predict([path]) for one in (shipped, open_detector(f"fused:{FLOAT}")))
+    best = expected.boxes[:1]
+    assert box_iou(best, found.boxes).max() > 0.6
+    assert found.scores[0] == pytest.approx(expected.scores[0], abs=0.15)
 
 
 def test_the_split_manifest_keeps_test_images_out_of_training():
@@ -53,12 +81,16 @@ def test_a_black_image_has_no_finding(shipped):
     assert len(found.above(0.3)) == 0
 
 
-@pytest.mark.real
-def test_it_sees_a_fracture_that_it_was_not_trained_on(shipped):
-    # A test image of FracAtlas, CC BY 4.0, and the box of its XML.
+def radiograph():
+    """Return a test image of FracAtlas, CC BY 4.0."""
     folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas"))
     path = folder / "images/Fractured/IMG0003943.jpg"
     if not path.is_file():
         pytest.skip(f"no {path}; set FRACATLAS_DIR")
-    (found,) = shipped.predict([read_radiograph(path).pixels])
-    assert box_iou(found.boxes[:1], [[167, 141, 193, 165]]).max() > 0.3
+    return read_radiograph(path).pixels
+
+
+@pytest.mark.real
+def test_it_sees_a_fracture_that_it_was_not_trained_on(shipped):
+    (found,) = shipped.predict([radiograph()])
+    assert box_iou(found.boxes[:1], [[167, 141, 193, 165]]).max() > 0.3  # the box of its XML
