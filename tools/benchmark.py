@@ -5,10 +5,10 @@
 
 Every contender runs in a process of its own, one at a time, in rounds: cold start, latency of single radiographs
 (median and 95th percentile), radiographs per second, peak memory. Writes benchmark.json, benchmark.md and
-benchmark.png; exports are kept in OUT/exports. --quick takes one round of two radiographs, rivals only in their
-exported form, and ends within five minutes on two cores. Without --images synthetic ones of 500 x 400 px are drawn.
-Leave the machine alone meanwhile.
-Exit code 1 when a contender could not be measured.
+benchmark.png; exports are kept in OUT/exports. --quick takes one round of two radiographs, rivals only exported to
+OpenVINO in float32, and is meant to end within five minutes on two cores. Without --images those in FRACATLAS_DIR are
+taken, else synthetic ones of 500 x 400 px are drawn. Leave the machine alone meanwhile.
+A contender whose package or files are missing is skipped, and named; exit code 1 when one failed, 2 when nothing ran.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one round of two radiographs, without profile")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (default: 3)")
     parser.add_argument("--count", type=int, default=8, help="radiographs per round (default: 8)")
+    parser.add_argument("--pruned", metavar="URI", help="pruned detector, of tools/export_model.py")
     parser.add_argument("--no-rivals", action="store_true", help="only this project's detector and Detectron2")
     parser.add_argument(
         "--contender", action="append", default=[], metavar="NAME=URI", help="one more detector; may be repeated"
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             count=2 if args.quick else args.count,
             quick=args.quick,
             with_rivals=not args.no_rivals,
+            pruned=args.pruned,
             more=tuple(args.contender),
         )
         result = run_suite(suite)

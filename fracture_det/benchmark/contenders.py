@@ -3,95 +3,174 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from fracture_det.export.agreement import ExportError
+from fracture_det.benchmark.measure import missing_package
+from fracture_det.checkpoints import sha256_of
 from fracture_det.export.graph import FORMATS
 from fracture_det.export.task import Export, run
+from fracture_det.images import read_radiograph
 from fracture_det.inference.d2 import find_weights
-from fracture_det.inference.detector import SHIPPED, DetectorError
+from fracture_det.inference.detector import SHIPPED
 from fracture_det.inference.fused import FUSION_FILE, Fusion
-from fracture_det.inference.rivals import RANDOM, RIVALS, export_rival
+from fracture_det.inference.rivals import RANDOM, RIVALS, export_rival, quantize_rival
 
 Say = Callable[[str], None]
 RUNTIMES = {"openvino": "OpenVINO FP32", "onnx": "ONNX Runtime", "torchscript": "TorchScript"}
+SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned"
+SAME_WEIGHTS = "same weights"
 RANDOM_NOTE = "random weights: speed only"
+# Of these, INT8 takes a rival's ranges; with random weights more would say nothing more.
+CALIBRATION_IMAGES = 2
 
 
 @dataclass(frozen=True)
 class Contender:
     """One row: a name, what `open_detector` opens, whose it is, and what must be known of its accuracy.
 
-    kind: "ours", "detectron2" or the rival's scheme. files: what a user has to carry; none means that nothing is said.
+    kind: "ours", "detectron2" or the rival's scheme; see `kind_of`.
     """
 
     name: str
     uri: str
     kind: str
     accuracy: str
-    files: tuple[Path, ...] = ()
 
     @property
     def size_mb(self) -> float | None:
-        """Size of the files, 1 MB = 10^6 bytes."""
-        return sum(path.stat().st_size for path in self.files) / 1e6 if self.files else None
+        """Size of the files that a user has to carry, 1 MB = 10^6 bytes; None where there is none."""
+        files = files_of(self.uri)
+        return sum(path.stat().st_size for path in files) / 1e6 if files else None
 
 
-def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -> list[Contender]:
-    """Return the fused detector of the file `source` in every form; exports go to `out` and are kept there.
+@dataclass(frozen=True)
+class LineUp:
+    """Contenders; skipped: name -> what is missing for another; failed: name -> why another could not be made."""
 
-    source: a fusion file whose members are d2. images: radiographs to trace and compare on.
+    contenders: tuple[Contender, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: LineUp) -> LineUp:
+        return LineUp(
+            self.contenders + other.contenders, {**self.skipped, **other.skipped}, {**self.failed, **other.failed}
+        )
+
+
+def made(contender: Contender, make: Callable[[], None]) -> LineUp:
+    """Return the contender after `make` has written its files, or why it cannot take part."""
+    try:
+        make()
+    except Exception as error:  # whatever an exporter raises, the others are still worth measuring
+        if missing := missing_package(error):
+            return LineUp(skipped={contender.name: missing})
+        return LineUp(failed={contender.name: f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"})
+    return LineUp((contender,))
+
+
+def kind_of(uri: str) -> str:
+    """Return whose detector `uri` names: a rival's scheme, "detectron2", or "ours"."""
+    scheme = uri.partition(":")[0]
+    return scheme if scheme in RIVALS else {"defaultpredictor": "detectron2"}.get(scheme, "ours")
+
+
+def files_of(uri: str) -> tuple[Path, ...]:
+    """Return the files with the weights and graphs that `uri` needs; none where it names no file."""
+    scheme, _, target = ("fused", "", str(SHIPPED)) if uri == "shipped" else uri.partition(":")
+    path = Path(target)
+    if scheme == "fused":
+        path = path / FUSION_FILE if path.is_dir() else path
+        members = [member.partition(":") for member in Fusion.load(path).members]
+        return tuple(file for kind, _, name in members for file in files_of(f"{kind}:{path.parent / name}"))
+    if scheme in ("d2", "defaultpredictor"):
+        return (find_weights(path),)
+    if scheme in FORMATS and path.is_dir():
+        path = path / FORMATS[scheme][0]
+    return tuple(file for file in dict.fromkeys((path, path.with_suffix(".bin"))) if file.is_file())
+
+
+def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -> LineUp:
+    """Return Detectron2's DefaultPredictor and the fused detector of the file `source` in every form.
+
+    source: a fusion file whose members are d2. images: radiographs to trace and compare on. Exports go to `out` and
+    are kept there, in a folder named after the weights: other weights never meet the exports of these.
     """
     fusion = Fusion.load(source)
-    folders = [source.parent / uri.partition(":")[2] for uri in fusion.members]
-    weights = tuple(find_weights(folder) for folder in folders)
+    folders = [(source.parent / uri.partition(":")[2]).resolve() for uri in fusion.members]
+    out = out / "-".join(sha256_of(find_weights(folder))[:8] for folder in folders)
     plain = out / "defaultpredictor" / FUSION_FILE
     plain.parent.mkdir(parents=True, exist_ok=True)
-    members = tuple(f"defaultpredictor:{folder.resolve()}" for folder in folders)
-    plain.write_text(json.dumps(asdict(replace(fusion, members=members))))
-    contenders = [
-        Contender("Detectron2 DefaultPredictor", f"fused:{plain}", "detectron2", "as shipped", weights),
-        Contender("Detectron2, batched", f"fused:{source}", "ours", "as shipped", weights),
-    ]
-    for to in RUNTIMES:
+    members = tuple(f"defaultpredictor:{folder}" for folder in folders)
+    plain.write_text(json.dumps(asdict(replace(fusion, members=members))), encoding="utf-8")
+    looks = len(members) * len(fusion.orientations)
+    lineup = LineUp(
+        (
+            Contender(f"DefaultPredictor, {looks} looks fused", f"fused:{plain}", "detectron2", SAME_WEIGHTS),
+            Contender("DefaultPredictor, one look", members[0], "detectron2", "of one member alone"),
+            Contender("Detectron2, batched", f"fused:{source}", "ours", SAME_WEIGHTS),
+        )
+    )
+    for to, name in RUNTIMES.items():
         folder = out / to
-        if not (folder / FUSION_FILE).is_file():
-            say(f"exporting to {to}")
-            run(Export(f"fused:{source}", to, folder, str(images[0].parent), check_count=2), say=lambda text: None)
-        files = tuple(path for name in FORMATS[to] for path in sorted(folder.glob(f"*/{name}")))
-        contenders.append(Contender(RUNTIMES[to], f"fused:{folder}", "ours", "as shipped", files))
-    return contenders
+        contender = Contender(name, f"fused:{folder}", "ours", SAME_WEIGHTS)
+        export = Export(f"fused:{source}", to, folder, str(images[0].parent), check_count=2)
+        lineup += made(contender, partial(_export, export, say))
+    return lineup
 
 
-def shipped() -> list[Contender]:
-    """Return the shipped detector, where it is not the one of `ours`: INT8."""
-    fusion = Fusion.load(SHIPPED / FUSION_FILE)
-    if not all(uri.startswith("openvino:") for uri in fusion.members):
-        return []
-    files = tuple(path for uri in fusion.members for path in (SHIPPED / uri.partition(":")[2]).glob("model.*"))
-    return [Contender("OpenVINO INT8 (shipped)", "shipped", "ours", "as shipped", files)]
+def _export(export: Export, say: Say) -> None:
+    if not (export.out / FUSION_FILE).is_file():  # written last
+        say(f"exporting to {export.to}")
+        run(export, say=lambda text: None)
 
 
-def rivals(out: Path, *, torch_too: bool, say: Say = print) -> tuple[list[Contender], dict[str, str]]:
-    """Return the rivals exported to OpenVINO, and those that cannot take part with the reason.
+def shipped(same_weights: bool) -> LineUp:
+    """Return the shipped detector where it is INT8; same_weights: whether it is what `ours` measures."""
+    if not same_weights:
+        return LineUp(skipped={SHIPPED_NAME: "--detector names other weights"})
+    if not all(uri.startswith("openvino:") for uri in Fusion.load(SHIPPED / FUSION_FILE).members):
+        return LineUp(skipped={SHIPPED_NAME: f"{SHIPPED.name}/{FUSION_FILE} names no exported members"})
+    return LineUp((Contender(SHIPPED_NAME, "shipped", "ours", "weights/shipped/MODEL_CARD.md"),))
 
-    torch_too: each also as its own library runs it.
+
+def pruned(uri: str | None) -> LineUp:
+    """Return the pruned detector `uri`."""
+    if uri is None:
+        return LineUp(skipped={PRUNED_NAME: "none is shipped; docs/exports.md makes one for --pruned"})
+    return LineUp((Contender(PRUNED_NAME, uri, kind_of(uri), "less channels; not measured here"),))
+
+
+def rivals(out: Path, images: Sequence[Path], *, quick: bool, say: Say = print) -> LineUp:
+    """Return the rivals as their own libraries run them, in OpenVINO, and there in INT8; quick: in OpenVINO alone.
+
+    Exports go to `out` and are kept there. images: the first of them give INT8 its ranges.
     """
-    found: list[Contender] = []
-    missing: dict[str, str] = {}
+    lineup = LineUp()
     for scheme, rival in RIVALS.items():
-        path = out / scheme / "model.xml"
-        try:
-            if not path.is_file():
-                say(f"exporting {rival.title} to OpenVINO")
-                export_rival(scheme, RANDOM, path)
-        except (DetectorError, ExportError) as error:
-            missing[rival.title] = str(error)
-            continue
-        files = (path, path.with_suffix(".bin"))
-        if torch_too:
-            found.append(Contender(f"{rival.title}, torch", f"{scheme}:{RANDOM}", scheme, RANDOM_NOTE))
-        found.append(Contender(f"{rival.title}, OpenVINO FP32", f"{scheme}:{path}", scheme, RANDOM_NOTE, files))
-    return found, missing
+        float_path, int8_path = (out / scheme / precision / "model.xml" for precision in ("fp32", "int8"))
+        if not quick:
+            contender = Contender(f"{rival.title}, torch", f"{scheme}:{RANDOM}", scheme, RANDOM_NOTE)
+            lineup += LineUp((contender,))
+        contender = Contender(f"{rival.title}, OpenVINO FP32", f"{scheme}:{float_path}", scheme, RANDOM_NOTE)
+        exported = made(contender, partial(_export_rival, scheme, float_path, say))
+        lineup += exported
+        if exported.contenders and not quick:
+            contender = Contender(f"{rival.title}, OpenVINO INT8", f"{scheme}:{int8_path}", scheme, RANDOM_NOTE)
+            ranges = images[:CALIBRATION_IMAGES]
+            lineup += made(contender, partial(_quantize_rival, scheme, float_path, int8_path, ranges, say))
+    return lineup
+
+
+def _export_rival(scheme: str, path: Path, say: Say) -> None:
+    if not path.is_file():
+        say(f"exporting {RIVALS[scheme].title} to OpenVINO")
+        export_rival(scheme, RANDOM, path)
+
+
+def _quantize_rival(scheme: str, exported: Path, path: Path, images: Sequence[Path], say: Say) -> None:
+    if not path.is_file():
+        say(f"quantizing {RIVALS[scheme].title}")
+        quantize_rival(scheme, exported, path, [read_radiograph(image).pixels for image in images])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +10,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fracture_det.benchmark.contenders import Contender, ours, rivals, shipped
+from fracture_det.benchmark.contenders import Contender, LineUp, kind_of, ours, pruned, rivals, shipped
 from fracture_det.benchmark.profile import profile
 from fracture_det.benchmark.run import Result, benchmark, save
-from fracture_det.inference.batch import find_images
+from fracture_det.images import UnreadableImage, read_radiograph
+from fracture_det.inference.batch import InputError, find_images
+from fracture_det.inference.detector import FLOAT
 from fracture_det.inference.fused import Fusion
+
+SYNTHETIC_NOTE = "synthetic radiographs: --images and FRACATLAS_DIR name none"
+QUICK_NOTE = "quick: rivals in OpenVINO FP32 alone, so no comparison with their best form; one round; no profile"
 
 
 @dataclass(frozen=True)
 class Suite:
     """One run.
 
-    out: folder for results and exports. images: file, folder or glob of radiographs; without, synthetic ones are drawn.
-    detector: a fusion file whose members are d2. rounds, count: how often, and on how many radiographs each time.
-    quick: rivals only exported, no profile. more: further contenders, NAME=URI.
+    out: folder for results and exports. images: file, folder or glob of radiographs; without, those in FRACATLAS_DIR,
+    else synthetic ones are drawn. detector: a fusion file whose members are d2. rounds, count: how often, and on how
+    many radiographs each time. quick: rivals in one exported form, no profile. pruned: URI of a pruned detector.
+    more: further contenders, NAME=URI.
 
     Raises ValueError for numbers below 1 and for a contender that is not NAME=URI.
     """
@@ -34,6 +41,7 @@ class Suite:
     count: int = 8
     quick: bool = False
     with_rivals: bool = True
+    pruned: str | None = None
     more: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -47,16 +55,9 @@ class Suite:
 
 def run_suite(suite: Suite, *, say: Callable[[str], None] = print) -> Result:
     """Export what is missing, measure everything, write the files, and return what was measured."""
-    images = _images(suite)
-    exports = suite.out / "exports"
-    contenders = [*ours(suite.detector, exports, images, say=say), *shipped()]
-    contenders += [Contender(name, uri, "ours", "as given") for name, _, uri in (t.partition("=") for t in suite.more)]
-    missing: dict[str, str] = {}
-    if suite.with_rivals:
-        found, missing = rivals(exports, torch_too=not suite.quick, say=say)
-        contenders += found
-    result = benchmark(contenders, images, repeats=suite.rounds)
-    result = replace(result, failed={**missing, **result.failed})
+    images, notes = _images(suite)
+    result = benchmark(_lineup(suite, images, say), images, repeats=suite.rounds)
+    result = replace(result, notes=(*notes, *([QUICK_NOTE] if suite.quick else [])))
     if not suite.quick:
         member = Fusion.load(suite.detector).members[0].partition(":")[2]
         result = replace(result, profile=profile(f"d2:{suite.detector.parent / member}", images))
@@ -64,12 +65,38 @@ def run_suite(suite: Suite, *, say: Callable[[str], None] = print) -> Result:
     return result
 
 
-def _images(suite: Suite) -> list[Path]:
-    """Return `count` files, evenly spaced over those that are there."""
-    if suite.images is None:
-        return _synthetic(suite.out / "synthetic", suite.count)
-    files = [path for _, path in find_images(suite.images).files]
-    return [files[index] for index in np.linspace(0, len(files) - 1, suite.count).round().astype(int)]
+def _lineup(suite: Suite, images: list[Path], say: Callable[[str], None]) -> LineUp:
+    exports = suite.out / "exports"
+    lineup = ours(suite.detector, exports, images, say=say)
+    lineup += shipped(suite.detector.resolve() == FLOAT.resolve()) + pruned(suite.pruned)
+    given = [(name, uri) for name, _, uri in (text.partition("=") for text in suite.more)]
+    lineup += LineUp(tuple(Contender(name, uri, kind_of(uri), "not measured here") for name, uri in given))
+    return lineup + rivals(exports, images, quick=suite.quick, say=say) if suite.with_rivals else lineup
+
+
+def _images(suite: Suite) -> tuple[list[Path], list[str]]:
+    """Return `count` readable files, evenly spaced over those that are there, and notes on them."""
+    source = suite.images
+    if source is None and os.environ.get("FRACATLAS_DIR"):
+        source = str(Path(os.environ["FRACATLAS_DIR"]) / "images")
+    if source is None:
+        return _synthetic(suite.out / "synthetic", suite.count), [SYNTHETIC_NOTE]
+    files = [path for _, path in find_images(source).files]
+    places = np.linspace(0, len(files) - 1, suite.count).round().astype(int)
+    chosen = [files[place] for place in places]
+    unreadable = {path for path in chosen if not _readable(path)}
+    notes = [f"{len(unreadable)} unreadable radiographs left out"] if unreadable else []
+    if unreadable == set(chosen):
+        raise InputError(f"{source}: none of the {len(chosen)} radiographs that were chosen can be read")
+    return [path for path in chosen if path not in unreadable], notes
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_radiograph(path)
+    except UnreadableImage:
+        return False
+    return True
 
 
 def _synthetic(folder: Path, count: int) -> list[Path]:

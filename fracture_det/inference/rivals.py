@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,25 +35,57 @@ CLASS_NAMES = ("fracture",)
 SCORE_FLOOR, NMS_IOU, MAX_BOXES = 0.05, 0.5, 100
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Boxes (N, 4) XYXY in pixels of the square, scores (N,) 0..1, classes (N,) from 0.
+# Boxes (N, 4) XYXY in pixels of what the network was fed, scores (N,) 0..1, classes (N,) from 0.
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Outputs = Sequence[torch.Tensor]
+# What a network is fed, (1, 3, H, W) float32.
+Batch = NDArray[np.float32]
+# From what is fed, one radiograph each, to what each makes the network answer, in order.
+Run = Callable[[Sequence[Batch]], list[Outputs]]
+
+
+@dataclass(frozen=True)
+class ShortestSide(Letterbox):
+    """The shortest side scaled to `size` px, or the longest to `longest_px` where that is less; nothing is padded."""
+
+    longest_px: int = 1333
+
+    def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) that an image of `size` (height, width) gets."""
+        height, width = size
+        scale = min(self.size / min(height, width), self.longest_px / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def apply_image(self, pixels: Pixels, *, out: Pixels | None = None) -> Pixels:
+        """Return the scaled image of `pixels` (H, W, C) uint8."""
+        inner = np.zeros((*self.inner_size(pixels.shape[:2]), *pixels.shape[2:]), np.uint8) if out is None else out
+        return super().apply_image(pixels, out=inner)
 
 
 @dataclass(frozen=True)
 class Rival:
     """How one rival is built, fed and read.
 
-    size_px: side of the square that it takes. build: the network; (1, 3, S, S) float32 to a tuple of tensors.
-    decode: from these to boxes. mean, std: what RGB in 0..1 is normalised with.
+    frame: how its own library scales a radiograph. build: the network; (1, 3, H, W) float32 to a tuple of tensors.
+    decode: from these, and the (H, W) that was fed, to boxes. mean, std: what RGB in 0..1 is normalised with.
+    transformer: NNCF quantizes attention otherwise than convolutions.
     """
 
     title: str
-    size_px: int
+    frame: Letterbox
     build: Callable[[], nn.Module]
-    decode: Callable[[Outputs], Decoded]
+    decode: Callable[[Outputs, tuple[int, int]], Decoded]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    transformer: bool = False
+
+    def feed(self, image: Pixels) -> Batch:
+        """Return what the network is fed for an image (H, W, 3) uint8 RGB."""
+        # One multiplication and one addition per value.
+        scale = (1 / (255 * np.array(self.std))).astype(np.float32)
+        shift = (-np.array(self.mean) / self.std).astype(np.float32)
+        scaled = self.frame.apply_image(image) * scale + shift
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
     def network(self, weights: str) -> nn.Module:
         """Return the network with the weights of a .safetensors file, or RANDOM ones.
@@ -84,34 +119,29 @@ class RivalDetector:
     class_names = CLASS_NAMES
     operating_score = 0.5
 
-    def __init__(self, rival: Rival, run: Callable[[NDArray[np.float32]], Outputs], *, name: str) -> None:
+    def __init__(self, rival: Rival, run: Run, *, name: str) -> None:
         self.rival, self.name, self._run = rival, name, run
-        self.letterbox = Letterbox(rival.size_px)
-        # One multiplication and one addition per value.
-        self._scale = (1 / (255 * np.array(rival.std))).astype(np.float32)
-        self._shift = (-np.array(rival.mean) / rival.std).astype(np.float32)
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
-        return [self._predict(image) for image in images]
-
-    def _predict(self, image: Pixels) -> Detections:
         with stage("preprocess"):
-            square = self.letterbox.apply_image(image) * self._scale + self._shift
-            batch = np.ascontiguousarray(square.transpose(2, 0, 1)[None])
+            batches = [self.rival.feed(image) for image in images]
         with stage("model"):
-            outputs = self._run(batch)
+            answers = self._run(batches)
         with stage("postprocess"):
-            boxes, scores, classes = self.rival.decode(outputs)
-            seen = scores >= SCORE_FLOOR
-            boxes, scores, classes = boxes[seen], scores[seen], classes[seen]
-            kept = batched_nms(boxes, scores, classes, NMS_IOU)[:MAX_BOXES]
-            answer = (boxes[kept].numpy(), scores[kept].numpy(), classes[kept].numpy())
-            return on_image(*answer, self.letterbox, image.shape[:2])
+            return [self._read(*one) for one in zip(answers, batches, images, strict=True)]
+
+    def _read(self, outputs: Outputs, batch: Batch, image: Pixels) -> Detections:
+        boxes, scores, classes = self.rival.decode(outputs, (batch.shape[2], batch.shape[3]))
+        seen = scores >= SCORE_FLOOR
+        boxes, scores, classes = boxes[seen], scores[seen], classes[seen]
+        kept = batched_nms(boxes, scores, classes, NMS_IOU)[:MAX_BOXES]
+        answer = (boxes[kept].numpy(), scores[kept].numpy(), classes[kept].numpy())
+        return on_image(*answer, self.rival.frame, image.shape[:2])
 
 
 def opener(scheme: str) -> Callable[[str], RivalDetector]:
-    """Return what opens `scheme:TARGET`: RANDOM, a .safetensors file, or an .xml of `export_rival` for OpenVINO."""
+    """Return what opens `scheme:TARGET`: RANDOM, a .safetensors file, or an .xml of the exports below."""
 
     def open_rival(target: str) -> RivalDetector:
         rival = RIVALS[scheme]
@@ -121,8 +151,8 @@ def opener(scheme: str) -> Callable[[str], RivalDetector]:
         torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
 
         @torch.no_grad()
-        def run(batch: NDArray[np.float32]) -> Outputs:
-            return network(torch.from_numpy(batch))
+        def run(batches: Sequence[Batch]) -> list[Outputs]:
+            return [network(torch.from_numpy(batch)) for batch in batches]
 
         name = "random weights" if target == RANDOM else checked_sha256(Path(target))[:8]
         return RivalDetector(rival, run, name=f"{rival.title} {name}")
@@ -134,13 +164,22 @@ def _open_openvino(rival: Rival, path: Path) -> RivalDetector:
     if not path.is_file():
         raise DetectorError(f"{path}: no such file")
     openvino = quiet_openvino()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": available_cpus(), "NUM_STREAMS": 1}
+    streams = max(1, available_cpus() // 4)  # as this project's own exports do
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": available_cpus(), "NUM_STREAMS": streams}
     compiled = openvino.Core().compile_model(path, "CPU", settings)
-    outputs = range(len(compiled.outputs))
+    queue = openvino.AsyncInferQueue(compiled, streams)
 
-    def run(batch: NDArray[np.float32]) -> Outputs:
-        found = compiled([batch])
-        return [torch.from_numpy(np.array(found[index])) for index in outputs]
+    def run(batches: Sequence[Batch]) -> list[Outputs]:
+        answers: list[Outputs] = [()] * len(batches)
+
+        def keep(request: Any, index: int) -> None:
+            answers[index] = [torch.from_numpy(np.array(tensor.data)) for tensor in request.output_tensors]
+
+        queue.set_callback(keep)
+        for index, batch in enumerate(batches):
+            queue.start_async([batch], index)
+        queue.wait_all()
+        return answers
 
     return RivalDetector(rival, run, name=f"{rival.title} OpenVINO {path.parent.name}")
 
@@ -149,15 +188,50 @@ def export_rival(scheme: str, weights: str, path: Path) -> None:
     """Write a rival's network for OpenVINO to `path`, an .xml, by way of ONNX."""
     rival = RIVALS[scheme]
     network = rival.network(weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    between = path.with_suffix(".onnx")
-    example = torch.zeros(1, 3, rival.size_px, rival.size_px)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shapes are taken as constants, which they are
-        torch.onnx.export(network, (example,), str(between), dynamo=False, opset_version=17)
+    # Not square, so that height and width cannot be mistaken for each other.
+    example = torch.from_numpy(rival.feed(np.full((500, 400, 3), 128, np.uint8)))
+    free = {"images": {2: "height", 3: "width"}} if isinstance(rival.frame, ShortestSide) else None
     openvino = quiet_openvino()
-    openvino.save_model(openvino.Core().read_model(between), path, compress_to_fp16=False)
-    between.unlink()
+    with TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # all other shapes are taken as constants, which they are
+        between = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            network,
+            (example,),
+            str(between),
+            dynamo=False,
+            opset_version=17,
+            input_names=["images"],
+            dynamic_axes=free,
+        )
+        _save_openvino(openvino.Core().read_model(between), path, half=False)
+
+
+def quantize_rival(scheme: str, exported: Path, path: Path, images: Sequence[Pixels]) -> None:
+    """Write the .xml of `export_rival` with INT8 arithmetic to `path`; ranges are those of `images`."""
+    openvino = quiet_openvino()  # also keeps NNCF from reporting to a server
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    rival = RIVALS[scheme]
+    quantized = nncf.quantize(
+        openvino.Core().read_model(exported),
+        nncf.Dataset([rival.feed(image) for image in images]),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(images),
+        model_type=nncf.ModelType.TRANSFORMER if rival.transformer else None,
+    )
+    _save_openvino(quantized, path, half=True)
+
+
+def _save_openvino(model: Any, path: Path, *, half: bool) -> None:
+    """Write .bin, then .xml, so that an .xml that is there is complete: runs that use it again may be killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        quiet_openvino().save_model(model, written, compress_to_fp16=half)
+        written.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        written.replace(path)
 
 
 class _Wrapped(nn.Module):
@@ -174,12 +248,12 @@ class _Wrapped(nn.Module):
 def _build_torchvision() -> nn.Module:
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-    # It normalises by itself; its own resizing leaves a square of 800 px alone.
+    # It normalises by itself; its own scaling, to the same shortest side, leaves what ShortestSide gives as it is.
     network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=1 + len(CLASS_NAMES))
     return _Wrapped(network, lambda model, batch: [model([batch[0]])[0][key] for key in ("boxes", "scores", "labels")])
 
 
-def _decode_torchvision(outputs: Outputs) -> Decoded:
+def _decode_torchvision(outputs: Outputs, size: tuple[int, int]) -> Decoded:
     boxes, scores, labels = outputs
     return boxes, scores, labels - 1
 
@@ -200,19 +274,25 @@ def _build_efficientdet() -> nn.Module:
     return _Wrapped(network, lambda model, batch: [level for part in model(batch) for level in part])
 
 
-def _decode_efficientdet(outputs: Outputs) -> Decoded:
+@cache
+def _efficientdet_anchors() -> torch.Tensor:
     from effdet import get_efficientdet_config
-    from effdet.anchors import Anchors, decode_box_outputs
+    from effdet.anchors import Anchors
+
+    return Anchors.from_config(get_efficientdet_config("tf_efficientdet_d3")).boxes
+
+
+def _decode_efficientdet(outputs: Outputs, size: tuple[int, int]) -> Decoded:
+    from effdet.anchors import decode_box_outputs
 
     half = len(outputs) // 2
     scores, deltas = (
         torch.cat([level[0].permute(1, 2, 0).reshape(-1, width) for level in part])
         for part, width in ((outputs[:half], len(CLASS_NAMES)), (outputs[half:], 4))
     )
-    config = get_efficientdet_config("tf_efficientdet_d3")
     best, classes = scores.sigmoid().max(dim=1)
     best, index = best.topk(5000)  # as effdet's own max_detection_points
-    anchors = Anchors.from_config(config).boxes[index]
+    anchors = _efficientdet_anchors()[index]
     return decode_box_outputs(deltas[index].float(), anchors, output_xyxy=True), best, classes[index]
 
 
@@ -231,10 +311,10 @@ def _build_detr() -> nn.Module:
     return _Wrapped(DetrForObjectDetection(config), outputs)
 
 
-def _decode_detr(outputs: Outputs) -> Decoded:
+def _decode_detr(outputs: Outputs, size: tuple[int, int]) -> Decoded:
     logits, boxes = outputs
     scores, classes = logits[0].softmax(-1)[:, :-1].max(dim=1)  # the last class is "nothing"
-    return box_convert(boxes[0], "cxcywh", "xyxy") * RIVALS["detr"].size_px, scores, classes
+    return box_convert(boxes[0], "cxcywh", "xyxy") * torch.tensor([*size[::-1]] * 2), scores, classes
 
 
 def _build_yolov3() -> nn.Module:
@@ -243,18 +323,22 @@ def _build_yolov3() -> nn.Module:
     return _Wrapped(build_network(len(CLASS_NAMES)), lambda model, batch: [model(batch)[0]])
 
 
-def _decode_yolov3(outputs: Outputs) -> Decoded:
+def _decode_yolov3(outputs: Outputs, size: tuple[int, int]) -> Decoded:
     columns = outputs[0][0].T
     scores, classes = columns[:, 4:].max(dim=1)
     return box_convert(columns[:, :4], "cxcywh", "xyxy"), scores, classes
 
 
 RIVALS = {
-    "yolov3": Rival("YOLOv3", 640, _build_yolov3, _decode_yolov3),
+    "yolov3": Rival("YOLOv3", Letterbox(640), _build_yolov3, _decode_yolov3),
     "efficientdet": Rival(
-        "EfficientDet-D3", 896, _build_efficientdet, _decode_efficientdet, IMAGENET_MEAN, IMAGENET_STD
+        "EfficientDet-D3", Letterbox(896), _build_efficientdet, _decode_efficientdet, IMAGENET_MEAN, IMAGENET_STD
     ),
-    "detr": Rival("DETR-R50", 800, _build_detr, _decode_detr, IMAGENET_MEAN, IMAGENET_STD),
-    "torchvision": Rival("torchvision Faster R-CNN R50-FPN", 800, _build_torchvision, _decode_torchvision),
+    "detr": Rival(
+        "DETR-R50", ShortestSide(800), _build_detr, _decode_detr, IMAGENET_MEAN, IMAGENET_STD, transformer=True
+    ),
+    "torchvision": Rival(
+        "torchvision Faster R-CNN R50-FPN", ShortestSide(800), _build_torchvision, _decode_torchvision
+    ),
 }
 open_yolov3, open_efficientdet, open_detr, open_torchvision = (opener(scheme) for scheme in RIVALS)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import cv2
+import numpy as np
+
+# Read once, when it is imported: no request to a server, no pip at run time, nothing printed.
+QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 
 
 def build_network(n_classes: int) -> Any:
@@ -12,10 +22,29 @@ def build_network(n_classes: int) -> Any:
 
     Raises ModuleNotFoundError when ultralytics is not installed.
     """
-    # It writes settings into the home folder and reports to a server unless told otherwise before its import.
-    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolov3-"))
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    from ultralytics.nn.tasks import DetectionModel
+    with _process_left_as_it_is():
+        os.environ.update({**QUIET, "YOLO_CONFIG_DIR": os.environ.get("YOLO_CONFIG_DIR") or _config_folder()})
+        from ultralytics.nn.tasks import DetectionModel
 
-    return DetectionModel("yolov3.yaml", ch=3, nc=n_classes, verbose=False)
+        return DetectionModel("yolov3.yaml", ch=3, nc=n_classes, verbose=False)
+
+
+def _config_folder() -> str:
+    """Return a folder for its settings, which it would write into the user's home; gone when this process ends."""
+    folder = tempfile.mkdtemp(prefix="yolov3-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _process_left_as_it_is() -> Iterator[None]:
+    """Undo what its import does to all others: OMP_NUM_THREADS=1, for child processes too, and OpenCV's threads."""
+    environment, threads = dict(os.environ), cv2.getNumThreads()
+    try:
+        with np.printoptions():
+            yield
+    finally:
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
+        cv2.setNumThreads(threads)

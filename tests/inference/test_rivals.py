@@ -1,15 +1,18 @@
 """The paper's rivals behind the Detector protocol; built for real, with random weights."""
 
+import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from fracture_det.images import Letterbox
 from fracture_det.inference.detector import Detector, DetectorError, open_detector
-from fracture_det.inference.rivals import RIVALS, Rival, RivalDetector, export_rival
+from fracture_det.inference.rivals import RIVALS, Rival, RivalDetector, ShortestSide, export_rival, quantize_rival
 
 PACKAGES = {"yolov3": "ultralytics", "efficientdet": "effdet", "detr": "transformers", "torchvision": "torchvision"}
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
@@ -42,7 +45,7 @@ class Fixed(torch.nn.Module):
 
 @pytest.fixture
 def toy(monkeypatch):
-    rival = Rival("Toy", 100, Fixed, RIVALS["yolov3"].decode, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    rival = Rival("Toy", Letterbox(100), Fixed, RIVALS["yolov3"].decode, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     monkeypatch.setitem(RIVALS, "yolov3", rival)
     return rival
 
@@ -57,10 +60,10 @@ def test_boxes_come_back_to_the_image_and_low_scores_go(toy):
 def test_the_network_sees_what_its_authors_meant(toy):
     seen = []
 
-    def run(batch):
-        seen.append(batch)
+    def run(batches):
+        seen.extend(batches)
         with torch.no_grad():
-            return Fixed()(torch.from_numpy(batch))
+            return [Fixed()(torch.from_numpy(batch)) for batch in batches]
 
     RivalDetector(toy, run, name="x").predict([np.full((50, 100, 3), 255, np.uint8)])
     assert seen[0].shape == (1, 3, 100, 100)
@@ -93,3 +96,67 @@ def test_only_one_file_imports_ultralytics_and_none_does_unasked():
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_building_yolov3_leaves_the_process_as_it_was():
+    # Its import says OMP_NUM_THREADS=1, which processes started later would inherit, and takes OpenCV's threads.
+    pytest.importorskip("ultralytics", reason="ultralytics is not installed; make setup brings it")
+    code = (
+        "import os, warnings; warnings.simplefilter('ignore'); import cv2\n"
+        "from fracture_det.inference.detector import open_detector\n"
+        "before = dict(os.environ), cv2.getNumThreads()\n"
+        "open_detector('yolov3:random')\n"
+        "print((dict(os.environ), cv2.getNumThreads()) == before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == ["True"]
+    assert cv2.getNumThreads() > 0
+
+
+# (height, width) -> what DETR's and torchvision's own rule gives for 800 and at most 1333 px, by hand
+SCALED = [
+    ((454, 373), (974, 800)),  # 800 / 373 * 454 = 973.7
+    ((2880, 2304), (1000, 800)),
+    ((400, 1000), (533, 1333)),  # 800 / 400 * 1000 = 2000 is too long: 1333 / 1000 * 400 = 533.2
+]
+
+
+@pytest.mark.parametrize(("size", "expected"), SCALED)
+def test_the_shortest_side_is_scaled_without_padding_and_boxes_come_back(size, expected):
+    frame = ShortestSide(800)
+    assert frame.apply_image(np.full((*size, 3), 9, np.uint8)).shape == (*expected, 3)
+    assert frame.apply_image(np.full((*size, 3), 9, np.uint8)).min() == 9
+    box = [[10.0, 20.0, 300.0, 350.0]]
+    assert frame.undo_boxes(frame.apply_boxes(box, size), size) == pytest.approx(np.array(box))
+
+
+@pytest.mark.parametrize("scheme", ["detr", "torchvision"])
+def test_those_that_scale_the_shortest_side_are_fed_what_their_own_library_feeds(scheme):
+    assert RIVALS[scheme].feed(np.zeros((454, 373, 3), np.uint8)).shape == (1, 3, 974, 800)
+
+
+def test_detrs_boxes_are_shares_of_width_and_height():
+    # One query, two logits: fracture and nothing. Centre (.5, .5), as wide as half, as high as all of 40 x 80 px.
+    outputs = (torch.tensor([[[5.0, 0.0]]]), torch.tensor([[[0.5, 0.5, 0.5, 1.0]]]))
+    boxes, scores, classes = RIVALS["detr"].decode(outputs, (40, 80))
+    assert boxes.tolist() == [[20, 0, 60, 40]]
+    assert scores.tolist() == pytest.approx([1 / (1 + np.exp(-5))])
+    assert classes.tolist() == [0]
+
+
+@pytest.mark.slow
+def test_an_export_takes_radiographs_of_any_shape(tmp_path):
+    export_rival("torchvision", "random", tmp_path / "fp32" / "model.xml")
+    exported, source = open_detector(f"torchvision:{tmp_path / 'fp32/model.xml'}"), open_detector("torchvision:random")
+    for image in (IMAGE, IMAGE.transpose(1, 0, 2)):
+        (found,), (expected,) = exported.predict([image]), source.predict([image])
+        assert found.scores[:5] == pytest.approx(expected.scores[:5], abs=0.01)
+
+
+def test_int8_answers_and_is_smaller(toy, tmp_path):
+    pytest.importorskip("nncf", reason="nncf is not installed; make setup brings it")
+    export_rival("yolov3", "random", tmp_path / "fp32" / "model.xml")
+    quantize_rival("yolov3", tmp_path / "fp32/model.xml", tmp_path / "int8/model.xml", [IMAGE])
+    (found,) = open_detector(f"yolov3:{tmp_path / 'int8/model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
+    assert found.boxes.tolist() == [[0, 0, 100, 100]]
