@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 # Read once, when it is imported: no request to a server, no pip at run time, nothing printed.
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
@@ -38,8 +39,12 @@ def _config_folder() -> str:
 
 @contextmanager
 def _process_left_as_it_is() -> Iterator[None]:
-    """Undo what its import does to all others: OMP_NUM_THREADS=1, for child processes too, and OpenCV's threads."""
-    environment, threads = dict(os.environ), cv2.getNumThreads()
+    """Undo what its import does to all others.
+
+    That is OMP_NUM_THREADS=1, for child processes too, OpenCV's threads, and an Image.open of its own, which answers
+    files that are no images with a search for a HEIF reader.
+    """
+    environment, threads, image_open = dict(os.environ), cv2.getNumThreads(), Image.open
     try:
         with np.printoptions():
             yield
@@ -48,3 +53,4 @@ def _process_left_as_it_is() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(environment)
         cv2.setNumThreads(threads)
+        Image.open = image_open

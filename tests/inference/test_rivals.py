@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -18,10 +19,16 @@ PACKAGES = {"yolov3": "ultralytics", "efficientdet": "effdet", "detr": "transfor
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 
 
+def needs(package):
+    """Skip where `package` is missing; importing it here would do to all tests what its room undoes."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; make setup brings it")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", RIVALS)
 def test_each_is_a_detector_and_answers_on_the_image(scheme):
-    pytest.importorskip(PACKAGES[scheme], reason=f"{PACKAGES[scheme]} is not installed; make setup brings it")
+    needs(PACKAGES[scheme])
     detector = open_detector(f"{scheme}:random")
     assert isinstance(detector, Detector)
     assert detector.name == f"{RIVALS[scheme].title} random weights"
@@ -99,14 +106,15 @@ def test_only_one_file_imports_ultralytics_and_none_does_unasked():
 
 
 def test_building_yolov3_leaves_the_process_as_it_was():
-    # Its import says OMP_NUM_THREADS=1, which processes started later would inherit, and takes OpenCV's threads.
-    pytest.importorskip("ultralytics", reason="ultralytics is not installed; make setup brings it")
+    # Its import says OMP_NUM_THREADS=1, which processes started later would inherit, takes OpenCV's threads, and puts
+    # an Image.open of its own in place of Pillow's.
+    needs("ultralytics")
     code = (
-        "import os, warnings; warnings.simplefilter('ignore'); import cv2\n"
+        "import os, warnings; warnings.simplefilter('ignore'); import cv2; from PIL import Image\n"
         "from fracture_det.inference.detector import open_detector\n"
-        "before = dict(os.environ), cv2.getNumThreads()\n"
+        "before = dict(os.environ), cv2.getNumThreads(), Image.open\n"
         "open_detector('yolov3:random')\n"
-        "print((dict(os.environ), cv2.getNumThreads()) == before)"
+        "print((dict(os.environ), cv2.getNumThreads(), Image.open) == before)"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
@@ -155,7 +163,7 @@ def test_an_export_takes_radiographs_of_any_shape(tmp_path):
 
 
 def test_int8_answers_and_is_smaller(toy, tmp_path):
-    pytest.importorskip("nncf", reason="nncf is not installed; make setup brings it")
+    needs("nncf")
     export_rival("yolov3", "random", tmp_path / "fp32" / "model.xml")
     quantize_rival("yolov3", tmp_path / "fp32/model.xml", tmp_path / "int8/model.xml", [IMAGE])
     (found,) = open_detector(f"yolov3:{tmp_path / 'int8/model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
