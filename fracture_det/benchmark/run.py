@@ -154,9 +154,7 @@ def save(result: Result, out: Path) -> None:
 
 def as_markdown(result: Result) -> str:
     """Return tables for a document."""
-    lines = [
-        "| | median ms (95 % interval) | 95th percentile | images per s (rounds) | times the first "
-    ]
+    lines = ["| | median ms (95 % interval) | 95th percentile | images per s (rounds) | times the first "]
     lines[0] += "| cold start s | peak MB | files MB | accuracy |"
     lines.append("| --- |" + " --- |" * 8)
     for row in result.rows:
