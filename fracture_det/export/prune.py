@@ -20,12 +20,13 @@ from fracture_det.inference.d2 import CONFIG_FILE, D2Detector, find_weights
 ROUND_TO = 8
 
 
-def prune(target: str, out: Path, ratio: float) -> str:
+def prune(target: str, out: Path, ratio: float, *, start: Path | None = None) -> str:
     """Write the detector in `target` (a folder or file) without `ratio` of its backbone's channels to the folder `out`.
 
     The channels of least L2 norm go, those that are added to each other together (Fang et al. 2023, DepGraph). The
     pyramid keeps its width. What is written is a start for tools/train_net.py, with MODEL.PRUNED, and no detector
-    to use. Returns what was saved, in words.
+    to use. start: the folder that its configuration names the weights in, where `out` is moved to another.
+    Returns what was saved, in words.
 
     Raises ExportError for a ratio outside 0..1 and for a backbone that normalises otherwise than by frozen batch
     statistics, DetectorError when `target` is not a trained detector.
@@ -49,7 +50,7 @@ def prune(target: str, out: Path, ratio: float) -> str:
         metadata={"format": "pt", "source_sha256": source.sha256},
     )
     (out / WEIGHTS_NAME).chmod(0o644)
-    _write_config(find_weights(Path(target)).parent / CONFIG_FILE, out)
+    _write_config(find_weights(Path(target)).parent / CONFIG_FILE, out, start or out)
     write_checksums(out / CONFIG_FILE, out / WEIGHTS_NAME)
     shares = [f"{100 * small / large:.0f} %" for small, large in zip(after, before, strict=True)]
     return f"the backbone keeps {shares[0]} of its arithmetic and {shares[1]} of its parameters"
@@ -70,9 +71,9 @@ def _prune(backbone: torch.nn.Module, example: torch.Tensor, ratio: float) -> No
     ).step()
 
 
-def _write_config(source: Path, out: Path) -> None:
+def _write_config(source: Path, out: Path, start: Path) -> None:
     cfg = load_config(source)
-    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(out / WEIGHTS_NAME), "."
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(start / WEIGHTS_NAME), "."
     cfg.MODEL.PRUNED = True
     cfg.MODEL.TITLE = f"{cfg.MODEL.TITLE} pruned".strip()
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from fracture_det.export.agreement import MAX_AP50_DROP_INT8, Accuracy, ExportEr
 from fracture_det.export.graph import FORMATS, save_openvino
 from fracture_det.images import Letterbox, Pixels, read_radiograph
 from fracture_det.inference.checksums import write_checksums
-from fracture_det.inference.runtimes import RuntimeDetector, open_openvino, quiet_openvino
+from fracture_det.inference.runtimes import RuntimeDetector, open_openvino, quiet_nncf, quiet_openvino
 
 # The parts of the graph that may be quantized, by the names that Detectron2's modules give them; they hold nearly all
 # arithmetic. What follows them (box decoding, NMS, the layers whose outputs are box sides and scores) stays in float: 8
@@ -38,10 +37,12 @@ class _Network:
         names = [node.get_friendly_name() for node in self._model().get_ordered_ops()]
         parts = tuple(dict.fromkeys(found[1] for name in names if (found := PART.search(name))))
         self.parts = parts[1:]
+        if not self.parts:
+            raise ExportError(f"{path}: nothing to quantize; no part has a name as Detectron2's backbones give them")
 
     def write(self, out: Path, kept: Sequence[str]) -> RuntimeDetector:
         """Write the model with INT8 in all parts but those of `kept`; return it, opened."""
-        nncf = _quiet_nncf()
+        nncf = quiet_nncf()
         quantized = nncf.quantize(
             self._model(),
             nncf.Dataset(self._squares, lambda square: square[None]),
@@ -109,11 +110,3 @@ def quantize(
 def _squares(images: Sequence[Path], letterbox: Letterbox) -> list[Pixels]:
     chosen = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).round().astype(int)
     return [letterbox.apply_image(read_radiograph(images[index]).pixels) for index in chosen]
-
-
-def _quiet_nncf() -> Any:
-    quiet_openvino()  # also keeps NNCF from reporting to a server
-    import nncf
-
-    logging.getLogger("nncf").setLevel(logging.WARNING)
-    return nncf

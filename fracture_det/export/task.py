@@ -105,22 +105,33 @@ def _run_members(export: Export, path: Path, say: Say) -> None:
 
 
 def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
+    """Export one detector; `out` gets its files only when they have proved themselves."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        staged = Path(folder)
+        _write(export, target, staged, out, say)
+        if export.against:
+            _compare_with_unpruned(export, staged, say)
+        out.mkdir(exist_ok=True)
+        for file in staged.iterdir():
+            file.replace(out / file.name)
+    say(f"{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB")
+
+
+def _write(export: Export, target: str, out: Path, final: Path, say: Say) -> None:
     checked = _some(export.check_images, export.check_count) if export.check_images else []
     if export.prune is not None:
         from fracture_det.export.prune import prune  # only here is torch-pruning needed
 
-        say(f"{out}: {prune(target, out, export.prune)}; now train it on with tools/train_net.py")
+        say(f"{target}: {prune(target, out, export.prune, start=final)}; now train it on with tools/train_net.py")
     elif export.to == SAFETENSORS:
-        say(f"{out}: {export_safetensors(Path(target), out, checked, title=export.title)}")
+        say(f"{target}: {export_safetensors(Path(target), out, checked, title=export.title)}")
     elif export.int8:
         with TemporaryDirectory() as between:
             _graph(export, target, Path(between), checked, say)
-            _int8(export, Path(between), out, say)
+            _int8(export, Path(between), out, lambda text: say(f"{target}: {text}"))
     else:
         _graph(export, target, out, checked, say)
-    if export.against:
-        _compare_with_unpruned(export, out, say)
-    say(f"{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB")
 
 
 def _graph(export: Export, target: str, out: Path, checked: Sequence[Path], say: Say) -> None:
@@ -140,7 +151,7 @@ def _int8(export: Export, between: Path, out: Path, say: Say) -> None:
         on = [images / record.file_name for record in read_coco(ranges).records]
     else:
         on = [path for _, path in find_images(ranges).files]
-    quantize(between, out, on, read_coco(data), images, say=lambda text: say(f"{out}: {text}"))
+    quantize(between, out, on, read_coco(data), images, say=say)
 
 
 def _compare_with_unpruned(export: Export, out: Path, say: Say) -> None:
@@ -149,7 +160,7 @@ def _compare_with_unpruned(export: Export, out: Path, say: Say) -> None:
     scheme = "d2" if export.to == SAFETENSORS else export.to
     before = accuracy_of(open_detector(str(export.against)), data, images)
     after = accuracy_of(open_detector(f"{scheme}:{out}"), data, images)
-    say(f"{out}: {after}; {export.against}: {before}")
+    say(f"{after}; {export.against}: {before}")
     check_drop(before, after, ap50=MAX_AP50_DROP_PRUNED)
 
 

@@ -18,14 +18,13 @@ from fracture_det.detections import Detections
 from fracture_det.images import Letterbox, Pixels
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
-from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.detector import DetectorError, card_beside
 from fracture_det.inference.letterboxed import on_image
 from fracture_det.inference.processors import available_cpus
 
 # In a training folder, the file that speaks for it.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
 CONFIG_FILE = "config.yaml"
-CARD_FILE = "MODEL_CARD.md"
 
 _logger = logging.getLogger(__name__)
 
@@ -123,13 +122,12 @@ class D2Detector:
             predictor = LetterboxPredictor(cfg, weights)
         except (ChecksumError, ConfigError, WeightsError) as error:
             raise DetectorError(f"detector d2:{target}: {error}") from error
-        card = weights.parent / CARD_FILE
         name = f"{cfg.MODEL.TITLE or weights.parent.name} {digest[:8]}"
         _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
         about = {"config": config_file.name, "config SHA-256": sha256_of(config_file)}
         if nms_iou is not None:
             about["NMS IoU"] = f"{nms_iou:g}"
-        return cls(predictor, name=name, sha256=digest, card=card if card.is_file() else None, about=about)
+        return cls(predictor, name=name, sha256=digest, card=card_beside(weights), about=about)
 
     @property
     def device(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from fracture_det.inference.calibrated import CalibratedDetector
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
 FLOAT = SHIPPED / "float.json"
+CARD_FILE = "MODEL_CARD.md"
 
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
 DETECTORS = {
@@ -88,7 +90,32 @@ def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
     try:
         opener = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise DetectorError(f"detector {uri!r}: needs {error.name}, which is not installed; see README") from error
+        raise _missing(uri, error) from error
     for part in attribute.split("."):
         opener = getattr(opener, part)
-    return opener(target, **options)  # type: ignore[operator]
+    _check_options(uri, opener, options)
+    try:
+        return opener(target, **options)  # type: ignore[operator]
+    except ModuleNotFoundError as error:  # a runtime that is imported only where it is used
+        raise _missing(uri, error) from error
+
+
+def _missing(uri: str, error: ModuleNotFoundError) -> DetectorError:
+    return DetectorError(f"detector {uri!r}: needs {error.name}, which is not installed; see README")
+
+
+def _check_options(uri: str, opener: Any, options: Mapping[str, Any]) -> None:
+    """Raise DetectorError for a setting that this kind of detector does not have, such as the NMS of an export."""
+    taken = inspect.signature(opener).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
+        return  # a fused detector hands them to its members
+    for name, value in options.items():
+        if name not in taken:
+            fixed = "; what an export does is fixed in its graph" if name == "nms_iou" else ""
+            raise DetectorError(f"detector {uri!r}: has no setting {name}, got {value!r}{fixed}")
+
+
+def card_beside(path: Path) -> Path | None:
+    """Return the model card beside a model's file, or None."""
+    card = path.with_name(CARD_FILE)
+    return card if card.is_file() else None

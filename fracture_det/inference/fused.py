@@ -13,10 +13,9 @@ from fracture_det.detections import Detections
 from fracture_det.fusion import ORIENTATIONS, fuse, turn_back, turn_image
 from fracture_det.images import Pixels
 from fracture_det.inference.clock import stage
-from fracture_det.inference.detector import Detector, DetectorError, open_detector
+from fracture_det.inference.detector import Detector, DetectorError, card_beside, open_detector
 
 FUSION_FILE = "fusion.json"
-CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,7 @@ class FusedDetector:
         path = path / FUSION_FILE if path.is_dir() else path
         fusion = Fusion.load(path)
         members = [open_detector(_beside(path, uri), **options) for uri in fusion.members]
-        card = path.with_name(CARD_FILE)
-        return cls(members, fusion, card=card if card.is_file() else None)
+        return cls(members, fusion, card=card_beside(path))
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""

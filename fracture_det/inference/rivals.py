@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError
 from fracture_det.inference.letterboxed import on_image
 from fracture_det.inference.processors import available_cpus
-from fracture_det.inference.runtimes import quiet_openvino
+from fracture_det.inference.runtimes import openvino_engine, quiet_nncf, quiet_openvino
 
 # In place of a file: seeded random weights. Their boxes mean nothing; they are for measuring time.
 RANDOM = "random"
@@ -163,23 +162,10 @@ def opener(scheme: str) -> Callable[[str], RivalDetector]:
 def _open_openvino(rival: Rival, path: Path) -> RivalDetector:
     if not path.is_file():
         raise DetectorError(f"{path}: no such file")
-    openvino = quiet_openvino()
-    streams = max(1, available_cpus() // 4)  # as this project's own exports do
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": available_cpus(), "NUM_STREAMS": streams}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
-    queue = openvino.AsyncInferQueue(compiled, streams)
+    engine = openvino_engine(path)
 
     def run(batches: Sequence[Batch]) -> list[Outputs]:
-        answers: list[Outputs] = [()] * len(batches)
-
-        def keep(request: Any, index: int) -> None:
-            answers[index] = [torch.from_numpy(np.array(tensor.data)) for tensor in request.output_tensors]
-
-        queue.set_callback(keep)
-        for index, batch in enumerate(batches):
-            queue.start_async([batch], index)
-        queue.wait_all()
-        return answers
+        return [[torch.from_numpy(output) for output in outputs] for outputs in engine(batches)]
 
     return RivalDetector(rival, run, name=f"{rival.title} OpenVINO {path.parent.name}")
 
@@ -209,13 +195,10 @@ def export_rival(scheme: str, weights: str, path: Path) -> None:
 
 def quantize_rival(scheme: str, exported: Path, path: Path, images: Sequence[Pixels]) -> None:
     """Write the .xml of `export_rival` with INT8 arithmetic to `path`; ranges are those of `images`."""
-    openvino = quiet_openvino()  # also keeps NNCF from reporting to a server
-    import nncf
-
-    logging.getLogger("nncf").setLevel(logging.WARNING)
+    nncf = quiet_nncf()
     rival = RIVALS[scheme]
     quantized = nncf.quantize(
-        openvino.Core().read_model(exported),
+        quiet_openvino().Core().read_model(exported),
         nncf.Dataset([rival.feed(image) for image in images]),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),

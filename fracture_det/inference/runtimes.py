@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,13 +18,15 @@ from fracture_det.detections import Detections
 from fracture_det.images import Letterbox, Pixels
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
-from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.detector import DetectorError, card_beside
 from fracture_det.inference.letterboxed import on_image
 from fracture_det.inference.processors import available_cpus
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
 FACTS_KEY = "fracture_det"
-CARD_FILE = "MODEL_CARD.md"
+
+# Batches are worked on side by side, each by so many processors: a single one should not wait for long.
+PROCESSORS_PER_STREAM = 4
 
 # Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
 Answers = tuple[NDArray, NDArray, NDArray, NDArray]
@@ -87,14 +90,21 @@ class RuntimeDetector:
     """
 
     def __init__(
-        self, engine: Engine, facts: GraphFacts, *, runtime: str, sha256: str, card: Path | None = None
+        self,
+        engine: Engine,
+        facts: GraphFacts,
+        *,
+        runtime: str,
+        sha256: str,
+        card: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         self._engine, self.facts, self.sha256, self.card = engine, facts, sha256, card
         self.letterbox = Letterbox(facts.letterbox_px)
         self.class_names = facts.class_names
         self.operating_score = facts.operating_score
         self.name = f"{facts.title} {runtime} {facts.precision} {sha256[:8]}"
-        self.device = f"cpu ({runtime})"
+        self.device = f"{device} ({runtime})"
         self.about = {
             "weights SHA-256": sha256,
             "exported from SHA-256": facts.source_sha256,
@@ -129,17 +139,16 @@ def _split(answers: Answers, batch_size: int) -> list[tuple[NDArray, NDArray, ND
     return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(batch_size)]
 
 
-def open_openvino(target: str, *, streams: int | None = None) -> RuntimeDetector:
+def open_openvino(target: str) -> RuntimeDetector:
     """Open an .xml with its .bin, or a folder with a model.xml.
 
-    streams: how many batches are worked on at a time; by default one for each four processors.
     Raises DetectorError when a file is missing, broken, or not an export of this project.
     """
     path = named(target, "model.xml")
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise DetectorError(f"{path}: no {weights.name} beside it; both files are the model")
-    sha256 = sha256_of(path, weights)
+    sha256 = model_sha256(path, weights)
     openvino = quiet_openvino()
     try:
         model = openvino.Core().read_model(path)
@@ -147,7 +156,7 @@ def open_openvino(target: str, *, streams: int | None = None) -> RuntimeDetector
         raise DetectorError(f"{path}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from error
     text = model.get_rt_info([FACTS_KEY]).astype(str) if model.has_rt_info([FACTS_KEY]) else None
     facts = GraphFacts.from_json(text, path)
-    engine = _openvino_engine(openvino, model, streams or max(1, available_cpus() // 4))
+    engine: Any = openvino_engine(model)  # four outputs, as every export of ours has
     runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
     return RuntimeDetector(engine, facts, runtime=runtime, sha256=sha256, card=card_beside(path))
 
@@ -158,7 +167,7 @@ def open_onnx(target: str) -> RuntimeDetector:
     Raises DetectorError when the file is missing, broken, or not an export of this project.
     """
     path = named(target, "model.onnx")
-    sha256 = sha256_of(path)
+    sha256 = model_sha256(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,9 +182,9 @@ def open_onnx(target: str) -> RuntimeDetector:
     def run(batches: Sequence[Pixels]) -> list[Answers]:
         return [tuple(session.run(None, {name: batch})) for batch in batches]
 
-    return RuntimeDetector(
-        run, facts, runtime=f"ONNX Runtime {onnxruntime.__version__}", sha256=sha256, card=card_beside(path)
-    )
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    device = session.get_providers()[0].removesuffix("ExecutionProvider").lower()
+    return RuntimeDetector(run, facts, runtime=runtime, sha256=sha256, card=card_beside(path), device=device)
 
 
 def quiet_openvino() -> Any:
@@ -186,28 +195,36 @@ def quiet_openvino() -> Any:
     return openvino
 
 
-def _openvino_engine(openvino: Any, model: Any, streams: int) -> Engine:
-    compiled = openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            # Where a processor has bfloat16, OpenVINO would take it, and answers would hang on the machine.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": available_cpus(),
-            "NUM_STREAMS": streams,
-        },
-    )
-    queue = openvino.AsyncInferQueue(compiled, streams)
+def quiet_nncf() -> Any:
+    """Import NNCF, which quantizes, so that it sends nothing either and prints warnings alone."""
+    quiet_openvino()
+    import nncf
 
-    def run(batches: Sequence[Pixels]) -> list[Answers]:
-        answers: list[Any] = [None] * len(batches)
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    return nncf
+
+
+def openvino_engine(model: Any) -> Callable[[Sequence[NDArray]], list[tuple[NDArray, ...]]]:
+    """Return what runs an OpenVINO model (or the path of one) on inputs side by side, to its outputs in their order."""
+    openvino = quiet_openvino()
+    streams = max(1, available_cpus() // PROCESSORS_PER_STREAM)
+    settings = {
+        # Where a processor has bfloat16, OpenVINO would take it, and answers would hang on the machine.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": available_cpus(),
+        "NUM_STREAMS": streams,
+    }
+    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), streams)
+
+    def run(inputs: Sequence[NDArray]) -> list[tuple[NDArray, ...]]:
+        answers: list[tuple[NDArray, ...]] = [()] * len(inputs)
 
         def keep(request: Any, index: int) -> None:
-            answers[index] = tuple(np.array(request.get_output_tensor(n).data) for n in range(4))
+            answers[index] = tuple(np.array(tensor.data) for tensor in request.output_tensors)
 
         queue.set_callback(keep)
-        for index, batch in enumerate(batches):
-            queue.start_async([batch], index)
+        for index, one in enumerate(inputs):
+            queue.start_async([one], index)
         queue.wait_all()
         return answers
 
@@ -222,15 +239,9 @@ def named(target: str, name: str) -> Path:
     return path
 
 
-def sha256_of(*paths: Path) -> str:
+def model_sha256(*paths: Path) -> str:
     """Return the SHA-256 of a model's files. Raises DetectorError when one is not as SHA256SUMS says."""
     try:
         return checked_sha256(*paths)
     except ChecksumError as error:
         raise DetectorError(str(error)) from error
-
-
-def card_beside(path: Path) -> Path | None:
-    """Return the model card beside a model's file, or None."""
-    card = path.with_name(CARD_FILE)
-    return card if card.is_file() else None

@@ -10,16 +10,8 @@ import torch
 import torchvision  # noqa: F401  # registers roi_align and nms, which the graph calls
 
 from fracture_det.images import Pixels
-from fracture_det.inference.detector import DetectorError
-from fracture_det.inference.runtimes import (
-    FACTS_KEY,
-    Answers,
-    GraphFacts,
-    RuntimeDetector,
-    card_beside,
-    named,
-    sha256_of,
-)
+from fracture_det.inference.detector import DetectorError, card_beside
+from fracture_det.inference.runtimes import FACTS_KEY, Answers, GraphFacts, RuntimeDetector, model_sha256, named
 
 
 def open_torchscript(target: str) -> RuntimeDetector:
@@ -28,7 +20,7 @@ def open_torchscript(target: str) -> RuntimeDetector:
     Raises DetectorError when the file is missing, broken, or not an export of this project.
     """
     path = named(target, "model.pt")
-    sha256 = sha256_of(path)
+    sha256 = model_sha256(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extra = {FACTS_KEY: ""}
     try:
@@ -45,9 +37,8 @@ def open_torchscript(target: str) -> RuntimeDetector:
     def run(batches: Sequence[Pixels]) -> list[Answers]:
         return [_arrays(graph(torch.from_numpy(batch).to(device))) for batch in batches]
 
-    return RuntimeDetector(
-        run, facts, runtime=f"TorchScript {torch.__version__.partition('+')[0]}", sha256=sha256, card=card_beside(path)
-    )
+    runtime = f"TorchScript {torch.__version__.partition('+')[0]}"
+    return RuntimeDetector(run, facts, runtime=runtime, sha256=sha256, card=card_beside(path), device=device)
 
 
 def _arrays(outputs: Sequence[torch.Tensor]) -> Answers:

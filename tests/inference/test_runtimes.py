@@ -106,6 +106,17 @@ class TestOpen:
         with pytest.raises(DetectorError, match=r"no m\.bin beside it"):
             open_detector(f"openvino:{tmp_path / 'm.xml'}")
 
+    @pytest.mark.parametrize("scheme", ["openvino", "onnx", "torchscript"])
+    def test_nms_is_inside_and_cannot_be_set(self, scheme, tmp_path):
+        with pytest.raises(DetectorError, match=r"has no setting nms_iou, got 0\.3; what an export does is fixed"):
+            open_detector(f"{scheme}:{tmp_path}", nms_iou=0.3)
+
+    def test_a_runtime_that_is_not_installed_is_named(self, tmp_path, monkeypatch):
+        (tmp_path / "model.onnx").write_bytes(b"x")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(DetectorError, match="needs onnxruntime, which is not installed; see README"):
+            open_detector(f"onnx:{tmp_path}")
+
     def test_a_changed_file_is_refused(self, tmp_path):
         (tmp_path / "model.onnx").write_bytes(b"changed")
         (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  model.onnx\n")

@@ -11,7 +11,7 @@ import pytest
 
 from fracture_det.detections import box_iou
 from fracture_det.images import read_radiograph
-from fracture_det.inference.detector import FLOAT, SHIPPED, open_detector
+from fracture_det.inference.detector import FLOAT, SHIPPED, DetectorError, open_detector
 from fracture_det.inference.fused import Fusion
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,11 @@ def test_every_member_is_int8_made_from_the_weights_beside_it(shipped):
         assert member.facts.source_sha256 in (folder / "SHA256SUMS").read_text()
         assert "bbox/AP50" in (folder / "training_log.jsonl").read_text()
     assert (shipped.fusion.orientations, shipped.fusion.iou) == (source.orientations, source.iou)
+
+
+def test_a_setting_that_it_does_not_have_is_named():
+    with pytest.raises(DetectorError, match=r"has no setting nms_iou, got 0\.3"):
+        open_detector("shipped", nms_iou=0.3)
 
 
 def test_it_needs_no_torch():
