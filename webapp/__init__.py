@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import IO
 
-from flask import Flask, Request
+from apiflask import APIFlask
+from flask import Request
 
 from fracture_det.inference.detector import open_detector
 from fracture_det.inference.service import PredictionService
-from webapp import api, pages, refusals
-from webapp.intake import Rooms
+from webapp import access, api, login, pages, refusals
+from webapp.intake import Keys, Rooms
+from webapp.metrics import Metrics
 from webapp.settings import Settings
 from webapp.store import Store
 
@@ -31,34 +34,59 @@ class MemoryRequest(Request):
         return io.BytesIO()
 
 
-class FractureApp(Flask):
-    """A Flask app with uploads in memory."""
+class FractureApp(APIFlask):
+    """The app: uploads in memory, its API described in OpenAPI 3.1."""
 
     request_class = MemoryRequest
 
 
-def create_app(config: Settings | None = None, *, predictor: PredictionService | None = None) -> Flask:
+def create_app(
+    config: Settings | None = None, *, predictor: PredictionService | None = None, loopback: bool = True
+) -> FractureApp:
     """Return the app, with `config` or the FRACTURE_* variables as its settings.
 
     Without a `predictor` the detector that the settings name is opened and warmed up; this belongs after the fork
-    of a server's worker.
+    of a server's worker. loopback: whether only this machine can reach it; then it answers to its own names alone.
 
     Raises SettingsError, StoreError, DetectorError or DetectorFailed.
     """
     settings = Settings.from_environ() if config is None else config
-    store = Store(settings.data_dir, retention_hours=settings.retention_hours)
+    logging.getLogger("PIL").setLevel(logging.WARNING)  # below, it writes what EXIF says of a patient
+    store = open_store(settings)
     service = open_service(settings) if predictor is None else predictor
-    app = FractureApp(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_FRAME_BYTES
-    app.config["MAX_FORM_PARTS"] = 50
-    app.extensions["fracture"] = Rooms(settings, service, store)
+    # The library's own pages would load their scripts from elsewhere.
+    app = FractureApp(__name__, title="fracture_det", version="1.0", docs_path=None, spec_path=None, json_errors=False)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_FRAME_BYTES,
+        MAX_FORM_PARTS=50,
+        AUTO_404_RESPONSE=False,
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_SERVERS=False,
+        VALIDATION_ERROR_STATUS_CODE=400,
+        DESCRIPTION=api.__doc__,
+    )
+    app.extensions["fracture"] = Rooms(settings, service, store, Metrics(service), Keys())
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     refusals.register(app)
-    for blueprint in (api.blueprint, api.probes, pages.blueprint):
+    access.register(app, settings, loopback=loopback)
+    for blueprint in (api.blueprint, api.probes, api.description, login.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
-    app.before_request(store.sweep_if_due)
-    store.sweep_if_due()
+    # An API's request comes with a token, or from our own pages: its origin was checked.
+    access.csrf.exempt(api.blueprint)
+    app.before_request(store.results.sweep_if_due)
+    store.results.sweep_if_due()
     return app
+
+
+def open_store(settings: Settings) -> Store:
+    """Open what the page keeps. Raises StoreError."""
+    return Store(
+        settings.data_dir,
+        url=settings.database_url,
+        retention_days=settings.retention_days,
+        feedback_days=settings.feedback_days,
+        keep_images=settings.keep_images,
+    )
 
 
 def open_service(settings: Settings) -> PredictionService:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 import warnings
@@ -41,12 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = Settings.from_environ(**vars(arguments))
         listener = listen(settings)
+        refuse_open_door(settings, listener)
     except SettingsError as error:
         print(f"fracture_det: {error}", file=sys.stderr)
         return 1
     address = address_of(listener, settings.host)
-    if not _is_loopback(listener):
-        print(f"fracture_det: {address} can be reached from other machines, without a login.", file=sys.stderr)
     print(f"fracture_det: opening detector {settings.detector} ...", flush=True)
     Server(settings, listener, address).run()
     return 0
@@ -88,6 +88,16 @@ def address_of(listener: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
+def refuse_open_door(settings: Settings, listener: socket.socket) -> None:
+    """Raise SettingsError where other machines could reach a page without a login."""
+    if settings.login or _is_loopback(listener):
+        return
+    raise SettingsError(
+        f"{settings.host} can be reached from other machines: expected FRACTURE_LOGIN=on, FRACTURE_SECRET_KEY and a"
+        " user made with `python -m webapp.admin add-user`, or --host 127.0.0.1"
+    )
+
+
 def _is_loopback(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
@@ -123,15 +133,28 @@ class Server(BaseApplication):
         # What torch deprecates within itself is no news for who starts a server.
         warnings.filterwarnings("ignore", module=r"(torch|detectron2)\b")
         try:
-            return create_app(self.settings)
+            return create_app(self.settings, loopback=_is_loopback(self.listener))
         except (DetectorError, DetectorFailed, StoreError) as error:
             print(f"fracture_det: {error}", file=sys.stderr, flush=True)
             sys.exit(CANNOT_START)
 
     def _say_ready(self, worker: Any) -> None:
         rooms: Rooms = worker.wsgi.extensions["fracture"]
+        _say_draining(worker.wsgi)
         notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
         print(f"fracture_det: {self.address} (detector {rooms.service.model.name}; {notice})", flush=True)
+
+
+def _say_draining(app: Flask) -> None:
+    """Let /readyz say no from the signal on that ends the worker, while it finishes what is under way."""
+    finish = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: Any) -> None:
+        app.config["DRAINING"] = True
+        if callable(finish):
+            finish(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
 
 
 def _drop_boot_noise(arbiter: Any) -> None:

@@ -1,74 +1,281 @@
-"""The JSON API, version 1, and the two probes. docs/api.md describes it."""
+"""The JSON API, version 1, its description, the two probes and the metrics. docs/api.md introduces it."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+from math import ceil
 from typing import Any
 
-from flask import Blueprint, Response, request, send_file
+from apiflask import APIBlueprint
+from flask import Blueprint, Response, current_app, jsonify, request, send_file
 
 from fracture_det.inference.service import overlay_png
-from webapp.findings import document, parse_score
-from webapp.intake import find, rooms, take_in
+from webapp.access import asker, limit_rate
+from webapp.documents import (
+    AliveDocument,
+    ErrorDocument,
+    FeedbackDocument,
+    FeedbackIn,
+    HistoryQuery,
+    ModelDocument,
+    PageDocument,
+    PredictionDocument,
+    ReadyDocument,
+    ScoreQuery,
+    UploadHeaders,
+)
+from webapp.findings import NOTICE, feedback_document
+from webapp.intake import documented, find, rooms, take_in
 from webapp.refusals import Refusal
+from webapp.store import Feedback, StoredPrediction, Wanted
 
-blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-probes = Blueprint("probes", __name__)
+blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="API")
+probes = APIBlueprint("probes", __name__, tag="Probes")
+description = Blueprint("description", __name__)
+
+UPLOAD_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary", "description": "one JPEG or PNG"}},
+            }
+        }
+    },
+}
+METRICS: Any = {"200": {"description": "counters", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+WHAT = {
+    400: "the request cannot be understood",
+    401: "no login and no valid token",
+    403: "from another site's page",
+    404: "no such result, or another one's, or its time is over",
+    413: "too many bytes or pixels",
+    415: "neither JPEG nor PNG; a body of another kind than the one described",
+    422: "empty, damaged or contradictory",
+    429: "too many requests; see Retry-After",
+    500: "the detector or the server failed; nothing is known about the radiograph",
+    503: "busy, starting, stopping, or results cannot be kept; see Retry-After",
+}
+
+
+def errors(*statuses: int) -> Any:
+    """Return what `doc` needs to describe the errors of an operation."""
+    every = sorted({400, 401, 500, 503, *statuses})
+    schema = ErrorDocument.model_json_schema()
+    return {
+        str(status): {"description": WHAT[status], "content": {"application/json": {"schema": schema}}}
+        for status in every
+    }
+
+
+def png(text: str, *statuses: int) -> Any:
+    """Return the responses of an operation that answers with a picture."""
+    binary = {"type": "string", "format": "binary"}
+    return {"200": {"description": text, "content": {"image/png": {"schema": binary}}}, **errors(*statuses)}
+
+
+@blueprint.before_request
+def refuse_what_is_no_json() -> None:
+    """Refuse a body that is not what it should be: the library would take none for an empty document."""
+    if request.method == "PUT" and not request.is_json:
+        raise Refusal(415, "Send a JSON document, with Content-Type: application/json.", reason="invalid")
+    if request.method == "PUT" and not isinstance(request.get_json(silent=True), dict):
+        raise Refusal(400, "The body is not a JSON object.", reason="invalid")
+
+
+def gone(*statuses: int) -> Any:
+    """Return the responses of an operation that deletes."""
+    return {"204": {"description": "gone"}, **errors(*statuses)}
 
 
 @blueprint.post("/predictions")
-def create_prediction() -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Analyse the image in the form field `file`."""
-    score = asked_score(rooms().operating_score)
+@blueprint.input(ScoreQuery, location="query", arg_name="query")
+@blueprint.input(UploadHeaders, location="headers", arg_name="headers")
+@blueprint.output(PredictionDocument, status_code=201, description="the result; `Location` is its address")
+@blueprint.doc(responses=errors(403, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
+def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionDocument, int, dict[str, str]]:
+    """Analyse a radiograph."""
+    limit_rate("uploads", rooms().settings.uploads_per_minute)
     uploads = request.files.getlist("file")
     if len(uploads) != 1:
-        raise Refusal(400, f"Send exactly one image as the form field 'file'; {len(uploads) or 'none'} came.")
-    answer = document(take_in(uploads[0]), score)
-    return answer, 201, {"Location": answer["links"]["self"]}
+        sentence = f"Send exactly one image as the form field 'file'; {len(uploads) or 'none'} came."
+        raise Refusal(400, sentence, reason="no_file")
+    stored, replayed = take_in(uploads[0], key=headers.idempotency_key)
+    answer = documented(stored, query.score)
+    said = {"Location": answer.links.self} | ({"Idempotency-Replayed": "true"} if replayed else {})
+    return answer, 201, said
+
+
+@blueprint.get("/predictions")
+@blueprint.input(HistoryQuery, location="query", arg_name="query")
+@blueprint.output(PageDocument, description="one page, newest first")
+@blueprint.doc(responses=errors())
+def history(query: HistoryQuery) -> PageDocument:
+    """List results: one's own, of everybody for an administrator."""
+    found, total = rooms().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
+    return PageDocument(
+        results=[documented(stored) for stored in found],
+        page=query.page,
+        pages=ceil(total / query.per_page),
+        per_page=query.per_page,
+        total=total,
+    )
 
 
 @blueprint.get("/predictions/<identifier>")
-def prediction(identifier: str) -> dict[str, Any]:
-    """Return a stored result."""
-    stored = find(identifier)
-    return document(stored, asked_score(stored.operating_score))
+@blueprint.input(ScoreQuery, location="query", arg_name="query")
+@blueprint.output(PredictionDocument, description="the result")
+@blueprint.doc(responses=errors(404))
+def prediction(identifier: str, query: ScoreQuery) -> PredictionDocument:
+    """Return a result."""
+    return documented(find(identifier), query.score)
+
+
+@blueprint.delete("/predictions/<identifier>")
+@blueprint.doc(responses=gone(403, 404))
+def delete_prediction(identifier: str) -> tuple[str, int]:
+    """Delete a result with its picture and feedback."""
+    remove(find(identifier))
+    return "", 204
 
 
 @blueprint.get("/predictions/<identifier>/image.png")
+@blueprint.doc(responses=png("the radiograph as it was analysed: upright, 8 bits, without metadata", 404))
 def image(identifier: str) -> Response:
-    """Return the radiograph as it was analysed: upright, 8 bits, without metadata."""
-    return send_file(find(identifier).image_path, mimetype="image/png")
+    """Return the radiograph."""
+    return send_file(picture_of(find(identifier)), mimetype="image/png")
 
 
 @blueprint.get("/predictions/<identifier>/overlay.png")
-def overlay(identifier: str) -> Response:
-    """Return the radiograph with numbered boxes drawn on it."""
+@blueprint.input(ScoreQuery, location="query", arg_name="query")
+@blueprint.doc(responses=png("the radiograph with numbered boxes", 404))
+def overlay(identifier: str, query: ScoreQuery) -> Response:
+    """Return the radiograph with its boxes drawn on it."""
     stored = find(identifier)
-    score = asked_score(stored.operating_score)
-    drawn = overlay_png(stored.image_path, stored.detections, stored.class_names, minimum_score=score)
+    score = stored.operating_score if query.score is None else query.score
+    drawn = overlay_png(picture_of(stored), stored.detections, stored.class_names, minimum_score=score)
     return Response(drawn, mimetype="image/png")
 
 
+@blueprint.get("/predictions/<identifier>/feedback")
+@blueprint.output(FeedbackDocument, description="what was said last")
+@blueprint.doc(responses=errors(404))
+def feedback(identifier: str) -> FeedbackDocument:
+    """Return what a reader said of a result."""
+    said = find(identifier).feedback
+    if said is None:
+        raise Refusal(404, "Nobody has said anything of this result.", reason="not_found")
+    return feedback_document(said)
+
+
+@blueprint.put("/predictions/<identifier>/feedback")
+@blueprint.input(FeedbackIn, location="json", arg_name="given")
+@blueprint.output(FeedbackDocument, description="what is kept")
+@blueprint.doc(responses=errors(403, 404, 415, 422))
+def give_feedback(identifier: str, given: FeedbackIn) -> FeedbackDocument:
+    """Say of each box whether it is right, what was missed, or that there is no fracture."""
+    stored = find(identifier)
+    said = checked_feedback(given, stored)
+    kept = rooms().store.results.give_feedback(stored.id, said, author=asker().name)
+    if kept is None or kept.feedback is None:
+        raise Refusal(404, "This result was deleted in the meantime.", reason="not_found")
+    return feedback_document(kept.feedback)
+
+
+@blueprint.get("/model")
+@blueprint.output(ModelDocument, description="the detector")
+@blueprint.doc(responses=errors())
+def model() -> ModelDocument:
+    """Say which detector answers."""
+    house = rooms()
+    facts = house.service.model
+    return ModelDocument(
+        name=facts.name,
+        class_names=list(facts.class_names),
+        sha256=facts.sha256,
+        operating_score=house.operating_score,
+        possible_score=house.possible_score,
+        calibrated=facts.calibrated,
+        notice=NOTICE,
+    )
+
+
 @probes.get("/healthz")
-def healthz() -> dict[str, bool]:
+@probes.output(AliveDocument, description="the process lives")
+def healthz() -> AliveDocument:
     """Answer as long as the process lives."""
-    return {"ok": True}
+    return AliveDocument()
 
 
 @probes.get("/readyz")
-def readyz() -> dict[str, Any]:
-    """Answer 200 once a warm-up prediction has passed."""
+@probes.output(ReadyDocument, description="a warm-up prediction has passed")
+@probes.doc(responses=errors())
+def readyz() -> ReadyDocument:
+    """Answer 200 once a warm-up prediction has passed, and while nothing stops it."""
     service = rooms().service
-    if not service.ready:
-        raise Refusal(503, "The detector is not ready yet; please try again in a few seconds.", retry_after_s=3)
-    return {"ok": True, "model": service.model.name}
+    if not service.ready or current_app.config.get("DRAINING"):
+        sentence = "The detector is not ready yet; please try again in a few seconds."
+        raise Refusal(503, sentence, reason="not_ready", retry_after_s=3)
+    return ReadyDocument(model=service.model.name)
 
 
-def asked_score(default: float) -> float:
-    """Return the `score` of the query, or `default`.
+@probes.get("/metrics")
+@probes.doc(responses=METRICS)
+def metrics() -> Response:
+    """Return the counters that Prometheus reads."""
+    return Response(rooms().metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    Raises Refusal.
-    """
+
+@description.get("/api/openapi.json")
+def openapi() -> Response:
+    """Return the OpenAPI 3.1 description."""
+    return jsonify(current_app.spec)  # type: ignore[attr-defined]
+
+
+def remove(stored: StoredPrediction) -> None:
+    """Delete a result for who asks."""
+    rooms().store.results.delete(stored.id, by=asker().name)
+
+
+def wanted_by(query: HistoryQuery) -> Wanted:
+    """Return the conditions of a history. Raises Refusal for a day that does not exist."""
+    days = {name: _day(name, getattr(query, name)) for name in ("since", "until")}
+    return Wanted(
+        owner=None if asker().is_admin else asker().name,
+        finding=query.finding,
+        since=None if days["since"] is None else days["since"].timestamp(),
+        until=None if days["until"] is None else (days["until"] + timedelta(days=1)).timestamp(),
+        text=query.q,
+    )
+
+
+def picture_of(stored: StoredPrediction) -> Any:
+    """Return the path of a result's picture. Raises Refusal where it was not kept."""
+    if stored.image_path is None:
+        raise Refusal(404, "The picture of this result was not kept.", reason="not_found")
+    return stored.image_path
+
+
+def checked_feedback(given: FeedbackIn, stored: StoredPrediction) -> Feedback:
+    """Return feedback that fits its result. Raises Refusal for a box that is not there, or outside the image."""
+    for box in given.boxes:
+        if box.number > len(stored.detections):
+            sentence = f"There is no box {box.number}; this result has {len(stored.detections)}."
+            raise Refusal(422, sentence, reason="feedback")
+    for x0, y0, x1, y1 in given.missed:
+        if not (0 <= x0 < x1 <= stored.width and 0 <= y0 < y1 <= stored.height):
+            sentence = f"A missed fracture must lie inside the {stored.width} x {stored.height} px of the radiograph."
+            raise Refusal(422, sentence, reason="feedback")
+    verdicts = {box.number: box.verdict for box in given.boxes}
+    return Feedback(verdicts, tuple(given.missed), given.no_fracture, given.comment)
+
+
+def _day(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
-        return parse_score(request.args.get("score"), default)
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
     except ValueError as error:
-        raise Refusal(400, str(error)) from error
+        raise Refusal(400, f"{name}: there is no day {text}.", reason="bad_request") from error

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from flask import url_for
 
-from webapp.store import StoredPrediction
+from webapp.documents import (
+    BoxDocument,
+    FeedbackDocument,
+    FindingDocument,
+    Level,
+    LinksDocument,
+    PredictionDocument,
+    SizeDocument,
+    VerdictDocument,
+)
+from webapp.store import Feedback, StoredPrediction
 
 NOTICE = "Research use only. Not a medical device."
 # Boxes below it are noise of the detector and are not kept.
@@ -21,20 +29,20 @@ LIKELY, POSSIBLE, WEAK, NONE_SEEN = "likely", "possible", "weak", "none seen"
 class Finding:
     """What is said about a whole radiograph: its level, a headline and a sentence of advice."""
 
-    level: str
+    level: Level
     title: str
     advice: str
 
 
 FINDINGS = {
-    LIKELY: Finding(LIKELY, "Fracture likely", "The model marks at least one place at or above its operating point."),
+    LIKELY: Finding("likely", "Fracture likely", "The model marks at least one place at or above its operating point."),
     POSSIBLE: Finding(
-        POSSIBLE,
+        "possible",
         "Fracture possible",
         "The model marks places, but only below its operating point. Look at them closely.",
     ),
     NONE_SEEN: Finding(
-        NONE_SEEN, "No fracture seen", "The model marks no fracture. It misses some, so this does not rule one out."
+        "none seen", "No fracture seen", "The model marks no fracture. It misses some, so this does not rule one out."
     ),
 }
 
@@ -44,79 +52,96 @@ def floor_score(possible_score: float) -> float:
     return min(FLOOR_SCORE, possible_score)
 
 
-def level_of(score: float, stored: StoredPrediction) -> str:
+def level_of(score: float, operating_score: float, possible_score: float) -> str:
     """Return the level of one box: likely, possible, or weak when it is below both thresholds."""
     score = round(score, 6)  # undoes float32: .7 is not to fall below a threshold of .7
-    if score >= stored.operating_score:
+    if score >= operating_score:
         return LIKELY
-    return POSSIBLE if score >= stored.possible_score else WEAK
+    return POSSIBLE if score >= possible_score else WEAK
 
 
-def finding_of(stored: StoredPrediction) -> Finding:
-    """Return the finding for the whole radiograph. It follows its highest score, whatever boxes are shown."""
-    best = float(stored.detections.scores[0]) if len(stored.detections) else 0.0
-    level = level_of(best, stored) if len(stored.detections) else NONE_SEEN
-    return FINDINGS[NONE_SEEN if level == WEAK else level]
+def finding_level(highest: float | None, operating_score: float, possible_score: float) -> str:
+    """Return the level of a radiograph with this highest score, or None without a box; whatever boxes are shown."""
+    level = WEAK if highest is None else level_of(highest, operating_score, possible_score)
+    return NONE_SEEN if level == WEAK else level
 
 
-def parse_score(text: str | None, default: float) -> float:
-    """Return the threshold (0..1) that a query asks for, or `default` when it asks for none.
-
-    Raises ValueError with a sentence for the user.
-    """
-    if text is None or not text.strip():
-        return default
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not 0 <= score <= 1:
-        raise ValueError(f"The score must be a number between 0 and 1, such as {default:.2f}.")
-    return score
-
-
-def document(stored: StoredPrediction, score: float) -> dict[str, Any]:
-    """Return the JSON document of a result, with the boxes of at least `score` (0..1)."""
-    finding = finding_of(stored)
-    self_url = url_for("api.prediction", identifier=stored.id)
-    return {
-        "ok": True,
-        "id": stored.id,
-        "created_at": datetime.fromtimestamp(stored.created_at, timezone.utc).isoformat(timespec="seconds"),
-        "finding": {"level": finding.level, "title": finding.title, "advice": finding.advice},
-        "detections": boxes(stored, score),
-        "score": score,
-        "operating_score": stored.operating_score,
-        "possible_score": stored.possible_score,
-        "floor_score": floor_score(stored.possible_score),
-        "image": {"height": stored.height, "width": stored.width},
-        "model": stored.model,
-        "latency_ms": round(stored.latency_ms["total"], 1),
-        "stages_ms": {name: round(value, 1) for name, value in stored.latency_ms.items()},
-        "notice": NOTICE,
-        "links": {
-            "self": self_url,
-            "image": f"{self_url}/image.png",
-            "overlay": f"{self_url}/overlay.png",
-            "page": url_for("pages.result", identifier=stored.id),
-            "model": url_for("pages.model"),
-        },
-    }
+def document(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionDocument:
+    """Return the document of a result, with the boxes of at least `score` (0..1)."""
+    finding = FINDINGS[stored.finding]
+    return PredictionDocument(
+        id=stored.id,
+        created_at=_time(stored.created_at),
+        finding=FindingDocument(
+            level=finding.level,
+            title=finding.title,
+            advice=finding.advice,
+            confidence=None if stored.confidence is None else round(stored.confidence, 6),
+        ),
+        detections=boxes(stored, score),
+        score=score,
+        operating_score=stored.operating_score,
+        possible_score=stored.possible_score,
+        floor_score=floor_score(stored.possible_score),
+        calibrated=stored.calibrated,
+        image=SizeDocument(height=stored.height, width=stored.width),
+        model=stored.model,
+        model_sha256=stored.model_sha256,
+        latency_ms=round(stored.latency_ms["total"], 1),
+        stages_ms={name: round(value, 1) for name, value in stored.latency_ms.items()},
+        feedback=None if stored.feedback is None else feedback_document(stored.feedback),
+        feedback_days=feedback_days,
+        notice=NOTICE,
+        links=_links(stored),
+    )
 
 
-def boxes(stored: StoredPrediction, score: float) -> list[dict[str, Any]]:
+def feedback_document(feedback: Feedback) -> FeedbackDocument:
+    """Return the document of what a reader said."""
+    return FeedbackDocument(
+        boxes=[VerdictDocument.model_validate({"number": n, "verdict": v}) for n, v in feedback.verdicts.items()],
+        missed=list(feedback.missed),
+        no_fracture=feedback.no_fracture,
+        comment=feedback.comment,
+        author=feedback.author,
+        updated_at=_time(feedback.updated_at),
+    )
+
+
+def boxes(stored: StoredPrediction, score: float) -> list[BoxDocument]:
     """Return the boxes of at least `score` (0..1), highest first; `number` is the n-th of all boxes."""
     shown = stored.detections.above(score)
+    # `above` keeps the head of the list, as scores descend.
+    found = zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True)
     return [
-        {
-            "number": number,
-            "box_xyxy_px": [round(float(side), 2) for side in box],
-            "score": round(float(value), 6),
-            "label": label,
-            "level": level_of(float(value), stored),
-        }
-        # `above` keeps the head of the list, as scores descend.
-        for number, (box, value, label) in enumerate(
-            zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True), start=1
+        BoxDocument.model_validate(
+            {
+                "number": number,
+                "box_xyxy_px": tuple(round(float(side), 2) for side in box),
+                "score": round(float(value), 6),
+                "label": label,
+                "level": level_of(float(value), stored.operating_score, stored.possible_score),
+            }
         )
+        for number, (box, value, label) in enumerate(found, start=1)
     ]
+
+
+def _links(stored: StoredPrediction) -> LinksDocument:
+    self_url = url_for("api.prediction", identifier=stored.id)
+    page = url_for("pages.result", identifier=stored.id)
+    kept = stored.image_path is not None
+    return LinksDocument(
+        self=self_url,
+        image=f"{self_url}/image.png" if kept else None,
+        overlay=f"{self_url}/overlay.png" if kept else None,
+        page=page,
+        report=f"{page}/report",
+        report_pdf=f"{page}/report.pdf",
+        feedback=f"{self_url}/feedback",
+        model=url_for("pages.model"),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), timezone.utc)

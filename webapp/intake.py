@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from flask import current_app
@@ -17,13 +20,39 @@ from fracture_det.inference.service import (
     UnreadableImage,
     UnsupportedImage,
 )
-from webapp.findings import floor_score
-from webapp.refusals import Refusal
+from webapp.access import asker
+from webapp.documents import PredictionDocument
+from webapp.findings import document, finding_level, floor_score
+from webapp.metrics import Metrics
+from webapp.refusals import RETRY_AFTER_S, Refusal
 from webapp.settings import Settings
-from webapp.store import Store, StoredPrediction
+from webapp.store import Reading, Store, StoredPrediction
 
-RETRY_AFTER_S = 3
 NOT_ANALYSED = "This file was not analysed."
+
+
+class Keys:
+    """Holds back an upload while another one with the same idempotency key is under way."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._held: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def hold(self, owner: str, key: str | None) -> Iterator[None]:
+        """Wait until no other upload of `owner` has this key; None is nobody's key."""
+        if key is None:
+            yield
+            return
+        with self._free:
+            self._free.wait_for(lambda: (owner, key) not in self._held)
+            self._held.add((owner, key))
+        try:
+            yield
+        finally:
+            with self._free:
+                self._held.discard((owner, key))
+                self._free.notify_all()
 
 
 @dataclass(frozen=True)
@@ -33,6 +62,8 @@ class Rooms:
     settings: Settings
     service: PredictionService
     store: Store
+    metrics: Metrics
+    keys: Keys
 
     @property
     def operating_score(self) -> float:
@@ -57,58 +88,98 @@ def rooms() -> Rooms:
     return found
 
 
-def take_in(upload: FileStorage) -> StoredPrediction:
+def take_in(upload: FileStorage, *, key: str | None = None) -> tuple[StoredPrediction, bool]:
     """Analyse one uploaded image and keep the result; its file name is never looked at.
 
-    Raises Refusal.
+    key: the client's idempotency key; of an upload that came before with the same key, the result of then is returned,
+    with True. Raises Refusal or StoreUnavailable.
     """
     house = rooms()
     data = upload.stream.read(house.settings.max_upload_bytes + 1)
     if len(data) > house.settings.max_upload_bytes:
         limit = house.settings.max_upload_mb
-        raise Refusal(413, f"{NOT_ANALYSED} It is larger than {limit:g} MB; please export a smaller image.")
+        sentence = f"{NOT_ANALYSED} It is larger than {limit:g} MB; please export a smaller image."
+        raise Refusal(413, sentence, reason="bytes")
     if not data:
-        raise Refusal(422, f"{NOT_ANALYSED} It is empty; please export the radiograph again.")
+        raise Refusal(422, f"{NOT_ANALYSED} It is empty; please export the radiograph again.", reason="empty")
+    digest, owner = hashlib.sha256(data).hexdigest(), asker().name
+    with house.keys.hold(owner, key):
+        before = None if key is None else house.store.results.of_key(owner, key)
+        if before is None:
+            return _analyse(data, Reading(owner, "", digest, 0, 0, idempotency_key=key)), False
+    if before.input_sha256 != digest:
+        sentence = f"{NOT_ANALYSED} Its Idempotency-Key was used for another image; please take a new one."
+        raise Refusal(422, sentence, reason="key")
+    return before, True
+
+
+def _analyse(data: bytes, reading: Reading) -> StoredPrediction:
+    house = rooms()
     try:
         prediction = house.service.predict(data)
     except (UnreadableImage, ServiceBusy, ServiceClosed, DetectorFailed) as error:
         raise _refusal_for(error, house.settings) from error
-    floor = floor_score(house.possible_score)
-    return house.store.add(
-        replace(prediction, detections=prediction.detections.above(floor)),
-        operating_score=house.operating_score,
-        possible_score=house.possible_score,
+    operating, possible = house.operating_score, house.possible_score
+    found = prediction.detections.above(floor_score(possible))
+    highest = float(found.scores[0]) if len(found) else None
+    reading = replace(
+        reading,
+        finding=finding_level(highest, operating, possible),
+        operating_score=operating,
+        possible_score=possible,
+        calibrated=prediction.model.calibrated,
     )
-
-
-def find(identifier: str) -> StoredPrediction:
-    """Return the stored result with this identifier.
-
-    Raises Refusal.
-    """
-    house = rooms()
-    stored = house.store.get(identifier)
-    if stored is None:
-        hours = house.settings.retention_hours
-        raise Refusal(404, f"There is no such result. Results are deleted after {hours:g} hours.")
+    stored = house.store.results.add(replace(prediction, detections=found), reading)
+    house.metrics.result(stored)
     return stored
 
 
+def find(identifier: str) -> StoredPrediction:
+    """Return the stored result with this identifier, if it is the asker's own or an administrator asks.
+
+    Raises Refusal: another one's result is answered like one that does not exist.
+    """
+    house = rooms()
+    stored = house.store.results.get(identifier)
+    if stored is None or not (asker().is_admin or stored.owner == asker().name):
+        days = house.settings.retention_days
+        raise Refusal(404, f"There is no such result. Results are deleted after {days:g} days.", reason="not_found")
+    return stored
+
+
+def documented(stored: StoredPrediction, score: float | None = None) -> PredictionDocument:
+    """Return the document of a result with the boxes of at least `score`, or of its operating point."""
+    threshold = stored.operating_score if score is None else score
+    return document(stored, threshold, feedback_days=rooms().settings.feedback_days)
+
+
 # The narrower kinds first.
-REFUSALS: tuple[tuple[type[Exception], int, Callable[[Settings], str]], ...] = (
-    (UnsupportedImage, 415, lambda _: "It is not a JPEG or PNG image; please export the radiograph as one of these."),
+REFUSALS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] = (
+    (
+        UnsupportedImage,
+        415,
+        "kind",
+        lambda _: "It is not a JPEG or PNG image; please export the radiograph as one of these.",
+    ),
     (
         ImageTooLarge,
         413,
+        "pixels",
         lambda settings: f"It has more than {settings.max_megapixels:g} megapixels; please export a smaller image.",
     ),
-    (UnreadableImage, 422, lambda _: "It is damaged or incomplete; please export the radiograph again."),
-    (ServiceBusy, 503, lambda _: "Too many radiographs are waiting; please try again in a few seconds."),
-    (ServiceClosed, 503, lambda _: "The server is stopping; please try again in a minute."),
-    (DetectorFailed, 500, lambda _: "The analysis failed on the server, which says nothing about a fracture."),
+    (UnreadableImage, 422, "damaged", lambda _: "It is damaged or incomplete; please export the radiograph again."),
+    (ServiceBusy, 503, "busy", lambda _: "Too many radiographs are waiting; please try again in a few seconds."),
+    (ServiceClosed, 503, "stopping", lambda _: "The server is stopping; please try again in a minute."),
+    (
+        DetectorFailed,
+        500,
+        "detector",
+        lambda _: "The analysis failed on the server, which says nothing about a fracture.",
+    ),
 )
 
 
 def _refusal_for(error: Exception, settings: Settings) -> Refusal:
-    status, sentence = next((code, text(settings)) for kind, code, text in REFUSALS if isinstance(error, kind))
-    return Refusal(status, f"{NOT_ANALYSED} {sentence}", retry_after_s=RETRY_AFTER_S if status == 503 else None)
+    status, reason, text = next(row[1:] for row in REFUSALS if isinstance(error, row[0]))
+    wait_s = RETRY_AFTER_S if status == 503 else None
+    return Refusal(status, f"{NOT_ANALYSED} {text(settings)}", reason=reason, retry_after_s=wait_s)

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage
+from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.api import asked_score
-from webapp.findings import FLOOR_SCORE, NOTICE, document
-from webapp.intake import find, rooms, take_in
+from webapp.access import limit_rate
+from webapp.api import picture_of, remove, wanted_by
+from webapp.documents import LONGEST_COMMENT, HistoryQuery, ScoreQuery
+from webapp.findings import FINDINGS, FLOOR_SCORE, NOTICE
+from webapp.intake import documented, find, rooms, take_in
 from webapp.refusals import Refusal
+from webapp.report import facts, report_pdf
 
 blueprint = Blueprint("pages", __name__)
+Query = TypeVar("Query", bound=BaseModel)
 
 
 @blueprint.app_context_processor
 def every_page() -> dict[str, Any]:
-    """Name the model and the limits on every page."""
+    """Name the model, the limits and who asks on every page."""
     house = rooms()
-    return {"model": house.service.model, "settings": house.settings, "notice": NOTICE}
+    return {"model": house.service.model, "settings": house.settings, "notice": NOTICE, "asker": g.get("account")}
+
+
+@blueprint.app_template_filter()
+def percent(probability: float) -> str:
+    """Return a probability in words: neither certainty nor impossibility can be known."""
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 @blueprint.get("/")
@@ -29,7 +43,11 @@ def upload() -> str:
     """Show the upload page."""
     house = rooms()
     return render_template(
-        "upload.html", operating_score=house.operating_score, possible_score=house.possible_score, floor=FLOOR_SCORE
+        "upload.html",
+        operating_score=house.operating_score,
+        possible_score=house.possible_score,
+        floor=FLOOR_SCORE,
+        longest_comment=LONGEST_COMMENT,
     )
 
 
@@ -38,7 +56,7 @@ def upload_form() -> tuple[str, int]:
     """Answer the plain form: each file with its own result or its own refusal."""
     uploads = [file for file in request.files.getlist("file") if file.filename]
     if not uploads:
-        raise Refusal(400, "No file was chosen. Please choose a JPEG or PNG image.")
+        raise Refusal(400, "No file was chosen. Please choose a JPEG or PNG image.", reason="no_file")
     outcomes = [_outcome(file) for file in uploads]
     analysed = [outcome for outcome in outcomes if "result" in outcome]
     return render_template("outcomes.html", outcomes=outcomes), 200 if analysed else outcomes[0]["status"]
@@ -47,8 +65,46 @@ def upload_form() -> tuple[str, int]:
 @blueprint.get("/results/<identifier>")
 def result(identifier: str) -> str:
     """Show one stored result."""
+    return render_template("result.html", result=documented(find(identifier), _asked(ScoreQuery).score))
+
+
+@blueprint.post("/results/<identifier>/delete")
+def delete(identifier: str) -> AnyResponse:
+    """Delete a result; the way of the plain form."""
+    remove(find(identifier))
+    return redirect(url_for("pages.history"))
+
+
+@blueprint.get("/results/<identifier>/report")
+def report(identifier: str) -> str:
+    """Show a report to be printed."""
+    page = documented(find(identifier), _asked(ScoreQuery).score)
+    return render_template("report.html", result=page, facts=facts(page))
+
+
+@blueprint.get("/results/<identifier>/report.pdf")
+def report_file(identifier: str) -> Response:
+    """Return the report as a PDF."""
     stored = find(identifier)
-    return render_template("result.html", result=document(stored, asked_score(stored.operating_score)))
+    page = documented(stored, _asked(ScoreQuery).score)
+    content = report_pdf(page, picture_of(stored), stored)
+    named = {"Content-Disposition": f'inline; filename="fracture-report-{stored.id[:8]}.pdf"'}
+    return Response(content, mimetype="application/pdf", headers=named)
+
+
+@blueprint.get("/history")
+def history() -> str:
+    """Show what was analysed, newest first."""
+    query = _asked(HistoryQuery)
+    found, total = rooms().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
+    return render_template(
+        "history.html",
+        results=[(stored.owner, documented(stored)) for stored in found],
+        total=total,
+        pages=-(-total // query.per_page),
+        query=query,
+        findings=FINDINGS,
+    )
 
 
 @blueprint.get("/model")
@@ -61,17 +117,34 @@ def model() -> str:
     return render_template("model.html", card=None if text is None else Markup(markdown.render(text)))
 
 
+@blueprint.get("/api")
+def api_documentation() -> str:
+    """Show the API's description for people."""
+    return render_template("api.html", spec=current_app.spec)  # type: ignore[attr-defined]
+
+
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
     """Return the icon to browsers that do not read the page's link."""
     return current_app.send_static_file("favicon.svg")
 
 
+def _asked(kind: type[Query]) -> Query:
+    try:
+        return kind.model_validate({name: value for name, value in request.args.items() if value})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(
+            400, f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}.", reason="invalid"
+        ) from error
+
+
 def _outcome(file: FileStorage) -> dict[str, Any]:
     # The name goes back to the one who sent it, and nowhere else.
     name = file.filename
     try:
-        stored = take_in(file)
+        limit_rate("uploads", rooms().settings.uploads_per_minute)
+        stored, _ = take_in(file)
     except Refusal as refusal:
         return {"name": name, "sentence": refusal.sentence, "status": refusal.status}
-    return {"name": name, "result": document(stored, stored.operating_score)}
+    return {"name": name, "result": documented(stored)}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from apiflask import HTTPError
 from flask import Flask, Response, current_app, jsonify, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as AnyResponse
+
+from webapp.store import StoreUnavailable
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -19,47 +22,79 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-JSON_PATHS = ("/api/", "/healthz", "/readyz")
+JSON_PATHS = ("/api/", "/healthz", "/readyz", "/metrics")
 # What a sender may still push after a refusal before the connection is cut.
 DRAIN_FACTOR, DRAIN_S = 8, 20.0
 
 SENTENCES = {
     400: "The request could not be understood.",
-    404: "There is no such page or result. Results are deleted after {hours:g} hours.",
+    404: "There is no such page or result. Results are deleted after {days:g} days.",
     405: "This address does not accept that kind of request.",
     413: "The upload is larger than {megabytes:g} MB, which is the limit. Please export a smaller image.",
+    429: "There were too many requests; please wait a little.",
     500: "Something failed on the server. Nothing was concluded about the radiograph; please try again.",
 }
+NOT_KEPT = "The server cannot keep results at the moment. Nothing was concluded about the radiograph; please try again."
+RETRY_AFTER_S = 3
 
 
 class Refusal(Exception):
-    """An upload or a question that gets no result: an HTTP status and a sentence that a clinician understands."""
+    """An upload or a question that gets no result: an HTTP status and a sentence that a clinician understands.
 
-    def __init__(self, status: int, sentence: str, *, retry_after_s: int | None = None) -> None:
+    `reason` is one word for the metrics.
+    """
+
+    def __init__(self, status: int, sentence: str, *, reason: str, retry_after_s: int | None = None) -> None:
         super().__init__(sentence)
-        self.status, self.sentence, self.retry_after_s = status, sentence, retry_after_s
+        self.status, self.sentence, self.reason, self.retry_after_s = status, sentence, reason, retry_after_s
 
 
 def register(app: Flask) -> None:
     """Give `app` its error handlers and the headers of every answer."""
     app.register_error_handler(Refusal, _answer_refusal)
     app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(HTTPError, _answer_invalid)
+    app.register_error_handler(StoreUnavailable, _answer_store)
     app.register_error_handler(Exception, _answer_crash)
     app.after_request(_add_headers)
 
 
 def _answer_refusal(refusal: Refusal) -> Response:
+    _count(refusal.reason)
     return _answer(refusal.status, refusal.sentence, refusal.retry_after_s)
+
+
+def _answer_invalid(error: HTTPError) -> Response:
+    """Name the first field that is wrong, and say why."""
+    _count("invalid")
+    places: dict[str, dict[str, list[str]]] = error.detail if isinstance(error.detail, dict) else {}
+    fields = next(iter(places.values()), {})
+    field, reasons = next(iter(fields.items()), ("_schema", [error.message or "The request cannot be understood"]))
+    where = "" if field == "_schema" else f"{field}: "
+    return _answer(error.status_code, f"{where}{reasons[0].removeprefix('Value error, ')}.")
+
+
+def _answer_store(error: StoreUnavailable) -> Response:
+    current_app.logger.error("The store failed at %s %s: %s", request.method, request.url_rule, error)
+    _count("store")
+    return _answer(503, NOT_KEPT, RETRY_AFTER_S)
+
+
+def _count(reason: str) -> None:
+    current_app.extensions["fracture"].metrics.reject(reason)
 
 
 def _answer_http(error: HTTPException) -> Response | AnyResponse:
     if error.code is None or error.code < 400:  # a redirect
         return error.get_response()
+    if isinstance(error, SecurityError):  # a foreign host name: no page can be made, since addresses cannot be
+        return Response("This server does not answer to that name.\n", 400, mimetype="text/plain")
     if error.code == 413:
         _drain()
+    _count(error.name.lower().replace(" ", "_"))
     settings = current_app.extensions["fracture"].settings
     sentence = SENTENCES.get(error.code, f"The server refused the request ({error.name}).")
-    sentence = sentence.format(hours=settings.retention_hours, megabytes=settings.max_upload_mb)
+    sentence = sentence.format(days=settings.retention_days, megabytes=settings.max_upload_mb)
     response = _answer(error.code, sentence)
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))
@@ -67,6 +102,7 @@ def _answer_http(error: HTTPException) -> Response | AnyResponse:
 
 
 def _answer_crash(error: Exception) -> Response:
+    _count("crash")
     current_app.logger.error("A request failed: %s %s", request.method, request.url_rule, exc_info=error)
     return _answer(500, SENTENCES[500])
 
@@ -98,4 +134,5 @@ def _add_headers(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
+    current_app.extensions["fracture"].metrics.request(request.method, request.endpoint, response.status_code)
     return response

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fracture_det.calibration import WEIGHTS, Calibration, CalibrationError
 from fracture_det.detections import Detections
 from fracture_det.evaluation.operating import PAPER_SCORE
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 RULE = "youden"
 # The one below which nothing was worth a look: of the fractured validation images, one in twenty lay lower.
 POSSIBLE_RULE = "sensitivity"
+# Raw scores by which the image map is read off the box map; even in log odds, where both maps are smooth.
+GRID = 1 / (1 + np.exp(-np.linspace(-16, 16, 4001)))
 
 
 class CalibratedDetector:
@@ -54,6 +58,16 @@ class CalibratedDetector:
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB: the same boxes in the same order."""
         return [self.calibration.apply(found) for found in self.raw.predict(images)]
+
+    def image_confidence(self, detections: Detections) -> float:
+        """Return the calibrated probability (0..1) that an image with these calibrated boxes shows a fracture.
+
+        The image map is of the highest raw score, which is found again through the box map: both only rise.
+        """
+        if not len(detections):
+            return float(self.calibration.image(0.0))
+        boxes, images = self.calibration.box(GRID), self.calibration.image(GRID)
+        return float(np.interp(float(detections.scores[0]), boxes, images))
 
     def _raw_operating_score(self) -> float:
         own = getattr(self.raw, "operating_score", None)

@@ -69,7 +69,8 @@ class ModelFacts:
     """What a page or a report says about the model that spoke.
 
     `card` (a Markdown file), `sha256` (of the weights), `operating_score` and `possible_score` (0..1, chosen on
-    validation: a finding; worth a look) are optional attributes of a detector.
+    validation: a finding; worth a look) are optional attributes of a detector. `calibrated`: scores are probabilities,
+    and the detector has `image_confidence(detections)`, the probability that the whole radiograph shows a fracture.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ModelFacts:
     sha256: str | None = None
     operating_score: float = DEFAULT_OPERATING_SCORE
     possible_score: float | None = None
+    calibrated: bool = False
 
     @classmethod
     def of(cls, detector: Detector) -> ModelFacts:
@@ -90,6 +92,7 @@ class ModelFacts:
             sha256=getattr(detector, "sha256", None),
             operating_score=DEFAULT_OPERATING_SCORE if operating_score is None else float(operating_score),
             possible_score=getattr(detector, "possible_score", None),
+            calibrated=hasattr(detector, "image_confidence"),
         )
 
 
@@ -98,6 +101,7 @@ class Prediction:
     """One radiograph and what the detector found on it.
 
     pixels: (H, W, 3) uint8 RGB, upright; the detections' boxes are in its pixels.
+    confidence: calibrated probability (0..1) that the radiograph shows a fracture; None from a detector without one.
     latency_ms: duration of the stages `read` (with the wait for a place in memory), `wait` (in the queue) and
     `detect` (the whole micro-batch), and `total`.
     """
@@ -106,6 +110,7 @@ class Prediction:
     detections: Detections
     model: ModelFacts
     latency_ms: Mapping[str, float]
+    confidence: float | None = None
 
     @property
     def height(self) -> int:
@@ -168,7 +173,8 @@ class PredictionService:
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
     `2 * max_batch` of them hold decoded pixels, so memory stays bounded. One thread feeds the detector with up to
     `max_batch` radiographs that arrive within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory
-    or for the detector, gets DetectorFailed.
+    and for the detector, gets DetectorFailed. A detector that is silent for longer than that is not asked again before
+    it has answered: until then everybody gets DetectorFailed at once.
     """
 
     def __init__(
@@ -193,14 +199,31 @@ class PredictionService:
         self._in_memory = threading.BoundedSemaphore(2 * max_batch)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._entrance = threading.Lock()
+        self._asked_at: float | None = None  # when the detector got the batch it works on
         self._closed = self._drained = self._warm = False
         self._worker = threading.Thread(target=self._work, name="detector", daemon=True)
         self._worker.start()
 
     @property
     def ready(self) -> bool:
-        """True after a warm-up prediction, until the service is closed."""
-        return self._warm and not self._closed and self._worker.is_alive()
+        """True after a warm-up prediction, until the service is closed, unless the detector is silent."""
+        return self._warm and not self._closed and self._worker.is_alive() and not self.silent
+
+    @property
+    def silent(self) -> bool:
+        """True while the detector has been at one batch for longer than `timeout_s`."""
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > self._timeout_s
+
+    @property
+    def full(self) -> bool:
+        """True while one more request would be refused with ServiceBusy."""
+        return self._places._value < 1  # to try for a place would take it from somebody for a moment
+
+    @property
+    def waiting(self) -> int:
+        """How many radiographs wait for the detector, decoded."""
+        return self._queue.qsize()
 
     def warm_up(self) -> None:
         """Run one prediction on a grey ramp, so that the first user does not wait for lazy loading.
@@ -217,6 +240,8 @@ class PredictionService:
         Raises UnreadableImage (or its kinds UnsupportedImage, ImageTooLarge), ServiceBusy, ServiceClosed or
         DetectorFailed.
         """
+        if self.silent:
+            raise DetectorFailed(f"the detector has been silent for more than {self._timeout_s:g} s")
         if not self._places.acquire(blocking=False):
             raise ServiceBusy(f"all {self._queue_size} places in the queue are taken")
         try:
@@ -242,7 +267,7 @@ class PredictionService:
         begun = time.perf_counter()
         request = self._enter(source, begun)
         try:
-            answer = request.future.result(self._timeout_s)
+            answer = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
             request.future.cancel()
             raise DetectorFailed(f"the detector gave no answer within {self._timeout_s:g} s") from error
@@ -252,7 +277,9 @@ class PredictionService:
             "detect": 1000 * (answer.ended - answer.started),
             "total": 1000 * (time.perf_counter() - begun),
         }
-        return Prediction(request.pixels, answer.detections, self.model, latency_ms)
+        of_image = getattr(self._detector, "image_confidence", None)
+        confidence = None if of_image is None else float(of_image(answer.detections))
+        return Prediction(request.pixels, answer.detections, self.model, latency_ms, confidence)
 
     def _enter(self, source: Path | bytes, begun: float) -> _Request:
         """Decode `source` once there is memory for it and put it into the queue; the worker gives the memory back."""
@@ -307,15 +334,18 @@ class PredictionService:
         if not batch:
             return
         started = time.perf_counter()
+        self._asked_at = time.monotonic()
         try:
             found = self._ask_detector([request.pixels for request in batch])
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too, would end nothing but this thread
             log.exception("The detector failed on a batch of %d", len(batch))
             for request in batch:
                 failure = DetectorFailed(f"the detector failed: {error}")
                 failure.__cause__ = error
                 request.future.set_exception(failure)
             return
+        finally:
+            self._asked_at = None
         ended = time.perf_counter()
         for request, detections in zip(batch, found, strict=True):
             request.future.set_result(_Answer(detections, started, ended))

@@ -88,6 +88,13 @@ def post(client: FlaskClient) -> Callable[..., TestResponse]:
     return upload
 
 
+def form_token(client: FlaskClient, path: str = "/") -> str:
+    """Return the token that a form of the page at `path` carries."""
+    found = re.search(r'name="csrf-token" content="([^"]+)"', client.get(path).text)
+    assert found is not None
+    return found[1]
+
+
 @dataclass
 class RunningServer:
     """`python -m webapp` with the bright-rectangles detector, as a process of its own."""

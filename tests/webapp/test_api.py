@@ -35,7 +35,7 @@ def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client,
     assert (document["score"], document["operating_score"], document["possible_score"]) == (0.5, 0.5, 0.25)
     assert answer.headers["Location"] == document["links"]["self"]
     for name, link in document["links"].items():
-        assert client.get(link).status_code == 200, name
+        assert client.get(link).status_code == (404 if name == "feedback" else 200), name
     assert client.get(document["links"]["self"]).json == document
 
 
@@ -73,7 +73,7 @@ def test_a_score_outside_0_to_1_is_refused(client, post, score):
     for answer in (post(query=f"?score={score}"), client.get(f"{link['self']}?score={score}"),
                    client.get(f"{link['overlay']}?score={score}")):  # fmt: skip
         assert answer.status_code == 400
-        assert answer.json["error"] == "The score must be a number between 0 and 1, such as 0.50."
+        assert answer.json["error"] == "score: must be a number between 0 and 1, such as 0.50."
 
 
 def _turned(plate: np.ndarray) -> bytes:
@@ -151,7 +151,7 @@ def test_a_request_without_a_file_or_with_two_is_refused(client):
         ("GET", "/api/v1/predictions/..%2f..%2fetc/overlay.png", 404),
         ("GET", "/api/v1/predictions/nobody/image.png", 404),
         ("GET", "/api/v2/anything", 404),
-        ("GET", "/api/v1/predictions", 405),
+        ("PUT", "/api/v1/predictions", 405),
         ("DELETE", "/api/v1/predictions", 405),
     ],
 )
@@ -173,13 +173,23 @@ def test_a_detector_that_raises_is_a_failure_and_no_finding(post):
     assert post().status_code == 201
 
 
-def test_a_crash_of_the_server_is_a_sentence_too(app, post, caplog):
+def test_a_crash_of_the_server_is_a_sentence_too(app, post, caplog, monkeypatch):
+    monkeypatch.setattr(app.extensions["fracture"].metrics, "result", lambda _: 1 / 0)
+    answer = post(name="doe^john.png")
+    assert answer.status_code == 500
+    assert answer.json["error"].startswith("Something failed on the server. Nothing was concluded")
+    assert "ZeroDivisionError" in caplog.text
+    assert "doe" not in caplog.text
+
+
+def test_a_broken_database_is_a_sentence_and_no_finding(app, post, caplog):
     app.extensions["fracture"].store.close()
     database = app.extensions["fracture"].settings.data_dir / "results.sqlite3"
     database.write_bytes(b"not a database at all" * 100)
     answer = post(name="doe^john.png")
-    assert answer.status_code == 500
-    assert answer.json["error"].startswith("Something failed on the server. Nothing was concluded")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
+    assert answer.json["error"].startswith("The server cannot keep results at the moment. Nothing was concluded")
+    assert "file is not a database" in caplog.text
     assert "doe" not in caplog.text
 
 

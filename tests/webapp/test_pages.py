@@ -6,7 +6,12 @@ import re
 import pytest
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.conftest import LIKELY, encoded
+from tests.webapp.conftest import LIKELY, encoded, form_token
+
+
+def send(client, files):
+    data = {"file": files, "csrf_token": form_token(client)}
+    return client.post("/", data=data, content_type="multipart/form-data")
 
 
 def test_the_upload_page_says_what_it_is_and_which_model_speaks(client):
@@ -23,7 +28,7 @@ def test_the_plain_form_answers_each_file_with_its_own_result_or_refusal(client)
         (io.BytesIO(b"broken"), "elbow.png"),
         (io.BytesIO(encoded(dark_plate())), "hand.png"),
     ]
-    answer = client.post("/", data={"file": files}, content_type="multipart/form-data")
+    answer = send(client, files)
     assert answer.status_code == 200
     articles = re.findall(r"<article.*?</article>", answer.text, re.DOTALL)
     assert len(articles) == 3
@@ -36,10 +41,10 @@ def test_the_plain_form_answers_each_file_with_its_own_result_or_refusal(client)
 
 
 def test_the_plain_form_without_a_good_file_has_the_status_of_the_refusal(client):
-    answer = client.post("/", data={"file": (io.BytesIO(b"broken"), "a.png")})
+    answer = send(client, [(io.BytesIO(b"broken"), "a.png")])
     assert answer.status_code == 415
     assert "not a JPEG or PNG" in answer.text
-    answer = client.post("/", data={})
+    answer = send(client, [])
     assert answer.status_code == 400
     assert "No file was chosen" in answer.text
 
@@ -88,7 +93,7 @@ def test_every_answer_has_the_headers_that_keep_it_safe(client, path):
 
 def test_no_page_has_inline_script_or_style_or_a_foreign_address(client, post):
     pages = [client.get(path).text for path in ("/", "/model", "/nowhere", post().json["links"]["page"])]
-    pages.append(client.post("/", data={"file": (io.BytesIO(encoded(dark_plate(LIKELY))), "a.png")}).text)
+    pages.append(send(client, [(io.BytesIO(encoded(dark_plate(LIKELY))), "a.png")]).text)
     for page in pages:
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=|javascript:", page)
         assert not re.search(r"""(src|href|action)=["'](https?:)?//""", page)

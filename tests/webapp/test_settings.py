@@ -48,7 +48,17 @@ def test_variables_are_read_and_arguments_win():
         ({"FRACTURE_NMS_IOU": "-1"}, "FRACTURE_NMS_IOU: expected 0 to 1, got -1"),
         ({"FRACTURE_QUEUE_SIZE": "0"}, "FRACTURE_QUEUE_SIZE: expected 1 to 1000, got 0"),
         ({"FRACTURE_MAX_UPLOAD_MB": "many"}, "FRACTURE_MAX_UPLOAD_MB: expected a number, got 'many'"),
-        ({"FRACTURE_RETENTION_HOURS": "0"}, "FRACTURE_RETENTION_HOURS: expected 0.01 to 87600, got 0"),
+        ({"FRACTURE_RETENTION_DAYS": "0"}, "FRACTURE_RETENTION_DAYS: expected 0.0001 to 3650, got 0"),
+        ({"FRACTURE_LOGIN": "maybe"}, "FRACTURE_LOGIN: expected on or off, got 'maybe'"),
+        (
+            {"FRACTURE_LOGIN": "on"},
+            "FRACTURE_LOGIN is on: expected FRACTURE_SECRET_KEY beside it, which has no default",
+        ),
+        (
+            {"FRACTURE_SECRET_KEY": "short"},
+            "FRACTURE_SECRET_KEY: expected at least 32 characters, got 5;"
+            ' `python -c "import secrets; print(secrets.token_hex(32))"` makes one',
+        ),
         (
             {"FRACTURE_SCORE": "0.3", "FRACTURE_POSSIBLE_SCORE": "0.4"},
             "FRACTURE_POSSIBLE_SCORE: expected at most FRACTURE_SCORE (0.3), got 0.4",

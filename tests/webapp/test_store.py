@@ -1,17 +1,55 @@
-"""Results are kept under random names for a while, and then they are gone."""
+"""Results are kept under random names for a while, and then they are gone: in SQLite and in PostgreSQL."""
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
 
 from fracture_det.inference.service import PredictionService
+from tests.webapp import postgres
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
-from webapp.store import Store
+from webapp.store import Feedback, Reading, Store, StoreError, StoreUnavailable, Wanted
+from webapp.store.tables import Base
+
+READING = Reading("anna", "likely", "1" * 64, 0.5, 0.25)
+SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
+
+
+@pytest.fixture(scope="module")
+def server():
+    programs = postgres.server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
+    # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
+    folder.chmod(0o755)
+    with postgres.running(programs, folder / "run") as url:
+        yield url
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request, tmp_path):
+    """The URL of an empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'results.sqlite3'}"
+    server = request.getfixturevalue("server")
+    engine = create_engine(server.replace("postgresql", "postgresql+psycopg", 1))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return server
 
 
 @pytest.fixture
@@ -20,84 +58,228 @@ def prediction():
         return service.predict(encoded(dark_plate(LIKELY, POSSIBLE)))
 
 
+def opened(tmp_path, url, **options) -> Store:
+    return Store(tmp_path / "instance", url=url, **options)
+
+
 @pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path / "instance", retention_hours=1)
-    yield opened
-    opened.close()
+def store(tmp_path, url):
+    found = opened(tmp_path, url)
+    yield found
+    found.close()
 
 
-def add(store: Store, prediction):
-    return store.add(prediction, operating_score=0.5, possible_score=0.25)
+def change(store: Store, statement: str, **values: object) -> None:
+    """Change the database behind the store's back."""
+    with store._database.writing() as session:
+        session.execute(text(statement), values)
 
 
 def test_what_goes_in_comes_out(store, prediction):
-    stored = add(store, prediction)
-    again = store.get(stored.id)
-    assert again is not None
+    stored = store.results.add(replace(prediction, confidence=0.75), READING)
+    again = store.results.get(stored.id)
     assert again.detections.boxes.tolist() == prediction.detections.boxes.tolist()
     assert again.detections.scores.tolist() == prediction.detections.scores.tolist()
     assert again.labels == ("fracture", "fracture")
     assert (again.height, again.width, again.model) == (120, 160, "bright rectangles")
+    assert (again.owner, again.finding, again.confidence, again.calibrated) == ("anna", "likely", 0.75, False)
+    assert (again.operating_score, again.possible_score, again.input_sha256) == (0.5, 0.25, "1" * 64)
     assert again.latency_ms == prediction.latency_ms
     assert again.image_path.is_file()
+    assert again.feedback is None
 
 
 def test_a_result_without_boxes_is_a_result(store, prediction):
     empty = replace(prediction, detections=prediction.detections.above(1.0))
-    stored = store.get(add(store, empty).id)
-    assert stored is not None
-    assert len(stored.detections) == 0
+    stored = store.results.add(empty, replace(READING, finding="none seen"))
     assert stored.detections.boxes.shape == (0, 4)
 
 
-def test_another_opening_finds_the_same_results(store, prediction, tmp_path):
-    stored = add(store, prediction)
-    again = Store(tmp_path / "instance", retention_hours=1)
-    assert again.get(stored.id) is not None
+def test_another_opening_finds_the_same_results(store, prediction, tmp_path, url):
+    stored = store.results.add(prediction, READING)
+    again = opened(tmp_path, url)
+    assert again.results.get(stored.id) is not None
     again.close()
 
 
-def test_old_results_are_not_shown_and_then_deleted(store, prediction, tmp_path):
-    old, young = add(store, prediction), add(store, prediction)
-    database = tmp_path / "instance" / "results.sqlite3"
-    with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE predictions SET created_at = created_at - 3601 WHERE id = ?", (old.id,))
-    connection.close()
-    assert store.get(old.id) is None
-    assert old.image_path.exists()
-    assert store.sweep() == 1
-    assert not old.image_path.exists()
-    assert young.image_path.exists()
-    assert store.get(young.id) is not None
-    connection = sqlite3.connect(database)
-    assert connection.execute("SELECT DISTINCT prediction_id FROM detections").fetchall() == [(young.id,)]
-    connection.close()
+def test_the_migrations_make_the_tables_that_the_code_expects(store):
+    with store._database._engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
 
 
-def test_a_picture_without_a_row_is_swept_when_it_is_old(store, tmp_path):
-    left_over = tmp_path / "instance" / "images" / "left-over.png"
-    left_over.write_bytes(b"x")
-    assert store.sweep() == 0
-    assert left_over.exists()
-    os.utime(left_over, (time.time() - 3700,) * 2)
-    store.sweep()
-    assert not left_over.exists()
+def test_a_database_of_before_the_migrations_keeps_its_results(tmp_path):
+    database = sqlite3.connect(tmp_path / "old.sqlite3")
+    database.executescript(
+        "CREATE TABLE predictions (id VARCHAR NOT NULL PRIMARY KEY, created_at FLOAT NOT NULL, height INTEGER NOT NULL,"
+        " width INTEGER NOT NULL, model VARCHAR NOT NULL, model_sha256 VARCHAR, operating_score FLOAT NOT NULL,"
+        " possible_score FLOAT NOT NULL, latency_ms JSON NOT NULL);"
+        "CREATE INDEX ix_predictions_created_at ON predictions (created_at);"
+        "CREATE TABLE detections (prediction_id VARCHAR NOT NULL REFERENCES predictions (id) ON DELETE CASCADE, number"
+        " INTEGER NOT NULL, x0 FLOAT NOT NULL, y0 FLOAT NOT NULL, x1 FLOAT NOT NULL, y1 FLOAT NOT NULL, score FLOAT NOT"
+        " NULL, label VARCHAR NOT NULL, PRIMARY KEY (prediction_id, number));"
+        f"""INSERT INTO predictions VALUES ('a', {time.time()}, 9, 9, 'm', NULL, 0.5, 0.25, '{{"total": 1}}');"""
+        "INSERT INTO detections VALUES ('a', 1, 1, 1, 5, 5, 0.3, 'fracture');"
+    )
+    database.close()
+    store = opened(tmp_path, f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    kept = store.results.get("a")
+    assert (kept.owner, kept.finding, len(kept.detections)) == ("local", "possible", 1)
+    store.close()
 
 
-def test_a_sweep_that_fails_is_logged_and_the_request_goes_on(app, client, caplog):
-    store = app.extensions["fracture"].store
-    store._next_sweep = 0.0
-    store._images.rename(store._images.with_name("gone"))
-    assert client.get("/healthz").status_code == 200
-    assert "Old results could not be deleted" in caplog.text
+class TestTime:
+    def test_old_results_are_not_shown_and_then_deleted(self, store, prediction):
+        old, young = store.results.add(prediction, READING), store.results.add(prediction, READING)
+        change(store, "UPDATE predictions SET created_at = created_at - 86401 WHERE id = :id", id=old.id)
+        assert store.results.get(old.id) is None
+        assert store.results.page(Wanted(), page=1, per_page=9)[1] == 1
+        assert old.image_path.exists()
+        assert store.results.sweep() == 1
+        assert not old.image_path.exists()
+        assert young.image_path.exists()
+        with store._database.reading() as session:
+            kept = session.execute(text("SELECT DISTINCT prediction_id FROM detections")).scalars().all()
+        assert kept == [young.id]
+
+    def test_feedback_keeps_a_result_for_its_own_time(self, store, prediction):
+        stored = store.results.add(prediction, READING)
+        store.results.give_feedback(stored.id, SAID, author="anna")
+        change(store, "UPDATE predictions SET created_at = created_at - 29 * 86400")
+        assert store.results.sweep() == 0
+        assert store.results.get(stored.id).feedback is not None
+        change(store, "UPDATE feedback SET updated_at = updated_at - 30 * 86400 - 1")
+        assert store.results.get(stored.id) is None
+        assert store.results.sweep() == 1
+        assert not stored.image_path.exists()
+        with store._database.reading() as session:
+            assert session.execute(text("SELECT count(*) FROM feedback")).scalar() == 0
+
+    def test_a_picture_without_a_row_is_swept_when_it_is_old(self, store, tmp_path):
+        left_over = tmp_path / "instance" / "images" / "left-over.png"
+        left_over.write_bytes(b"x")
+        assert store.results.sweep() == 0
+        assert left_over.exists()
+        os.utime(left_over, (time.time() - 90_000,) * 2)
+        store.results.sweep()
+        assert not left_over.exists()
+
+    def test_a_sweep_that_fails_is_logged_and_the_request_goes_on(self, app, client, caplog):
+        results = app.extensions["fracture"].store.results
+        results._next_sweep = 0.0
+        results._images.rename(results._images.with_name("gone"))
+        assert client.get("/healthz").status_code == 200
+        assert "Old results could not be deleted" in caplog.text
+
+
+class TestHistory:
+    @pytest.fixture
+    def three(self, store, prediction):
+        readings = [
+            READING,
+            replace(READING, owner="ben", finding="none seen"),
+            replace(READING, finding="possible"),
+        ]
+        made = [store.results.add(prediction, reading) for reading in readings]
+        for days, one in enumerate(made):
+            change(
+                store, "UPDATE predictions SET created_at = :at WHERE id = :id", at=time.time() - days * 20, id=one.id
+            )
+        store.results.give_feedback(made[2].id, SAID, author="anna")
+        return [one.id for one in made]
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            (Wanted(), [0, 1, 2]),
+            (Wanted(owner="anna"), [0, 2]),
+            (Wanted(owner="nobody"), []),
+            (Wanted(finding="none seen"), [1]),
+            (Wanted(text="SCAPHOID"), [2]),
+            (Wanted(text="scaphoid look"), [2]),
+            (Wanted(text="scaphoid wrist"), []),
+            (Wanted(text="%"), []),
+            (Wanted(text="ben bright"), [1]),
+        ],
+    )
+    def test_it_has_what_is_wanted_newest_first(self, store, three, wanted, expected):
+        found, total = store.results.page(wanted, page=1, per_page=9)
+        assert [three.index(one.id) for one in found] == expected
+        assert total == len(expected)
+
+    def test_days_bound_it(self, store, three):
+        now = time.time()
+        assert store.results.page(Wanted(since=now - 30), page=1, per_page=9)[1] == 2
+        assert store.results.page(Wanted(until=now - 30), page=1, per_page=9)[1] == 1
+
+    def test_it_comes_in_pages(self, store, three):
+        pages = [store.results.page(Wanted(), page=page, per_page=2) for page in (1, 2, 3)]
+        assert [[three.index(one.id) for one in found] for found, _ in pages] == [[0, 1], [2], []]
+        assert {total for _, total in pages} == {3}
+
+
+def test_feedback_replaces_what_was_said_before(store, prediction):
+    stored = store.results.add(prediction, READING)
+    store.results.give_feedback(stored.id, SAID, author="anna")
+    said = store.results.get(stored.id).feedback
+    assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == (
+        {1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", "anna",
+    )  # fmt: skip
+    store.results.give_feedback(stored.id, Feedback({}, (), True, ""), author="ben")
+    said = store.results.get(stored.id).feedback
+    assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == ({}, (), True, "", "ben")
+    assert store.results.give_feedback("nobody's", SAID, author="anna") is None
+
+
+def test_deleting_takes_everything(store, prediction):
+    stored = store.results.add(prediction, READING)
+    store.results.give_feedback(stored.id, SAID, author="anna")
+    assert store.results.delete(stored.id, by="anna")
+    assert not store.results.delete(stored.id, by="anna")
+    assert store.results.get(stored.id) is None
+    assert not stored.image_path.exists()
+
+
+def test_pictures_need_not_be_kept(tmp_path, url, prediction):
+    store = opened(tmp_path, url, keep_images=False)
+    stored = store.results.add(prediction, READING)
+    assert stored.image_path is None
+    assert list((tmp_path / "instance" / "images").iterdir()) == []
+    store.close()
+
+
+def test_a_key_belongs_to_its_owner(store, prediction):
+    stored = store.results.add(prediction, replace(READING, idempotency_key="k"))
+    assert store.results.of_key("anna", "k").id == stored.id
+    assert store.results.of_key("ben", "k") is None
+    change(store, "UPDATE predictions SET created_at = 0")
+    assert store.results.of_key("anna", "k") is None
+    assert store.results.add(prediction, replace(READING, idempotency_key="k")).id != stored.id
 
 
 def test_a_picture_that_cannot_be_recorded_is_not_left_behind(store, prediction, tmp_path):
     wrong = replace(prediction, latency_ms={"total": object()})
-    with pytest.raises(Exception, match="JSON serializable"):
-        add(store, wrong)
+    with pytest.raises((StoreUnavailable, TypeError), match="JSON serializable"):
+        store.results.add(wrong, READING)
     assert list((tmp_path / "instance" / "images").iterdir()) == []
+
+
+def test_a_vanished_database_is_made_anew_and_said(tmp_path, prediction, caplog):
+    store = opened(tmp_path, None)
+    store.results.add(prediction, READING)
+    (tmp_path / "instance" / "results.sqlite3").unlink()
+    assert store.results.page(Wanted(), page=1, per_page=9) == ([], 0)
+    assert "results.sqlite3 has vanished" in caplog.text
+    store.results.add(prediction, READING)
+    assert store.results.page(Wanted(), page=1, per_page=9)[1] == 1
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle://x", "postgresql://u:secret@127.0.0.1:1/x"])
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(tmp_path, url):
+    with pytest.raises(StoreError, match=r"the database .* cannot be used") as caught:
+        opened(tmp_path, url)
+    assert "secret" not in str(caught.value)
 
 
 def test_names_are_long_random_and_never_the_clients(app, post):
@@ -114,5 +296,5 @@ def test_names_are_long_random_and_never_the_clients(app, post):
 def test_weak_noise_is_not_kept(app, post):
     document = post(encoded(dark_plate((5, 5, 15, 15, 250), (50, 50, 60, 60, 12), (80, 80, 90, 90, 30)))).json
     assert np.isclose(document["floor_score"], 0.05)
-    stored = app.extensions["fracture"].store.get(document["id"])
+    stored = app.extensions["fracture"].store.results.get(document["id"])
     assert [round(score, 2) for score in stored.detections.scores.tolist()] == [0.98, 0.12]

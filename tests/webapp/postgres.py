@@ -1,0 +1,42 @@
+"""A real PostgreSQL for the tests: Debian's server in a folder of its own, on a socket, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+
+
+def server_programs() -> Path | None:
+    """Return the folder of the newest PostgreSQL's programs, or None where there is none."""
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else next(iter(FOLDERS), None)
+
+
+@contextmanager
+def running(programs: Path, folder: Path) -> Iterator[str]:
+    """Run a server in `folder`, give its URL, and stop it at the end."""
+    folder.mkdir()
+    as_whom = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to be root
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_whom = {"user": user.pw_uid, "group": user.pw_gid}
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **as_whom)
+
+    data = str(folder / "data")
+    run(str(programs / "initdb"), "-D", data, "-U", "fracture", "-A", "trust", "-E", "UTF8", "--no-sync")
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql://fracture@/postgres?host={folder}"
+    finally:
+        run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")

@@ -1,0 +1,127 @@
+"""Users, tokens and the audit log, from the command line of the machine that the page runs on.
+
+    .venv/bin/python -m webapp.admin add-user anna --role reader       asks for the password
+    .venv/bin/python -m webapp.admin add-token anna --label pacs       prints the token, once
+    .venv/bin/python -m webapp.admin verify-audit                      exit code 1 when a line was changed
+
+The store is that of the FRACTURE_DATA_DIR and FRACTURE_DATABASE_URL of docs/api.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from datetime import datetime, timezone
+
+from webapp import open_store
+from webapp.settings import Settings, SettingsError
+from webapp.store import Store, StoreError, StoreUnavailable
+from webapp.store.accounts import READER, ROLES, AccountError
+from webapp.store.audit import AuditError
+
+BY = "command line"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        store = open_store(Settings.from_environ())
+    except (SettingsError, StoreError) as error:
+        print(f"fracture_det: {error}", file=sys.stderr)
+        return 2
+    try:
+        args.run(store, args)
+    except (AccountError, AuditError, StoreUnavailable) as error:
+        print(f"fracture_det: {error}", file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m webapp.admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("add-user", help="make a user; the password is asked for, or read from a pipe")
+    add.add_argument("name", help="small letters, digits and . _ -")
+    add.add_argument(
+        "--role", choices=ROLES, default=READER, help="an admin sees everybody's results (default: reader)"
+    )
+    add.set_defaults(run=_add_user)
+    for name, run, text in (
+        ("set-password", _set_password, "change a password, which ends the user's sessions"),
+        ("remove-user", _remove_user, "remove a user with all tokens"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("name")
+        one.set_defaults(run=run)
+    commands.add_parser("users", help="list users and tokens").set_defaults(run=_users)
+    token = commands.add_parser("add-token", help="make a token for the API and print it, once")
+    token.add_argument("name", help="the user it acts for")
+    token.add_argument("--label", default="", help="what it is for")
+    token.set_defaults(run=_add_token)
+    revoke = commands.add_parser("revoke-token", help="end a token")
+    revoke.add_argument("token", help="what stands before its dot")
+    revoke.set_defaults(run=_revoke_token)
+    commands.add_parser("verify-audit", help="check the audit log's chain").set_defaults(run=_verify)
+    commands.add_parser("sweep", help="delete results whose time is over, now").set_defaults(run=_sweep)
+    return parser
+
+
+def _add_user(store: Store, args: argparse.Namespace) -> None:
+    account = store.accounts.add_user(args.name, args.role, _password(args.name), by=BY)
+    print(f"{account.name} may log in as {account.role}")
+
+
+def _set_password(store: Store, args: argparse.Namespace) -> None:
+    store.accounts.set_password(args.name, _password(args.name), by=BY)
+    print(f"the password of {args.name} is changed, and all sessions have ended")
+
+
+def _remove_user(store: Store, args: argparse.Namespace) -> None:
+    store.accounts.remove_user(args.name, by=BY)
+    print(f"{args.name} is removed")
+
+
+def _users(store: Store, _args: argparse.Namespace) -> None:
+    for account in store.accounts.users():
+        print(f"{account.name}  {account.role}")
+    for token in store.accounts.tokens():
+        made = datetime.fromtimestamp(token.created_at, timezone.utc)
+        print(f"  token {token.id}  of {token.user}  {made:%Y-%m-%d}  {token.label}".rstrip())
+
+
+def _add_token(store: Store, args: argparse.Namespace) -> None:
+    print(store.accounts.add_token(args.name, args.label, by=BY))
+
+
+def _revoke_token(store: Store, args: argparse.Namespace) -> None:
+    store.accounts.revoke_token(args.token, by=BY)
+    print(f"token {args.token} has ended")
+
+
+def _verify(store: Store, _args: argparse.Namespace) -> None:
+    count, last = store.audit.verify()
+    print(f"{count} lines, none changed; the last one is {last}")
+
+
+def _sweep(store: Store, _args: argparse.Namespace) -> None:
+    print(f"{store.results.sweep()} results deleted")
+
+
+def _password(name: str) -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    first = getpass.getpass(f"Password of {name}: ")
+    if getpass.getpass("Again: ") != first:
+        raise AccountError("the two passwords differ")
+    return first
+
+
+if __name__ == "__main__":
+    sys.exit(main())

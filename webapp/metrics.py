@@ -1,0 +1,62 @@
+"""What Prometheus reads at /metrics. Nothing of a patient or a user is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from fracture_det.inference.service import PredictionService
+from webapp.store import StoredPrediction
+
+STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SCORE_BUCKETS = tuple(step / 10 for step in range(1, 11))
+
+
+class Metrics:
+    """The counters of one app."""
+
+    def __init__(self, service: PredictionService) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "fracture_requests_total", "Answered requests", ["method", "endpoint", "status"], registry=self._registry
+        )
+        self._rejects = Counter(
+            "fracture_rejects_total", "Requests without a result, by reason", ["reason"], registry=self._registry
+        )
+        self._findings = Counter(
+            "fracture_findings_total", "Analysed radiographs by finding", ["finding"], registry=self._registry
+        )
+        self._stages = Histogram(
+            "fracture_stage_seconds", "Time in each stage", ["stage"], buckets=STAGE_BUCKETS, registry=self._registry
+        )
+        self._scores = Histogram(
+            "fracture_highest_score", "Highest score of a radiograph", buckets=SCORE_BUCKETS, registry=self._registry
+        )
+        waiting = Gauge("fracture_queue_depth", "Decoded radiographs waiting for the detector", registry=self._registry)
+        waiting.set_function(lambda: service.waiting)
+        ready = Gauge("fracture_ready", "1 while the detector takes radiographs", registry=self._registry)
+        ready.set_function(lambda: service.ready)
+
+    def request(self, method: str, endpoint: str | None, status: int) -> None:
+        """Count an answered request."""
+        self._requests.labels(method, endpoint or "none", status).inc()
+
+    def reject(self, reason: str) -> None:
+        """Count a request that got no result."""
+        self._rejects.labels(reason).inc()
+
+    def result(self, stored: StoredPrediction) -> None:
+        """Count an analysed radiograph."""
+        self._findings.labels(stored.finding).inc()
+        self._scores.observe(float(stored.detections.scores[0]) if len(stored.detections) else 0.0)
+        self.stages(stored.latency_ms)
+
+    def stages(self, latency_ms: Mapping[str, float]) -> None:
+        """Note how long each stage took."""
+        for name, value in latency_ms.items():
+            self._stages.labels(name).observe(value / 1000)
+
+    def text(self) -> bytes:
+        """Return all in the format of Prometheus."""
+        return generate_latest(self._registry)

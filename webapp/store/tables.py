@@ -1,0 +1,109 @@
+"""The tables. A change here needs a migration in `migrations/versions`, which a test holds against this file."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, ForeignKey, Index, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+CASCADE = "all, delete-orphan"
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class PredictionRow(Base):
+    """One analysed radiograph. Times are seconds since 1970, UTC."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (Index("ux_predictions_idempotency", "owner", "idempotency_key", unique=True),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float] = mapped_column(index=True)
+    owner: Mapped[str] = mapped_column(index=True)
+    finding: Mapped[str] = mapped_column(index=True)
+    confidence: Mapped[float | None]
+    height: Mapped[int]
+    width: Mapped[int]
+    model: Mapped[str]
+    model_sha256: Mapped[str | None]
+    input_sha256: Mapped[str]
+    result_sha256: Mapped[str]
+    calibrated: Mapped[bool]
+    operating_score: Mapped[float]
+    possible_score: Mapped[float]
+    latency_ms: Mapped[dict[str, float]] = mapped_column(JSON)
+    idempotency_key: Mapped[str | None]
+    detections: Mapped[list[DetectionRow]] = relationship(
+        order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
+    )
+    feedback: Mapped[FeedbackRow | None] = relationship(cascade=CASCADE, passive_deletes=True, lazy="selectin")
+
+
+class DetectionRow(Base):
+    """One box; `number` counts from 1, highest score first."""
+
+    __tablename__ = "detections"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    x0: Mapped[float]
+    y0: Mapped[float]
+    x1: Mapped[float]
+    y1: Mapped[float]
+    score: Mapped[float]
+    label: Mapped[str]
+
+
+class FeedbackRow(Base):
+    """What a reader said of a result: verdicts by the number of the box, missed fractures as x0, y0, x1, y1 px."""
+
+    __tablename__ = "feedback"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    author: Mapped[str]
+    updated_at: Mapped[float] = mapped_column(index=True)
+    verdicts: Mapped[dict[str, str]] = mapped_column(JSON)
+    missed: Mapped[list[list[float]]] = mapped_column(JSON)
+    no_fracture: Mapped[bool]
+    comment: Mapped[str] = mapped_column(Text)
+
+
+class UserRow(Base):
+    """Who may log in. `stamp` changes with the password, and ends the sessions that were begun before."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    password_hash: Mapped[str]
+    stamp: Mapped[str]
+    created_at: Mapped[float]
+
+
+class TokenRow(Base):
+    """A token of the API: what comes before its dot is `id`, and of the rest only the hash is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey("users.name", ondelete="CASCADE"), index=True)
+    secret_hash: Mapped[str]
+    label: Mapped[str]
+    created_at: Mapped[float]
+
+
+class AuditRow(Base):
+    """One line of the audit log; `hash` covers the other columns and the `hash` of the line before."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[str]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str | None]
+    input_sha256: Mapped[str | None]
+    model_sha256: Mapped[str | None]
+    result_sha256: Mapped[str | None]
+    hash: Mapped[str]
