@@ -24,7 +24,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["fracture_det*", "webapp*"]),
-    package_data={"fracture_det": ["publication/templates/*"], "webapp": ["templates/*", "static/*"]},
+    package_data={
+        "fracture_det": ["publication/templates/*"],
+        "webapp": ["templates/**", "static/**", "store/migrations/**"],
+    },
     python_requires=">=3.10,<3.13",
     install_requires=names("serve.in"),
     extras_require={"full": [*names("full.in"), "detectron2"], "dev": [*names("full.in"), *names("dev.in")]},
