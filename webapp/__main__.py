@@ -107,6 +107,7 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings, listener: socket.socket, address: str) -> None:
         self.settings, self.listener, self.address = settings, listener, address
+        self.loopback = _is_loopback(listener)
         super().__init__()
 
     def load_config(self) -> None:
@@ -133,7 +134,7 @@ class Server(BaseApplication):
         # What torch deprecates within itself is no news for who starts a server.
         warnings.filterwarnings("ignore", module=r"(torch|detectron2)\b")
         try:
-            return create_app(self.settings, loopback=_is_loopback(self.listener))
+            return create_app(self.settings, loopback=self.loopback)
         except (DetectorError, DetectorFailed, StoreError) as error:
             print(f"fracture_det: {error}", file=sys.stderr, flush=True)
             sys.exit(CANNOT_START)

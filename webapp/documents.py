@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 MOST_MISSED = 50
 LONGEST_COMMENT = 2000
@@ -13,8 +13,17 @@ PER_PAGE, MOST_PER_PAGE, LAST_PAGE = 20, 100, 10_000_000
 
 Level = Literal["likely", "possible", "none seen"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[float, Field(allow_inf_nan=False)]
+# Strict: 0 for false or "1" for 1 is a mistake of the client, and not to be guessed at.
+Side = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})]
 BoxPx = tuple[Side, Side, Side, Side]
+
+
+def _no_word(value: object) -> object:
+    """Refuse what would be made a number: "1" and true are none, while 1.0 is one in JSON."""
+    if isinstance(value, (str, bool)):
+        raise ValueError("must be a number")
+    return value
 
 
 class Document(BaseModel):
@@ -52,7 +61,7 @@ class SizeDocument(Document):
 class VerdictDocument(Document):
     """What a reader says of one box."""
 
-    number: int = Field(ge=1, le=10_000)
+    number: Annotated[int, BeforeValidator(_no_word), Field(ge=1, le=10_000)]
     verdict: Literal["right", "wrong"]
 
 
@@ -61,7 +70,7 @@ class FeedbackIn(Document):
 
     boxes: list[VerdictDocument] = Field(default=[], max_length=1000)
     missed: list[BoxPx] = Field(default=[], max_length=MOST_MISSED, description="fractures without a box, px upright")
-    no_fracture: bool = Field(default=False, description="the radiograph shows no fracture")
+    no_fracture: bool = Field(default=False, strict=True, description="the radiograph shows no fracture")
     comment: str = Field(default="", max_length=LONGEST_COMMENT)
 
     @model_validator(mode="after")
@@ -170,8 +179,6 @@ class ScoreQuery(BaseModel):
     @field_validator("score", mode="before")
     @classmethod
     def _is_a_score(cls, text: object) -> object:
-        if isinstance(text, str) and not text.strip():
-            return None
         try:
             right = 0 <= float(str(text)) <= 1
         except ValueError:
@@ -187,8 +194,8 @@ class HistoryQuery(BaseModel):
     page: int = Field(default=1, ge=1, le=LAST_PAGE)
     per_page: int = Field(default=PER_PAGE, ge=1, le=MOST_PER_PAGE)
     finding: Level | None = None
-    since: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$", description="first day, such as 2026-01-31")
-    until: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$", description="last day")
+    since: Day | None = Field(default=None, description="first day, such as 2026-01-31")
+    until: Day | None = Field(default=None, description="last day")
     q: str = Field(
         default="", max_length=200, description="words in the identifier, the comment, the model or the owner"
     )

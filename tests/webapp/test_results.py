@@ -77,10 +77,9 @@ class TestFeedback:
         said = answer.json
         assert {name: said[name] for name in SAID} == SAID
         assert said["author"] == "local"
-        assert client.get(links["feedback"]).json == said
         assert client.get(links["self"]).json["feedback"] == said
         client.put(links["feedback"], json={"no_fracture": True})
-        assert client.get(links["feedback"]).json["missed"] == []
+        assert client.get(links["self"]).json["feedback"]["missed"] == []
 
     @pytest.mark.parametrize(
         ("given", "status", "sentence"),
@@ -96,6 +95,9 @@ class TestFeedback:
             ({"missed": [[5, 5, 1, 9]]}, 422, "A missed fracture must lie inside the 160 x 120 px"),
             ({"missed": [[-1, 5, 9, 9]]}, 422, "A missed fracture must lie inside"),
             ({"missed": [[1, 5, 161, 9]]}, 422, "A missed fracture must lie inside"),
+            ({"boxes": [{"number": "1", "verdict": "right"}]}, 400, "boxes.0.number: must be a number."),
+            ({"no_fracture": 0}, 400, "no_fracture: Input should be a valid boolean."),
+            ({"missed": [["1", 1, 5, 5]]}, 400, "missed.0.0: Input should be a valid number."),
             ({"coment": "typo"}, 400, "coment: Extra inputs are not permitted."),
             ({"comment": "x" * 2001}, 400, "comment: String should have at most 2000 characters."),
         ],
@@ -104,7 +106,7 @@ class TestFeedback:
         answer = client.put(links["feedback"], json=given)
         assert answer.status_code == status
         assert answer.json["error"].startswith(sentence)
-        assert client.get(links["feedback"]).status_code == 404
+        assert client.get(links["self"]).json["feedback"] is None
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b"\xff"])
     def test_what_is_not_such_a_document_is_refused(self, client, links, body):
