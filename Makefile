@@ -62,11 +62,12 @@ train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped
 test: .venv/.dev  ## the whole test suite; the radiographs are found through FRACATLAS_DIR and SCIENCE2022_DIR
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: .venv/.dev  ## format, lint, types and import rules, changing nothing
+lint: .venv/.dev  ## format, lint, types, import rules and known dangers, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --severity-level medium fracture_det webapp tools
 
 format: .venv/.dev  ## format and mend what ruff can mend
 	$(BIN)/ruff format .

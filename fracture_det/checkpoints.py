@@ -87,7 +87,7 @@ def _download(uri: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
-            urllib.request.urlretrieve(address, partial)
+            urllib.request.urlretrieve(address, partial)  # nosec
         except (urllib.error.URLError, OSError) as error:
             partial.unlink(missing_ok=True)
             raise WeightsError(

@@ -46,7 +46,7 @@ def html(report: Report, folder: Path) -> str:
     return environment.get_template("report.html").render(
         report=report,
         page=_Page(folder),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
         summary=plain_words(report),
         overview=OVERVIEW,
         halves=HALVES,
@@ -84,7 +84,7 @@ class _Page:
         # How wide it was drawn, so that letters are alike in all figures whatever the width of the page.
         text = re.sub(r'<svg\b([^>]*?\bwidth="([\d.]+pt)")', r'<svg style="--drawn: \2"\1', text, count=1)
         # Written by our own figures, which escape what they are given.
-        return Markup(re.sub(r'(\bid="|#)(?=[0-9a-f]{8}-)', rf"\g<1>{twin}", text) if twin else text)
+        return Markup(re.sub(r'(\bid="|#)(?=[0-9a-f]{8}-)', rf"\g<1>{twin}", text) if twin else text)  # nosec
 
     def crop(self, item: GalleryItem) -> str | None:
         """Return a crop of the gallery as a data URI, or None where there is none."""
