@@ -9,7 +9,7 @@ from typing import IO
 from apiflask import APIFlask
 from flask import Request
 
-from fracture_det.inference.detector import open_detector
+from fracture_det.inference.detector import DetectorError, open_detector
 from fracture_det.inference.service import PredictionService
 from webapp import access, api, login, pages, refusals
 from webapp.intake import Keys, Rooms
@@ -96,8 +96,14 @@ def open_service(settings: Settings) -> PredictionService:
     Raises DetectorError or DetectorFailed.
     """
     options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
+    detector = open_detector(settings.detector, calibration=settings.calibration, **options)
+    found, wanted = getattr(detector, "sha256", None), settings.model_sha256
+    if wanted is not None and found != wanted:
+        raise DetectorError(
+            f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, its weights are {found}"
+        )
     service = PredictionService(
-        open_detector(settings.detector, calibration=settings.calibration, **options),
+        detector,
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
         queue_size=settings.queue_size,

@@ -34,6 +34,7 @@ class Settings:
     score: float | None = None
     possible_score: float | None = None
     nms_iou: float | None = None
+    model_sha256: str | None = None
     data_dir: Path = Path("instance")
     database_url: str | None = field(default=None, repr=False)
     keep_images: bool = True
@@ -124,7 +125,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 # What is not listed is a number with a fraction.
 PARSERS: dict[str, Callable[[str], object]] = {
-    **dict.fromkeys(("detector", "host", "database_url", "secret_key"), str),
+    **dict.fromkeys(("detector", "host", "model_sha256", "database_url", "secret_key"), str),
     **dict.fromkeys(("calibration", "data_dir"), Path),
     **dict.fromkeys(("keep_images", "login"), _switch),
     **dict.fromkeys(("port", "trusted_proxies", "uploads_per_minute", "logins_per_minute"), int),

@@ -121,6 +121,24 @@ def test_a_wrong_setting_stops_it_with_a_sentence():
     assert (ended.returncode, ended.stderr) == (1, "fracture_det: FRACTURE_SCORE: expected a number, got 'high'\n")
 
 
+def test_it_does_not_listen_beyond_this_machine_without_a_login(tmp_path):
+    ended = run("--host", "0.0.0.0", "--port", "0", "--detector", "bright:0", FRACTURE_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "fracture_det: 0.0.0.0 can be reached from other machines: expected FRACTURE_LOGIN=on, FRACTURE_SECRET_KEY"
+    )
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_with_a_login_it_listens_and_asks(start_server, tmp_path):
+    server = start_server(tmp_path, FRACTURE_HOST="0.0.0.0", FRACTURE_LOGIN="on", FRACTURE_SECRET_KEY="k" * 32)
+    address = server.address.replace("0.0.0.0", "127.0.0.1")
+    status, answer, _ = upload(address, encoded(dark_plate(LIKELY)))
+    assert (status, answer["ok"]) == (401, False)
+    with urllib.request.urlopen(f"{address}/login") as page:
+        assert "Secure" in page.headers["Set-Cookie"]
+
+
 def test_a_client_that_hangs_up_harms_nobody(server):
     host, port = server.address.removeprefix("http://").split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=5)

@@ -31,9 +31,19 @@ def test_variables_are_read_and_arguments_win():
         "FRACTURE_DATA_DIR": "/srv/x",
         "FRACTURE_CALIBRATION": "eval/calibration.json",
         "FRACTURE_HOST": "",
+        "FRACTURE_KEEP_IMAGES": "Off",
+        "FRACTURE_HOSTNAMES": "xray.example, pacs.example",
     }
     settings = Settings.from_environ(environ, port=9000, detector=None)
-    expected = Settings(port=9000, score=0.4, nms_iou=0.6, data_dir=Path("/srv/x"), calibration=CALIBRATION_FILE)
+    expected = Settings(
+        port=9000,
+        score=0.4,
+        nms_iou=0.6,
+        data_dir=Path("/srv/x"),
+        calibration=CALIBRATION_FILE,
+        keep_images=False,
+        hostnames=("xray.example", "pacs.example"),
+    )
     assert settings == expected
     assert Settings.from_environ(environ, calibration=Path("mine.json")).calibration == Path("mine.json")
 
@@ -90,6 +100,19 @@ class TestCalibration:
     def test_a_file_that_is_not_there_stops_it(self, settings):
         with pytest.raises(DetectorError, match=r"calibration .*calibration\.json: cannot be read"):
             open_service(settings)
+
+
+def test_other_weights_than_expected_are_not_served(monkeypatch, tmp_path):
+    monkeypatch.setitem(DETECTORS, "bright", "tests.webapp.bright:BrightRectangles.open")
+    open_service(Settings(detector="bright:0", model_sha256="0" * 64)).close()
+    with pytest.raises(DetectorError, match=f"FRACTURE_MODEL_SHA256 expects {'1' * 64}, got {'0' * 64}"):
+        open_service(Settings(detector="bright:0", model_sha256="1" * 64))
+
+
+def test_a_secret_is_not_shown():
+    shown = repr(Settings(secret_key="s" * 32, database_url="postgresql://u:secret@h/x"))
+    assert "sss" not in shown
+    assert "secret@" not in shown
 
 
 def test_the_page_needs_neither_torch_nor_matplotlib():
