@@ -99,9 +99,7 @@ def open_service(settings: Settings) -> PredictionService:
     detector = open_detector(settings.detector, calibration=settings.calibration, **options)
     found, wanted = getattr(detector, "sha256", None), settings.model_sha256
     if wanted is not None and found != wanted:
-        raise DetectorError(
-            f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, its weights are {found}"
-        )
+        raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, got {found}")
     service = PredictionService(
         detector,
         max_batch=settings.max_batch,
