@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def parsers():
     for program in PROGRAMS:
         spec = importlib.util.spec_from_file_location(f"{program.stem}_documented", program)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up
         spec.loader.exec_module(module)
         found[program.relative_to(ROOT).as_posix()] = module.build_parser()
     return found

@@ -65,6 +65,7 @@ def create_app(
         VALIDATION_ERROR_STATUS_CODE=400,
         DESCRIPTION=api.__doc__,
     )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
     app.extensions["fracture"] = Rooms(settings, service, store, Metrics(service), Keys())
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

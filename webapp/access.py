@@ -93,12 +93,18 @@ def _hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
 
 
 def _refuse_foreign_origins() -> None:
-    """Refuse what another site's page makes a browser send (Fetch Metadata; the Origin where that is missing)."""
+    """Refuse what another site's page makes a browser send: Fetch Metadata says so, or the Origin where it is missing.
+
+    A page with no-referrer sends its own forms with the Origin `null`.
+    """
     if request.method not in UNSAFE:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    foreign = site not in (None, "same-origin", "none")
-    if foreign or (origin is not None and urlsplit(origin).netloc != request.host):
+    if site is None:
+        foreign = origin is not None and urlsplit(origin).netloc != request.host
+    else:
+        foreign = site not in ("same-origin", "none")
+    if foreign:
         raise Refusal(403, "This request came from another site's page and was refused.", reason="origin")
 
 

@@ -66,6 +66,13 @@ def finding_level(highest: float | None, operating_score: float, possible_score:
     return NONE_SEEN if level == WEAK else level
 
 
+def percent(probability: float) -> str:
+    """Return a probability in words: neither certainty nor impossibility can be known."""
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
 def document(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionDocument:
     """Return the document of a result, with the boxes of at least `score` (0..1)."""
     finding = FINDINGS[stored.finding]

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from webapp.access import limit_rate
 from webapp.api import picture_of, remove, wanted_by
 from webapp.documents import LONGEST_COMMENT, HistoryQuery, ScoreQuery
-from webapp.findings import FINDINGS, FLOOR_SCORE, NOTICE
+from webapp.findings import FINDINGS, FLOOR_SCORE, NOTICE, percent
 from webapp.intake import documented, find, rooms, take_in
 from webapp.refusals import Refusal
 from webapp.report import facts, report_pdf
@@ -30,12 +30,7 @@ def every_page() -> dict[str, Any]:
     return {"model": house.service.model, "settings": house.settings, "notice": NOTICE, "asker": g.get("account")}
 
 
-@blueprint.app_template_filter()
-def percent(probability: float) -> str:
-    """Return a probability in words: neither certainty nor impossibility can be known."""
-    if probability < 0.01:
-        return "under 1 %"
-    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+blueprint.add_app_template_filter(percent)
 
 
 @blueprint.get("/")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fracture_det.inference.service import overlay_png
 from webapp.documents import PredictionDocument
+from webapp.findings import percent
 from webapp.store import StoredPrediction
 
 MARGIN_MM, TALLEST_MM = 15, 130
@@ -41,7 +42,7 @@ def report_pdf(result: PredictionDocument, picture: Path, stored: StoredPredicti
 def headline(result: PredictionDocument) -> str:
     """Return the finding with its confidence, where there is one."""
     confidence = result.finding.confidence
-    return result.finding.title if confidence is None else f"{result.finding.title} ({100 * confidence:.0f} %)"
+    return result.finding.title if confidence is None else f"{result.finding.title} ({percent(confidence)} probability)"
 
 
 def facts(result: PredictionDocument) -> dict[str, str]:

@@ -8,15 +8,21 @@ uploads the images to a running server and saves the page, `--width 390` as on a
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+AXE = Path(__file__).with_name("vendor") / "axe-core" / "axe.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
@@ -39,8 +45,9 @@ class Witness:
         page.on("request", lambda request: self.requests.append(request.url))
 
     def _hear(self, kind: str, text: str, url: str) -> None:
-        # Chromium itself writes a line for every answer of 400 and more; a refused upload is no fault of the page.
-        if kind in ("error", "warning") and not (url.endswith("predictions?score=0.05") and "status of 4" in text):
+        # Chromium itself writes a line for every refusal of the API and every lost line; neither is the page's fault.
+        is_refusal = text.startswith("Failed to load resource") and "/api/" in url
+        if kind in ("error", "warning") and not is_refusal:
             self.complaints.append(f"{kind}: {text} ({url})")
 
 
@@ -55,11 +62,15 @@ def open_browser() -> Iterator[Browser]:
 
 @contextmanager
 def open_page(
-    browser: Browser, *, width: int = 1280, height: int = 900, scripted: bool = True
+    browser: Browser, *, width: int = 1280, height: int = 900, scripted: bool = True, touch: bool = False
 ) -> Iterator[tuple[Page, Witness]]:
     """Open a page of `width` x `height` CSS pixels in `browser`, with a witness of what happens in it."""
     context = browser.new_context(
-        viewport={"width": width, "height": height}, java_script_enabled=scripted, device_scale_factor=2
+        viewport={"width": width, "height": height},
+        java_script_enabled=scripted,
+        device_scale_factor=2,
+        has_touch=touch,
+        reduced_motion="reduce",
     )
     page = context.new_page()
     page.set_default_timeout(15_000)
@@ -67,6 +78,23 @@ def open_page(
     witness.watch(page)
     yield page, witness
     context.close()
+
+
+def seen(place: Locator) -> NDArray[np.uint8]:
+    """Return what `place` looks like: (H, W, 3) RGB, two pixels per CSS pixel."""
+    return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB"))
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what axe-core calls a serious or critical barrier on `page`, rule and place."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -177,7 +177,15 @@ class TestOtherSites:
         assert client.post("/logout", data={"csrf_token": form_token(client)}, headers=headers).status_code == 403
         assert client.get(link).status_code == 200
 
-    @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}])
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Sec-Fetch-Site": "same-origin"},
+            {"Origin": "http://localhost"},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
+        ],
+    )
     def test_our_own_pages_are_heard(self, app, headers):
         assert upload(browser(app, "anna"), **headers).status_code == 201
 

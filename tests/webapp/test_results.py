@@ -243,7 +243,7 @@ def test_an_image_says_how_sure_the_calibration_is_of_the_whole(settings):
         document = upload(app.test_client()).json
         assert document["finding"]["confidence"] == pytest.approx(0.45, abs=0.01)
         assert document["calibrated"] is True
-        assert "(45 %)" in app.test_client().get(document["links"]["report"]).text
+        assert "(45 % probability)" in app.test_client().get(document["links"]["report"]).text
         app.extensions["fracture"].store.close()
 
 

@@ -1,13 +1,18 @@
-// The upload page and the page of one result.
+// The upload page, the page of one result, and any page with buttons to compare results.
+import { listenToCompare } from "./compare.js";
+import { askToDelete } from "./jobs.js";
+import { listenToKeys } from "./keys.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
 
 document.documentElement.classList.add("scripted");
 
 const form = document.getElementById("upload");
-if (form) {
-  acceptFiles(form, document.getElementById("results"), document.getElementById("announcer"));
+if (form) acceptFiles(form, document.getElementById("results"));
+for (const place of document.querySelectorAll("[data-result]")) openResult(place);
+for (const button of document.querySelectorAll("[data-delete]")) {
+  const { delete: address, name } = button.dataset;
+  button.addEventListener("click", () => askToDelete(name, address, () => { location.href = "/"; }));
 }
-for (const place of document.querySelectorAll("[data-result]")) {
-  openResult(place);
-}
+listenToCompare();
+listenToKeys();

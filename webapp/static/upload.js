@@ -1,12 +1,18 @@
 // Each file is its own request, with its own progress and its own result or refusal.
-import { show } from "./viewer.js";
+import { listenForFiles } from "./files.js";
+import { Job } from "./jobs.js";
+import { LOST, changeHeaders, doubtsToken, errorOf, newKey, ServerError } from "./server.js";
+import { announce, plural } from "./words.js";
 
 const AT_ONCE = 3;
 const MAX_RETRIES = 20;
-const LOST = "The connection to the server was lost. This file was not analysed; please try again.";
-const ODD = "The server gave an answer that cannot be read. This file was not analysed.";
+const LOST_RETRIES = 1;
+const OPEN_AT_MOST = 6; // more files than these come folded
+const BUSY = [429, 503];
+const FINAL = [400, 404, 405, 413, 415, 422];
 
-export function acceptFiles(form, results, announcer) {
+export function acceptFiles(form, results) {
+  const jobs = new Set();
   const queue = [];
   let running = 0;
   const next = () => {
@@ -15,95 +21,117 @@ export function acceptFiles(form, results, announcer) {
       queue.shift()().finally(() => { running -= 1; next(); });
     }
   };
-  const add = (files) => {
-    for (const file of files) {
-      const job = newJob(results, file.name || "Pasted image");
-      queue.push(() => analyse(file, form.dataset, job, announcer));
-    }
+  const start = (job) => {
+    queue.push(() => (job.state === "gone" ? Promise.resolve() : analyse(job, form.dataset)));
     next();
   };
-  listen(form, add);
-}
-
-function listen(form, add) {
-  const input = form.querySelector("input[type=file]");
-  input.addEventListener("change", () => { add(input.files); input.value = ""; });
-  form.addEventListener("submit", (event) => event.preventDefault());
-  let depth = 0;
-  const mark = () => form.classList.toggle("over", depth > 0);
-  addEventListener("dragenter", () => { depth += 1; mark(); });
-  addEventListener("dragleave", () => { depth -= 1; mark(); });
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => { event.preventDefault(); depth = 0; mark(); add(event.dataTransfer.files); });
-  addEventListener("paste", (event) => { if (event.clipboardData.files.length) add(event.clipboardData.files); });
-}
-
-function newJob(results, name) {
-  const article = document.getElementById("job-template").content.cloneNode(true).firstElementChild;
-  const part = (key) => article.querySelector(`[data-part="${key}"]`);
-  article.querySelector(".name").textContent = name;
-  part("meter").setAttribute("aria-label", `Progress of ${name}`);
-  part("state").textContent = "Waiting";
-  part("dismiss").addEventListener("click", () => article.remove());
-  results.append(article);
-  return { article, part, name };
-}
-
-async function analyse(file, settings, job, announcer) {
-  try {
-    if (file.size > Number(settings.maxBytes)) {
-      throw new Error(`This file was not analysed. It is larger than ${settings.maxMb} MB; please export a smaller image.`);
+  const summary = document.getElementById("summary");
+  const tally = () => { summary.textContent = sum([...jobs].filter((job) => job.state !== "gone")); };
+  listenForFiles(form, (files, leftOut) => {
+    if (leftOut !== null) sayLeftOut(files.length, leftOut);
+    const isOpen = jobs.size + files.length <= OPEN_AT_MOST;
+    for (const { file, name } of files) {
+      const job = new Job(results, name, { isOpen, onChange: tally, onRetry: (again) => { again.restart(); start(again); } });
+      Object.assign(job, { file, key: newKey() }); // the key stays, so that a second try is not a second analysis
+      jobs.add(job);
+      start(job);
     }
-    const result = await sendUntilTaken(file, `${settings.api}?score=${settings.floor}`, job);
-    job.part("state").textContent = result.finding.title;
-    job.part("state").classList.add(result.finding.level.replace(" ", "-"));
-    show(job.part("viewer"), result);
-    job.article.classList.add("done");
-    announcer.textContent = `${job.name}: ${result.finding.title}.`;
-  } catch (error) {
-    job.part("state").textContent = "Not analysed";
-    job.part("failure-text").textContent = error.message;
-    job.part("failure").hidden = false;
-    job.article.classList.add("failed-job");
-    announcer.textContent = `${job.name}: not analysed. ${error.message}`;
-  } finally {
-    job.part("meter").remove();
+    tally();
+  }, tellOfFolder);
+}
+
+function sayLeftOut(taken, leftOut) {
+  if (leftOut) {
+    const are = leftOut === 1 ? "is" : "are";
+    tellOfFolder(`${plural(leftOut, "file", "files")} in the folder ${are} of another kind and not sent; ${taken} taken.`);
+  } else {
+    tellOfFolder(taken ? "" : "The folder is empty.");
   }
 }
 
-async function sendUntilTaken(file, url, job) {
-  for (let attempt = 0; ; attempt += 1) {
-    const { status, body, retryAfter } = await send(file, url, job);
-    if (status === 201 && body && body.ok) return body;
-    if (status !== 503 || attempt >= MAX_RETRIES) throw new Error(body && body.error ? body.error : ODD);
-    job.part("state").textContent = "Server busy, waiting for a place";
-    await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(retryAfter) || 3)));
+function tellOfFolder(words) {
+  const place = document.getElementById("left-out");
+  place.hidden = !words;
+  place.textContent = words;
+  if (words) announce(words);
+}
+
+// "7 of 12 done: 3 likely, 1 possible, 2 none seen, 1 not analysed"
+function sum(jobs) {
+  if (jobs.length < 2) return "";
+  const count = (state) => jobs.filter((job) => job.state === state).length;
+  const words = { likely: "likely", possible: "possible", "none seen": "none seen", failed: "not analysed" };
+  const said = Object.keys(words).filter(count).map((state) => `${count(state)} ${words[state]}`).join(", ");
+  return `${jobs.length - count("waiting")} of ${jobs.length} done${said ? `: ${said}` : ""}`;
+}
+
+async function analyse(job, settings) {
+  const result = await ask(job, settings).catch((error) => {
+    job.fail(Object.assign(error, { mayPass: !FINAL.includes(error.status) }));
+  });
+  if (!result || job.state === "gone") return;
+  job.file = null;
+  job.succeed(result);
+}
+
+async function ask(job, settings) {
+  if (job.file.size > Number(settings.maxBytes)) {
+    throw new ServerError(`This file was not analysed. It is larger than ${settings.maxMb} MB; please export a smaller image.`, 413);
+  }
+  return sendUntilTaken(job, `${settings.api}?score=0`);
+}
+
+async function sendUntilTaken(job, url) {
+  for (let attempt = 0, lost = 0, isRenewed = false; ; attempt += 1) {
+    try {
+      const { status, body, retryAfter } = await send(job, url);
+      if ([200, 201].includes(status) && body?.ok) return body;
+      if (doubtsToken(status) && !isRenewed) {
+        isRenewed = true;
+        continue;
+      }
+      if (!BUSY.includes(status) || attempt >= MAX_RETRIES) throw notAnalysed(errorOf(status, body));
+      job.say("Server busy, waiting for a place");
+      await pause(Number(retryAfter) || 3);
+    } catch (error) {
+      if (error.message !== LOST) throw error;
+      lost += 1;
+      if (lost > LOST_RETRIES) throw new ServerError(`${LOST} This file was not analysed; please try again.`);
+      job.say("Connection lost, trying again");
+      await pause(1);
+    }
   }
 }
 
-function send(file, url, job) {
+const pause = (time_s) => new Promise((resolve) => { setTimeout(resolve, 1000 * time_s); });
+
+// The server's own sentences say so already; an unreadable answer and a logout do not.
+function notAnalysed(error) {
+  if (!/not analysed/i.test(error.message)) error.message += " This file was not analysed.";
+  return error;
+}
+
+async function send(job, url) {
+  const headers = { ...await changeHeaders(), "Idempotency-Key": job.key };
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    const meter = job.part("meter");
     request.open("POST", url);
     request.responseType = "json";
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => {
       if (!event.lengthComputable) return;
-      meter.value = (100 * event.loaded) / event.total;
-      job.part("state").textContent = `Uploading ${Math.round(meter.value)} %`;
+      job.progress(event.loaded / event.total);
+      job.say(`Uploading ${Math.round((100 * event.loaded) / event.total)} %`);
     });
-    request.upload.addEventListener("load", () => {
-      meter.removeAttribute("value");
-      job.part("state").textContent = "Analysing";
-    });
+    request.upload.addEventListener("load", () => { job.progress(null); job.say("Analysing"); });
     request.addEventListener("load", () => resolve({
       status: request.status, body: request.response, retryAfter: request.getResponseHeader("Retry-After"),
     }));
     for (const kind of ["error", "abort", "timeout"]) {
-      request.addEventListener(kind, () => reject(new Error(LOST)));
+      request.addEventListener(kind, () => reject(new ServerError(LOST)));
     }
     const body = new FormData();
-    body.append("file", file, "radiograph"); // the file's own name stays on this machine
+    body.append("file", job.file, "radiograph"); // the file's own name stays on this machine
     request.send(body);
   });
 }

@@ -1,133 +1,198 @@
 // One result: the picture with its boxes, the list, and the slider. Moving the slider never changes the finding.
-const MOST_TIMES = 3;
-const SVG = "http://www.w3.org/2000/svg";
+import { entry, rectangle, tag } from "./boxes.js";
+import { Drawing } from "./drawing.js";
+import { Feedback } from "./feedback.js";
+import { register } from "./keys.js";
+import { fillPanel } from "./panel.js";
+import { Picture } from "./picture.js";
+import { ask } from "./server.js";
+import { announce, copyOf, number, plural, scoreName, thresholdText } from "./words.js";
+import { Windowing } from "./window.js";
+
+let count = 0;
 
 export async function openResult(place) {
   const asked = new URLSearchParams(location.search).get("score");
-  const answer = await fetch(`${place.dataset.result}?score=0`);
-  if (!answer.ok) return; // the page without script stays
-  const result = await answer.json();
+  const result = await ask("GET", `${place.dataset.result}?score=0`).catch(() => null);
+  if (!result) return; // the page without script stays
   place.replaceChildren();
   place.classList.remove("viewer");
-  show(place, result, asked === null ? result.operating_score : Number(asked));
+  show(place, result, { threshold: asked === null ? undefined : Number(asked) });
 }
 
-export function show(place, result, threshold = result.operating_score) {
-  const viewer = document.getElementById("viewer-template").content.cloneNode(true).firstElementChild;
-  const part = (key) => viewer.querySelector(`[data-part="${key}"]`);
-  const state = { result, part, threshold, chosen: null };
-  fillWords(state, viewer);
-  fillPicture(state);
-  wireControls(state);
-  place.append(viewer);
-  draw(state);
+export function show(place, result, { threshold, isCompact = false, onFeedback } = {}) {
+  const element = copyOf("viewer-template");
+  const parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
+  const reader = new Reader(element, (key) => parts[key], result, threshold ?? result.operating_score);
+  if (isCompact) reader.makeCompact(); else reader.addFeedback(onFeedback);
+  place.append(element);
+  reader.draw();
+  return reader;
 }
 
-function fillWords({ result, part }, viewer) {
-  part("finding").classList.add(result.finding.level.replace(" ", "-"));
-  viewer.querySelector(`[data-icon="${result.finding.level}"]`).hidden = false;
-  part("title").textContent = result.finding.title;
-  part("advice").textContent = result.finding.advice;
-  part("json").href = result.links.self;
-  part("page").href = result.links.page;
-  part("reset").textContent = `Reset to ${number(result.operating_score)}`;
-  part("reset").title = "The operating point";
-  const seconds = (result.latency_ms / 1000).toFixed(1);
-  part("facts").textContent = `${result.image.width} × ${result.image.height} px · ${result.model} · ${seconds} s`;
-}
-
-function fillPicture({ result, part }) {
-  const { width, height } = result.image;
-  const image = part("image");
-  Object.assign(image, { src: result.links.image, width, height });
-  image.addEventListener("error", () => { part("image-failure").hidden = false; });
-  // As large as the screen allows, but small pictures not blown up beyond recognition.
-  part("sheet").classList.add("fitted");
-  part("sheet").style.width = `min(100%, calc(var(--tall) * ${width / height}), ${MOST_TIMES * width}px)`;
-  part("boxes").setAttribute("viewBox", `0 0 ${width} ${height}`);
-}
-
-function wireControls(state) {
-  const { part, result } = state;
-  const slider = part("slider");
-  slider.id = `slider-${result.id}`;
-  part("slider-label").htmlFor = slider.id;
-  slider.value = state.threshold;
-  slider.addEventListener("input", () => { state.threshold = Number(slider.value); draw(state); });
-  part("reset").addEventListener("click", () => {
-    state.threshold = result.operating_score;
-    slider.value = state.threshold;
-    draw(state);
-  });
-  part("toggle").addEventListener("change", () => part("sheet").classList.toggle("bare", !part("toggle").checked));
-}
-
-function draw(state) {
-  const { result, part, threshold } = state;
-  const shown = result.detections.filter((box) => box.score >= threshold);
-  const hidden = result.detections.length - shown.length;
-  part("threshold").textContent = number(threshold);
-  part("slider").setAttribute("aria-valuetext", `score ${number(threshold)}, ${plural(shown.length, "box", "boxes")} shown`);
-  part("overlay").href = `${result.links.overlay}?score=${threshold}`;
-  part("image").alt = `Radiograph, ${plural(shown.length, "place", "places")} marked`;
-  part("count").textContent = shown.length || hidden
-    ? `${plural(shown.length, "box", "boxes")} shown, ${hidden} below the slider.`
-    : `No box, not even a weak one (score ${number(result.floor_score)} or more).`;
-  part("boxes").replaceChildren(...shown.map(rectangle));
-  part("tags").replaceChildren(...shown.map((box) => tag(box, result.image)));
-  part("list").replaceChildren(...shown.map((box) => entry(box, state)));
-  choose(state, state.chosen);
-}
-
-function rectangle(box) {
-  const [x0, y0, x1, y1] = box.box_xyxy_px;
-  const group = document.createElementNS(SVG, "g");
-  group.dataset.number = box.number;
-  group.setAttribute("class", box.level);
-  for (const line of ["halo", "line"]) {
-    const rect = document.createElementNS(SVG, "rect");
-    const sides = { x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: line };
-    for (const [name, value] of Object.entries(sides)) rect.setAttribute(name, value);
-    group.append(rect);
+class Reader {
+  constructor(element, part, result, threshold) {
+    Object.assign(this, { element, part, result, threshold, chosen: null, tool: "pan", listeners: [], hasBoxes: true });
+    this.key = count += 1;
+    this.picture = new Picture({
+      stage: part("stage"), frame: part("frame"), sheet: part("sheet"), source: result.links.image, size: result.image,
+    });
+    this.window = new Windowing(part, this.picture, this.key);
+    this.drawing = new Drawing(this);
+    fillPanel(element, part, result);
+    this.#fillPicture();
+    this.#wire();
+    register(this);
   }
-  return group;
-}
 
-function tag(box, { width, height }) {
-  const [x0, y0] = box.box_xyxy_px;
-  const label = document.createElement("span");
-  label.className = box.level;
-  label.dataset.number = box.number;
-  label.textContent = box.number;
-  label.style.left = `${(100 * x0) / width}%`;
-  label.style.top = `${(100 * y0) / height}%`;
-  if (y0 < 0.06 * height) label.classList.add("inside");
-  return label;
-}
+  addFeedback(onFeedback) {
+    this.feedback = new Feedback(this, onFeedback);
+  }
 
-function entry(box, state) {
-  const item = document.getElementById("box-template").content.cloneNode(true).firstElementChild;
-  const button = item.querySelector("button");
-  button.dataset.number = box.number;
-  button.classList.add(box.level);
-  const words = { number: box.number, label: box.label, score: number(box.score), level: box.level };
-  for (const [name, text] of Object.entries(words)) item.querySelector(`.${name}`).textContent = text;
-  button.setAttribute("aria-label", `Box ${box.number}: ${box.label}, score ${number(box.score)}, ${box.level}`);
-  button.addEventListener("click", () => choose(state, state.chosen === box.number ? null : box.number));
-  return item;
-}
+  makeCompact() {
+    this.element.classList.add("compact");
+    for (const key of ["feedback", "advice", "links", "draw", "facts"]) this.part(key).remove();
+  }
 
-function choose(state, chosen) {
-  state.chosen = chosen;
-  for (const key of ["boxes", "tags", "list"]) {
-    for (const element of state.part(key).querySelectorAll("[data-number]")) {
-      const isChosen = Number(element.dataset.number) === chosen;
-      element.classList.toggle("chosen", isChosen);
-      if (element.matches("button")) element.setAttribute("aria-pressed", String(isChosen));
+  on(listener) { this.listeners.push(listener); }
+
+  destroy() {
+    this.feedback?.leave();
+    this.picture.destroy();
+    this.element.remove();
+  }
+
+  #fillPicture() {
+    const { part, picture, result: { image: { width, height } } } = this;
+    part("stage").style.aspectRatio = `${width} / ${height}`;
+    for (const key of ["boxes", "draft"]) part(key).setAttribute("viewBox", `0 0 ${width} ${height}`);
+    picture.on("failed", () => { part("image-failure").hidden = false; });
+    part("image-missing").hidden = Boolean(picture.source);
+    picture.on("moved", () => { part("zoom-readout").textContent = `${Math.round(100 * picture.zoom())} %`; });
+  }
+
+  #wire() {
+    const { part } = this;
+    const slider = part("slider");
+    slider.id = `slider-${this.key}`;
+    part("slider-label").htmlFor = slider.id;
+    slider.value = this.threshold;
+    slider.addEventListener("input", () => { this.threshold = Number(slider.value); this.draw(); });
+    part("reset").addEventListener("click", () => {
+      this.threshold = this.result.operating_score;
+      slider.value = this.threshold;
+      this.draw();
+    });
+    part("show-possible").addEventListener("click", () => {
+      this.threshold = Math.min(this.threshold, this.result.possible_score);
+      slider.value = this.threshold;
+      this.draw();
+      slider.focus();
+    });
+    const clicks = {
+      toggle: () => this.showBoxes(!this.hasBoxes), original: () => this.showOriginal(!this.isOriginal),
+      "zoom-in": () => this.picture.zoomBy(1.5), "zoom-out": () => this.picture.zoomBy(1 / 1.5),
+      fit: () => this.picture.fit(), actual: () => this.picture.actualSize(),
+      "window-tool": () => this.use(this.tool === "window" ? "pan" : "window"),
+    };
+    for (const [key, act] of Object.entries(clicks)) part(key).addEventListener("click", act);
+  }
+
+  // The tool that a drag with the left button uses: pan, window or draw.
+  use(tool) {
+    this.tool = tool;
+    this.part("stage").dataset.tool = tool;
+    this.part("window-tool").setAttribute("aria-pressed", String(tool === "window"));
+    this.drawing.begin(tool === "draw");
+  }
+
+  showBoxes(hasBoxes, isOwn = true) {
+    this.hasBoxes = hasBoxes;
+    this.part("toggle").setAttribute("aria-pressed", String(hasBoxes));
+    this.#bare();
+    if (isOwn) for (const listener of this.listeners) listener(this);
+  }
+
+  // The radiograph as it came: no boxes, no window.
+  showOriginal(isOriginal) {
+    this.isOriginal = isOriginal;
+    this.part("original").setAttribute("aria-pressed", String(isOriginal));
+    this.window.hold(isOriginal);
+    this.#bare();
+    announce(isOriginal ? "Original" : "Boxes and window again");
+  }
+
+  #bare() { this.part("sheet").classList.toggle("bare", this.isOriginal || !this.hasBoxes); }
+
+  reset() {
+    if (this.isOriginal) this.showOriginal(false);
+    this.window.reset();
+    this.picture.fit();
+    this.use("pan");
+  }
+
+  draw() {
+    const { result, part, threshold } = this;
+    this.shown = result.detections.filter((box) => box.score >= threshold);
+    const hidden = result.detections.length - this.shown.length;
+    const text = thresholdText(threshold, result);
+    part("threshold").textContent = text;
+    part("slider").setAttribute("aria-valuetext", `${scoreName(result)} ${text}, ${plural(this.shown.length, "box", "boxes")} shown`);
+    for (const [key, link] of [["overlay", "overlay"], ["report", "report"], ["report-pdf", "report_pdf"]]) {
+      if (result.links[link]) part(key).href = `${result.links[link]}?score=${threshold}`;
     }
+    part("stage").setAttribute("aria-label", `Radiograph, ${plural(this.shown.length, "place", "places")} marked`);
+    part("count").textContent = this.shown.length || hidden
+      ? `${plural(this.shown.length, "box", "boxes")} shown, ${hidden} below the slider.`
+      : `No box, not even a weak one (score ${number(result.floor_score)} or more).`;
+    const possible = result.detections.filter((box) => box.level === "possible" && box.score < threshold);
+    part("show-possible").hidden = !possible.length;
+    part("show-possible").textContent = `Show ${plural(possible.length, "possible box", "possible boxes")}`;
+    part("list").replaceChildren(...this.shown.map((box) => entry(box, result, () => {
+      this.choose(this.chosen === box.number ? null : box.number);
+    })));
+    this.mark();
   }
-  state.part("sheet").classList.toggle("one-chosen", state.part("boxes").querySelector(".chosen") !== null);
-}
 
-const number = (score) => score.toFixed(2);
-const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+  // Draws the boxes of the detector and those of the reader.
+  mark() {
+    const { part, shown, result, feedback } = this;
+    const missed = feedback?.missed ?? [];
+    const verdict = (box) => ({ right: " ✓", wrong: " ✗" })[feedback?.verdictOf(box.number)] ?? "";
+    const upwards = [...shown].reverse(); // the highest score lies on top
+    part("boxes").replaceChildren(
+      ...upwards.map((box) => rectangle(box.box_xyxy_px, box.level, box.number)),
+      ...missed.map((box) => rectangle(box, "missed")),
+    );
+    part("tags").replaceChildren(
+      ...upwards.map((box) => tag(box.box_xyxy_px, box.level, `${box.number}${verdict(box)}`, result.image, box.number)),
+      ...missed.map((box, index) => tag(box, "missed", `missed ${index + 1}`, result.image)),
+    );
+    feedback?.markList();
+    this.choose(this.chosen);
+  }
+
+  choose(chosen) {
+    const isNew = chosen !== this.chosen;
+    this.chosen = chosen;
+    for (const key of ["boxes", "tags", "list"]) {
+      for (const element of this.part(key).querySelectorAll("[data-number]")) {
+        const isChosen = Number(element.dataset.number) === chosen;
+        element.classList.toggle("chosen", isChosen);
+        if (element.matches("button")) element.setAttribute("aria-pressed", String(isChosen));
+      }
+    }
+    const box = this.shown.find(({ number: own }) => own === chosen);
+    this.part("sheet").classList.toggle("one-chosen", Boolean(box));
+    if (box && isNew) this.picture.reveal(box.box_xyxy_px);
+  }
+
+  // The next box of the list, or the one before it.
+  step(by) {
+    if (!this.shown.length) return;
+    const here = this.shown.findIndex((box) => box.number === this.chosen);
+    const next = here < 0 ? (by > 0 ? 0 : this.shown.length - 1) : (here + by + this.shown.length) % this.shown.length;
+    this.choose(this.shown[next].number);
+    announce(this.part("list").querySelector(".chosen").getAttribute("aria-label"));
+  }
+}

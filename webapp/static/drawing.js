@@ -1,0 +1,107 @@
+// Drags on the picture that are no panning: window and level, and rectangles around a missed fracture.
+import { rectangle } from "./boxes.js";
+import { announce } from "./words.js";
+
+const LEAST_SIDE_PX = 3;
+const RIGHT_BUTTON = 2;
+
+export class Drawing {
+  constructor(reader) {
+    this.reader = reader;
+    this.box = null;
+    const stage = reader.part("stage");
+    stage.addEventListener("pointerdown", (event) => this.#press(event), true); // before the viewer library hears it
+    reader.part("draw-cancel").addEventListener("click", () => reader.use("pan"));
+    stage.addEventListener("contextmenu", (event) => event.preventDefault());
+    stage.addEventListener("keydown", (event) => { if (this.isOn) this.#key(event); });
+  }
+
+  // Switches drawing on or off. With the keyboard, a rectangle waits in the middle of the view.
+  begin(isOn) {
+    this.isOn = isOn;
+    this.reader.part("draw")?.setAttribute("aria-pressed", String(isOn));
+    this.reader.part("draw-help").hidden = !isOn;
+    this.#propose(null);
+    if (!isOn) return;
+    this.reader.part("stage").focus({ preventScroll: true });
+    this.reader.part("stage").scrollIntoView({ block: "nearest" });
+    announce("Drawing. Drag a rectangle, or press an arrow key for one in the middle. Escape ends it.");
+  }
+
+  #press(event) {
+    const { reader } = this;
+    if (event.target.closest("button")) return;
+    const stage = reader.part("stage");
+    stage.focus({ preventScroll: true });
+    const tool = event.button === RIGHT_BUTTON ? "window" : reader.tool;
+    if (tool === "pan" || event.button === 1 || !reader.picture.osd?.isOpen()) return;
+    event.stopPropagation();
+    event.preventDefault();
+    if (!event.isPrimary) return;
+    const move = tool === "window" ? this.#windowDrag(event) : this.#boxDrag(event);
+    const end = () => {
+      stage.removeEventListener("pointermove", move);
+      if (tool === "draw") this.#finish();
+    };
+    stage.setPointerCapture(event.pointerId);
+    stage.addEventListener("pointermove", move);
+    stage.addEventListener("lostpointercapture", end, { once: true });
+  }
+
+  #windowDrag({ clientX, clientY }) {
+    let [x, y] = [clientX, clientY];
+    return (event) => {
+      this.reader.window.drag(event.clientX - x, event.clientY - y);
+      [x, y] = [event.clientX, event.clientY];
+    };
+  }
+
+  #boxDrag({ clientX, clientY }) {
+    const [x, y] = this.reader.picture.pixelAt(clientX, clientY);
+    return (event) => {
+      const [u, v] = this.reader.picture.pixelAt(event.clientX, event.clientY);
+      this.#propose([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
+    };
+  }
+
+  #key(event) {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (steps) this.#shift(steps, event.shiftKey);
+    else if (event.key === "Enter" && this.box) this.#finish();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #shift([right, down], isResize) {
+    const [left, top, end, bottom] = this.reader.picture.inView();
+    const [width, height] = [end - left, bottom - top];
+    if (!this.box) {
+      this.#propose([left + 0.4 * width, top + 0.4 * height, left + 0.6 * width, top + 0.6 * height]);
+      return;
+    }
+    const step = Math.max(1, 0.02 * Math.min(width, height));
+    const [x0, y0, x1, y1] = this.box;
+    const size = this.reader.result.image;
+    const dx = Math.min(Math.max(right * step, isResize ? LEAST_SIDE_PX - (x1 - x0) : -x0), size.width - x1);
+    const dy = Math.min(Math.max(down * step, isResize ? LEAST_SIDE_PX - (y1 - y0) : -y0), size.height - y1);
+    this.#propose(isResize ? [x0, y0, x1 + dx, y1 + dy] : [x0 + dx, y0 + dy, x1 + dx, y1 + dy]);
+  }
+
+  #propose(box) {
+    this.box = box;
+    this.reader.part("draft").replaceChildren(...(box ? [rectangle(box, "draft")] : []));
+  }
+
+  #finish() {
+    const { box, reader } = this;
+    this.#propose(null);
+    if (!box) return;
+    if (box[2] - box[0] < LEAST_SIDE_PX || box[3] - box[1] < LEAST_SIDE_PX) {
+      announce("That rectangle is too small; it was not kept.");
+      return;
+    }
+    reader.use("pan");
+    reader.feedback.addMissed(box.map((side) => Math.round(10 * side) / 10));
+  }
+}

@@ -1,0 +1,26 @@
+// The words beside the picture that stay as they are: the finding, the links, the facts.
+import { chance, className, scoreName, thresholdText } from "./words.js";
+
+const LINKS = [["overlay", "overlay"], ["json", "self"], ["page", "page"], ["report", "report"], ["report-pdf", "report_pdf"]];
+
+export function fillPanel(element, part, result) {
+  fillFinding(element, part, result.finding);
+  for (const [key, link] of LINKS) {
+    part(key).hidden = !result.links[link];
+    if (result.links[link]) part(key).href = result.links[link];
+  }
+  part("slider-words").textContent = `Show boxes from ${scoreName(result)}`;
+  part("reset").textContent = `Reset to ${thresholdText(result.operating_score, result)}`;
+  part("reset").title = "The operating point";
+  const seconds = (result.latency_ms / 1000).toFixed(1);
+  part("facts").textContent = `${result.image.width} × ${result.image.height} px · ${result.model} · ${seconds} s`;
+}
+
+function fillFinding(element, part, { level, title, advice, confidence }) {
+  part("finding").classList.add(className(level));
+  element.querySelector(`[data-icon="${level}"]`).hidden = false;
+  part("title").textContent = title;
+  part("advice").textContent = advice;
+  part("chance").hidden = typeof confidence !== "number";
+  if (!part("chance").hidden) part("chance").textContent = `Calibrated probability of a fracture: ${chance(confidence)}`;
+}

@@ -1,0 +1,181 @@
+// The picture: zoom and pan with OpenSeadragon, open only while it is near the screen.
+const LIBRARY = new URL("./vendor/openseadragon/openseadragon.min.js", import.meta.url);
+const NEAR = "300px";
+const PIXELS_FROM = 2; // from here on, screen pixels per image pixel, pixels are shown as squares
+let library;
+
+function loadLibrary() {
+  library ??= new Promise((resolve, reject) => {
+    const script = Object.assign(document.createElement("script"), { src: LIBRARY });
+    script.addEventListener("load", () => resolve(window.OpenSeadragon));
+    script.addEventListener("error", () => { library = undefined; reject(new Error("the viewer could not be loaded")); });
+    document.head.append(standIn(), script);
+  });
+  return library;
+}
+
+// The library would add a small style sheet of its own, which the page's policy forbids; it leaves it where it finds
+// an element like this one, which is no style sheet.
+function standIn() {
+  const element = document.createElementNS("urn:none", "style");
+  element.setAttribute("data-openseadragon-mobile-css", "");
+  return element;
+}
+
+export class Picture {
+  // `sheet` lies on the picture and moves with it.
+  constructor({ stage, frame, sheet, source, size }) {
+    Object.assign(this, { stage, frame, sheet, source, size });
+    this.filter = "none";
+    this.place = null; // where the reader was when the picture went off the screen
+    this.listeners = { moved: [], failed: [] };
+    this.observer = new IntersectionObserver((entries) => this.#see(entries.at(-1).isIntersecting), { rootMargin: NEAR });
+    if (source) this.observer.observe(stage);
+  }
+
+  on(event, listener) { this.listeners[event].push(listener); }
+
+  destroy() {
+    this.observer.disconnect();
+    this.#close();
+  }
+
+  #see(isNear) {
+    this.isNear = isNear;
+    if (isNear) this.#open(); else this.#close();
+  }
+
+  async #open() {
+    try {
+      const OpenSeadragon = await loadLibrary();
+      if (!this.isNear || this.osd) return;
+      this.osd = OpenSeadragon({ element: this.frame, tileSources: { type: "image", url: this.source }, ...options() });
+      this.#listen(OpenSeadragon);
+    } catch {
+      this.#tell("failed");
+    }
+  }
+
+  #listen(OpenSeadragon) {
+    const { osd, sheet, size } = this;
+    osd.addHandler("open", () => {
+      osd.addOverlay({ element: sheet, location: new OpenSeadragon.Rect(0, 0, 1, size.height / size.width) });
+      if (this.place) this.goTo(this.place);
+      this.setFilter(this.filter);
+      osd.world.getItemAt(0).addHandler("fully-loaded-change", () => { this.stage.dataset.ready = ""; });
+    });
+    for (const event of ["open-failed", "tile-load-failed"]) osd.addHandler(event, () => this.#tell("failed"));
+    osd.addHandler("viewport-change", () => { this.#sharpen(); this.#tell("moved"); });
+    osd.addHandler("canvas-scroll", (event) => this.#scroll(event));
+    osd.addHandler("zoom", () => this.#sharpen());
+  }
+
+  #close() {
+    if (!this.osd) return;
+    this.place = this.where();
+    this.osd.destroy();
+    this.osd = null;
+    delete this.stage.dataset.ready;
+  }
+
+  #tell(event) { for (const listener of this.listeners[event]) listener(this); }
+
+  // The wheel scrolls the page until the reader has chosen the picture.
+  #scroll(event) {
+    const { ctrlKey, metaKey } = event.originalEvent;
+    if (ctrlKey || metaKey || this.stage.contains(document.activeElement)) return;
+    event.preventDefaultAction = true;
+    event.preventDefault = false;
+  }
+
+  #sharpen() {
+    if (!this.#isOpen()) return;
+    const zoom = this.zoom();
+    this.osd.drawer.setImageSmoothingEnabled(zoom < PIXELS_FROM);
+    // Whole in view, a finger scrolls the page; zoomed in, it moves the picture.
+    const isHome = this.osd.viewport.getZoom(true) <= 1.01 * this.osd.viewport.getHomeZoom();
+    this.osd.canvas.style.touchAction = this.osd.container.style.touchAction = isHome ? "pan-y" : "none";
+  }
+
+  #isOpen() { return Boolean(this.osd?.isOpen()); }
+
+  // Screen pixels (CSS) per image pixel.
+  zoom() { return this.#isOpen() ? this.osd.viewport.viewportToImageZoom(this.osd.viewport.getZoom(true)) : 1; }
+
+  // How far in, and the centre in parts of the picture: the same place on a picture of any size.
+  where() {
+    if (!this.#isOpen()) return this.place;
+    const { viewport } = this.osd;
+    const centre = viewport.getCenter();
+    return { times: viewport.getZoom() / viewport.getHomeZoom(), x: centre.x, y: (centre.y * this.size.width) / this.size.height };
+  }
+
+  goTo({ times, x, y }) {
+    this.place = { times, x, y };
+    if (!this.#isOpen()) return;
+    const { viewport } = this.osd;
+    viewport.zoomTo(times * viewport.getHomeZoom(), null, true);
+    viewport.panTo(new window.OpenSeadragon.Point(x, (y * this.size.height) / this.size.width), true);
+  }
+
+  zoomBy(factor) { if (this.#isOpen()) this.osd.viewport.zoomBy(factor).applyConstraints(); }
+
+  panBy(right, down) {
+    if (!this.#isOpen()) return;
+    const { viewport } = this.osd;
+    const step = 0.15 * viewport.getBounds().width;
+    viewport.panBy(new window.OpenSeadragon.Point(right * step, down * step)).applyConstraints();
+  }
+
+  fit() { if (this.#isOpen()) this.osd.viewport.goHome(); }
+
+  // One image pixel on one pixel of the screen.
+  actualSize() {
+    if (!this.#isOpen()) return;
+    const { viewport } = this.osd;
+    viewport.zoomTo(viewport.imageToViewportZoom(1 / devicePixelRatio)).applyConstraints();
+  }
+
+  // Brings a box (x0, y0, x1, y1 in pixels) into view if it is not.
+  reveal([x0, y0, x1, y1]) {
+    if (!this.#isOpen()) return;
+    const { viewport } = this.osd;
+    const box = viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
+    const view = viewport.getBounds();
+    const isInside = box.x >= view.x && box.y >= view.y && box.x + box.width <= view.x + view.width
+      && box.y + box.height <= view.y + view.height;
+    if (!isInside) viewport.panTo(box.getCenter()).applyConstraints();
+  }
+
+  // The image pixel at a point of the screen, kept within the image.
+  pixelAt(clientX, clientY) {
+    const frame = this.frame.getBoundingClientRect();
+    const point = new window.OpenSeadragon.Point(clientX - frame.left, clientY - frame.top);
+    const { x, y } = this.osd.viewport.viewerElementToImageCoordinates(point);
+    return [Math.min(Math.max(x, 0), this.size.width), Math.min(Math.max(y, 0), this.size.height)];
+  }
+
+  // The part of the image in view: x0, y0, x1, y1 in pixels.
+  inView() {
+    if (!this.#isOpen()) return [0, 0, this.size.width, this.size.height];
+    const frame = this.frame.getBoundingClientRect();
+    return [...this.pixelAt(frame.left, frame.top), ...this.pixelAt(frame.right, frame.bottom)];
+  }
+
+  setFilter(filter) {
+    this.filter = filter;
+    if (this.osd?.drawer) this.osd.drawer.canvas.style.filter = filter;
+  }
+}
+
+function options() {
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  return {
+    drawer: "canvas", showNavigationControl: false, keyboardNavEnabled: false, tabIndex: "",
+    animationTime: isCalm ? 0.01 : 0.25, springStiffness: 8, zoomPerScroll: 1.25, zoomPerClick: 2,
+    minZoomImageRatio: 0.5, maxZoomPixelRatio: 40, visibilityRatio: 0.4, constrainDuringPan: true,
+    gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+    gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
+    gestureSettingsTouch: { flickEnabled: !isCalm },
+  };
+}
