@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from webapp.access import limit_rate
 from webapp.api import picture_of, remove, wanted_by
 from webapp.documents import LONGEST_COMMENT, HistoryQuery, ScoreQuery
-from webapp.findings import FINDINGS, FLOOR_SCORE, NOTICE, percent
+from webapp.findings import FINDINGS, NOTICE, percent
 from webapp.intake import documented, find, rooms, take_in
 from webapp.refusals import Refusal
 from webapp.report import facts, report_pdf
@@ -41,7 +41,6 @@ def upload() -> str:
         "upload.html",
         operating_score=house.operating_score,
         possible_score=house.possible_score,
-        floor=FLOOR_SCORE,
         longest_comment=LONGEST_COMMENT,
     )
 
