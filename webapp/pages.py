@@ -27,7 +27,13 @@ Query = TypeVar("Query", bound=BaseModel)
 def every_page() -> dict[str, Any]:
     """Name the model, the limits and who asks on every page."""
     house = rooms()
-    return {"model": house.service.model, "settings": house.settings, "notice": NOTICE, "asker": g.get("account")}
+    return {
+        "model": house.service.model,
+        "settings": house.settings,
+        "notice": NOTICE,
+        "asker": g.get("account"),
+        "longest_comment": LONGEST_COMMENT,
+    }
 
 
 blueprint.add_app_template_filter(percent)
@@ -41,7 +47,6 @@ def upload() -> str:
         "upload.html",
         operating_score=house.operating_score,
         possible_score=house.possible_score,
-        longest_comment=LONGEST_COMMENT,
     )
 
 
