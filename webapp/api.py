@@ -18,6 +18,7 @@ from webapp.documents import (
     FeedbackIn,
     HistoryQuery,
     ModelDocument,
+    OverlayQuery,
     PageDocument,
     PredictionDocument,
     ReadyDocument,
@@ -149,13 +150,15 @@ def image(identifier: str) -> Response:
 
 
 @blueprint.get("/predictions/<identifier>/overlay.png")
-@blueprint.input(ScoreQuery, location="query", arg_name="query")
+@blueprint.input(OverlayQuery, location="query", arg_name="query")
 @blueprint.doc(responses=png("the radiograph with numbered boxes", 404))
-def overlay(identifier: str, query: ScoreQuery) -> Response:
+def overlay(identifier: str, query: OverlayQuery) -> Response:
     """Return the radiograph with its boxes drawn on it."""
     stored = find(identifier)
     score = stored.operating_score if query.score is None else query.score
-    drawn = overlay_png(picture_of(stored), stored.detections, stored.class_names, minimum_score=score)
+    drawn = overlay_png(
+        picture_of(stored), stored.detections, stored.class_names, minimum_score=score, longest_px=query.longest_px
+    )
     return Response(drawn, mimetype="image/png")
 
 

@@ -188,6 +188,12 @@ class ScoreQuery(BaseModel):
         return text
 
 
+class OverlayQuery(ScoreQuery):
+    """Which boxes are drawn, and how large."""
+
+    longest_px: int | None = Field(default=None, ge=16, le=65_535, description="its longer side is made that short")
+
+
 class HistoryQuery(BaseModel):
     """Which results are asked for. Days are of UTC, both included."""
 

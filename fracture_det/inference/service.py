@@ -139,11 +139,22 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def overlay_png(
-    source: Pixels | Path, detections: Detections, class_names: Sequence[str], *, minimum_score: float = 0.0
+    source: Pixels | Path,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    minimum_score: float = 0.0,
+    longest_px: int | None = None,
 ) -> bytes:
-    """Return a PNG of `source` (pixels or an image file) with numbered boxes of at least `minimum_score` (0..1)."""
+    """Return a PNG of `source` (pixels or an image file) with numbered boxes of at least `minimum_score` (0..1).
+
+    longest_px: its longer side is made that short, if it is longer.
+    """
     pixels = read_radiograph(source).pixels if isinstance(source, Path) else source
-    return _save_png(draw_overlay(pixels, detections, class_names, minimum_score=minimum_score))
+    drawn = draw_overlay(pixels, detections, class_names, minimum_score=minimum_score)
+    if longest_px is not None:
+        drawn.thumbnail((longest_px, longest_px))
+    return _save_png(drawn)
 
 
 def _save_png(image: Image.Image) -> bytes:

@@ -234,6 +234,9 @@ def test_the_overlay_draws_the_boxes_above_the_score(client, post):
         assert image.shape == plain.shape
         marked[score] = int((image != plain).any(axis=2).sum())
     assert marked["?score=0.05"] > marked[""] > marked["?score=0.99"] == 0
+    for longest_px, size in ((40, (40, 30)), (1000, (160, 120))):
+        answer = client.get(f"{overlay}?longest_px={longest_px}")
+        assert Image.open(io.BytesIO(answer.data)).size == size
 
 
 def test_the_settings_decide_what_is_likely(settings, post, service):
