@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 # What a data set may hold; the web page asks for fewer.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
+# Each scan of a progressive JPEG goes over the whole image, however few its bytes; the usual file has 10.
+MAX_SCANS = 64
+# Into how many parts a file may be cut: libpng cuts pixels every 8 KiB, and a profile fills up to 255 segments.
+MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
+JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+# All that is read beside the pixels: how their colours are coded, and which side is up.
+JPEG_NOTES = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+PNG_NOTES = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
+PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF_ORIENTATION_TAG = 0x0112
+# How stored pixels (H, W, ...) are turned upright (EXIF 2.32, tag 0x0112).
+UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored),
+}
 
 Pixels = NDArray[np.uint8]
 
@@ -66,33 +91,107 @@ def read_radiograph(
     8 bits are stretched linearly so that their 0.1 and 99.9 percentiles become 0 and 255: the files do not say how
     many of their bits are used, and dividing by 256 would show a 12-bit radiograph as black.
 
+    Of a JPEG or PNG only the pixels and the orientation are read: profiles, texts, previews and further frames are
+    left out unseen, and the parts that are read must be few and unharmed.
+
     Raises UnsupportedImage (kind not in `formats`), ImageTooLarge (more than `max_pixels`, known from the header,
     before anything is decoded) or UnreadableImage (missing, empty, truncated or broken).
     """
     name = "upload" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-            return _decode(image, name, max_pixels)
-    except UnreadableImage:
-        raise
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        essence = _essence(data, formats)
+        with Image.open(io.BytesIO(essence), formats=formats) as image:
+            return _decode(image, essence, max_pixels)
+    except UnreadableImage as error:
+        raise type(error)(f"{name}: {error}") from error
     except FileNotFoundError as error:
         raise UnreadableImage(f"{name}: no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"{name}: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise UnsupportedImage(f"{name}: not a {', '.join(formats)} image") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        # Pillow raises all of these on broken files.
+    except Exception as error:
+        # On broken files Pillow raises nearly everything: OSError, SyntaxError, struct.error, AttributeError, ...
         raise UnreadableImage(f"{name}: {error}") from error
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Radiograph:
+def _essence(data: bytes, formats: tuple[str, ...]) -> bytes:
+    if data.startswith(JPEG_START) and "JPEG" in formats:
+        return _jpeg_essence(data)
+    if data.startswith(PNG_START) and "PNG" in formats:
+        return _png_essence(data)
+    return data
+
+
+def _jpeg_essence(data: bytes) -> bytes:
+    """Return the JPEG without the application segments and comments that are not read, and without what follows it."""
+    kept, noted, place = [data[:2]], set(), 2
+    for _ in range(MAX_SEGMENTS):
+        found = JPEG_MARKER.search(data, place)
+        if found is None:
+            raise UnreadableImage("the file ends before its pixels")
+        place = found.start()
+        marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xDA:
+            # No byte pairs FF D9 and FF DA in coded pixels (ISO/IEC 10918-1, B.1.1.5).
+            end = data.find(b"\xff\xd9", place)
+            pixels = data[place:] if end < 0 else data[place : end + 2]
+            scans = pixels.count(b"\xff\xda")
+            if scans > MAX_SCANS:
+                raise UnreadableImage(f"{scans:,} scans, at most {MAX_SCANS} are read")
+            return b"".join([*kept, pixels])
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # these have no length
+            place += 2
+            continue
+        note = next((note for note in JPEG_NOTES if data.startswith(note, place + 4)), None)
+        if marker < 0xE0 or (note is not None and note not in noted):
+            kept.append(data[place : place + 2 + size])
+            noted.add(note)
+        place += 2 + max(2, size)
+    raise UnreadableImage(f"more than {MAX_SEGMENTS:,} segments before its pixels")
+
+
+def _png_essence(data: bytes) -> bytes:
+    """Return the PNG without the chunks that are not read. Raises UnreadableImage where a checksum is wrong."""
+    kept, noted, place = [data[:8]], set(), 8
+    for _ in range(MAX_CHUNKS):
+        if place + 12 > len(data):  # an end without IEND: what is missing will be missed when it is decoded
+            break
+        size, kind = struct.unpack_from(">I4s", data, place)
+        chunk = data[place : place + 12 + size]
+        if (
+            kind in PNG_PARTS
+            and len(chunk) == 12 + size
+            and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
+        ):
+            raise UnreadableImage(f"wrong checksum of {kind.decode()} at byte {place}")
+        note = next((note for note in PNG_NOTES if chunk.startswith(note, 4)), None)
+        if kind in PNG_PARTS or (note is not None and note not in noted):
+            kept.append(chunk)
+            noted.add(note)
+        place += 12 + size
+        if kind == b"IEND":
+            break
+    else:
+        raise UnreadableImage(f"more than {MAX_CHUNKS:,} chunks")
+    return b"".join(kept)
+
+
+def _decode(image: Image.Image, data: bytes, max_pixels: int) -> Radiograph:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageTooLarge(f"{name}: {width} x {height} pixels, at most {max_pixels:,} are read")
+        raise ImageTooLarge(f"{width} x {height} pixels, at most {max_pixels:,} are read")
     orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
-    upright = ImageOps.exif_transpose(image)
-    return Radiograph(_to_rgb(upright), orientation=orientation if orientation in range(1, 9) else 1)
+    if orientation not in UPRIGHT:
+        orientation = 1
+    image.load()
+    # A PNG with colour or alpha of 16 bits, of which Pillow keeps the upper 8; what is truncated it has found by now.
+    is_deep = image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA")
+    if is_deep:
+        image.close()  # its pixels take memory
+    pixels = _deep_to_rgb(data) if is_deep else _to_rgb(image)
+    return Radiograph(np.ascontiguousarray(UPRIGHT[orientation](pixels)), orientation=int(orientation))
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
@@ -102,16 +201,51 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return np.array(image.convert("RGB"))
+    if image.mode == "L":
+        return np.repeat(np.asarray(image)[:, :, None], 3, axis=2)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _deep_to_rgb(data: bytes) -> Pixels:
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
+        raise UnreadableImage("16 bits per colour that cannot be decoded")
+    if deep.shape[2] == 4:
+        opacity = cv2.merge([deep[:, :, 3]] * 3)
+        deep = cv2.multiply(cv2.cvtColor(deep, cv2.COLOR_BGRA2BGR), opacity, scale=1 / 65_535)
+    return _stretch_to_8_bit(deep)[:, :, ::-1]
 
 
 def _stretch_to_8_bit(deep: NDArray) -> NDArray[np.uint8]:
+    if deep.dtype == np.uint16:  # by a table of all values: a sixth of the memory
+        low, high = _percentiles(deep)
+        return _stretch(np.arange(65_536, dtype=np.float32), low, high)[deep]
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
         low, high = float(values.min()), float(values.max())
+    return _stretch(values, low, high)
+
+
+def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     scale = 255.0 / (high - low) if high > low else 0.0
     return np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+
+
+def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:
+    """Return what `np.percentile` says of .1 and 99.9, or the extremes where these are one value."""
+    flat = deep.reshape(-1)
+    counts = np.zeros(65_536, np.int64)
+    for first in range(0, flat.size, 1 << 20):  # in pieces, since each is widened to 64 bits
+        counts += np.bincount(flat[first : first + (1 << 20)], minlength=65_536)
+    below = np.cumsum(counts)
+    places = np.array([0.001, 0.999]) * (flat.size - 1)
+    under, over = (np.searchsorted(below, edge(places), side="right") for edge in (np.floor, np.ceil))
+    low, high = under + (over - under) * (places - np.floor(places))
+    if high > low:
+        return float(low), float(high)
+    values = np.flatnonzero(counts)
+    return float(values[0]), float(values[-1])
 
 
 @dataclass(frozen=True)

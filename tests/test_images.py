@@ -1,10 +1,17 @@
 import io
+import struct
+import tracemalloc
+import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from fracture_det.images import (
+    MAX_CHUNKS,
+    MAX_SCANS,
+    MAX_SEGMENTS,
     ImageTooLarge,
     Letterbox,
     Radiograph,
@@ -44,6 +51,46 @@ class TestReading:
         assert pixels.min() == 0
         assert pixels.max() == 255
         assert np.abs(pixels.astype(int) - gradient).max() <= 2
+
+    @pytest.mark.parametrize("spread", [1, 3, 40, 4_000])
+    def test_sixteen_bits_are_stretched_between_the_percentiles(self, spread):
+        deep = np.random.default_rng(spread).normal(5_000, spread, (311, 217)).clip(0, 65_535).astype(np.uint16)
+        deep[:3], deep[3:6] = 0, 60_000
+        low, high = np.percentile(deep, (0.1, 99.9))
+        expected = np.clip((deep.astype(float) - low) * 255 / (high - low) + 0.5, 0, 255).astype(np.uint8)
+        pixels = read_radiograph(encode(Image.fromarray(deep))).pixels[..., 0]
+        assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+    def test_between_two_values_a_percentile_lies_in_proportion(self):
+        # .1 of 100 from 0 to 10,000: place .003, so 30; 99.9: place 2.997, so 60,000 - .003 * 40,000 = 59,880.
+        deep = np.array([[0, 10_000], [20_000, 60_000]], np.uint16)
+        pixels = read_radiograph(encode(Image.fromarray(deep))).pixels[..., 0]
+        # (10,000 - 30) * 255 / 59,850 = 42.5 and (20,000 - 30) * 255 / 59,850 = 85.1, rounded
+        assert pixels.tolist() == [[0, 42], [85, 255]]
+
+    def test_sixteen_bits_that_are_nearly_one_value_keep_their_extremes_apart(self):
+        deep = np.full((100, 100), 7_000, np.uint16)
+        deep[50, 50] = 9_000
+        pixels = read_radiograph(encode(Image.fromarray(deep))).pixels[..., 0]
+        assert (pixels[50, 50], pixels[0, 0]) == (255, 0)
+
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_sixteen_bits_of_colour_are_stretched_and_not_shown_as_black(self, gradient, channels):
+        deep = np.repeat(gradient[:, :, None].astype(np.uint16) * 16, channels, axis=2)  # B, G, R, alpha
+        deep[..., 0] //= 2
+        if channels == 4:
+            deep[..., 3] = 65_535
+            deep[0, 0] = (4_000, 4_000, 4_000, 0)
+        pixels = read_radiograph(cv2.imencode(".png", deep)[1].tobytes()).pixels.astype(int)
+        assert np.abs(pixels[..., 0] - gradient).max() <= 2
+        assert np.abs(pixels[..., 2] - gradient // 2).max() <= 2
+        assert pixels[0, 0].max() == 0
+
+    def test_sixteen_bits_of_colour_that_are_cut_off_are_broken(self, gradient):
+        deep = np.repeat(gradient[:, :, None].astype(np.uint16) * 16, 3, axis=2)
+        data = cv2.imencode(".png", deep)[1].tobytes()
+        with pytest.raises(UnreadableImage):
+            read_radiograph(data[: len(data) // 2])
 
     def test_sixteen_bits_of_one_value_stay_dark(self):
         assert read_radiograph(encode(Image.fromarray(np.full((4, 4), 7000, np.uint16)))).pixels.max() == 0
@@ -96,6 +143,117 @@ class TestReading:
     def test_a_radiograph_is_rgb_bytes(self):
         with pytest.raises(ValueError, match="expected"):
             Radiograph(np.zeros((4, 4), np.uint8))
+
+
+def chunk(kind, payload=b""):
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+
+def after_header(png, *chunks):
+    return png[:33] + b"".join(chunks) + png[33:]
+
+
+def text(keyword, value):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(keyword, value) if keyword.startswith("XML") else info.add_text(keyword, value, zip=True)
+    return info
+
+
+class TestHostileFiles:
+    def test_the_size_in_the_header_is_refused_before_anything_is_decoded(self, monkeypatch):
+        data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0))
+        data += chunk(b"IDAT", zlib.compress(bytes(14_001) * 100)) + chunk(b"IEND")
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
+        tracemalloc.start()
+        with pytest.raises(ImageTooLarge):
+            read_radiograph(data)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak_bytes < 5_000_000
+
+    def test_a_scan_too_many_is_refused(self, gradient):
+        data = encode(Image.fromarray(gradient), "JPEG", progressive=True)
+        own, last = data.count(b"\xff\xda"), data[data.rfind(b"\xff\xda") : -2]
+        for extra, refused in ((0, False), (MAX_SCANS - own, False), (MAX_SCANS - own + 1, True)):
+            mutated = data[:-2] + last * extra + data[-2:]
+            if refused:
+                with pytest.raises(UnreadableImage, match=f"upload: {MAX_SCANS + 1} scans, at most {MAX_SCANS}"):
+                    read_radiograph(mutated)
+            else:
+                assert read_radiograph(mutated).size == (40, 60)
+
+    def test_what_follows_the_end_of_a_jpeg_does_not_count(self, gradient):
+        data = encode(Image.fromarray(gradient), "JPEG")
+        assert (read_radiograph(data + data * 2 * MAX_SCANS).pixels == read_radiograph(data).pixels).all()
+
+    def test_a_file_of_too_many_parts_is_refused(self, gradient):
+        jpeg, png = encode(Image.fromarray(gradient), "JPEG"), encode(Image.fromarray(gradient))
+        few, many = 500, max(MAX_SEGMENTS, MAX_CHUNKS)
+        for data in (jpeg[:2] + b"\xff\xe5\0\2" * few + jpeg[2:], after_header(png, chunk(b"zzZz") * few)):
+            assert read_radiograph(data).size == (40, 60)
+        with pytest.raises(UnreadableImage, match="more than 1,000 segments"):
+            read_radiograph(jpeg[:2] + b"\xff\xe5\0\2" * many + jpeg[2:])
+        with pytest.raises(UnreadableImage, match="more than 100,000 chunks"):
+            read_radiograph(after_header(png, chunk(b"zzZz") * many))
+
+    def test_texts_and_profiles_are_not_unfolded(self, gradient):
+        folded = zlib.compress(bytes(900_000), 9)
+        texts = [chunk(b"zTXt", b"%d\0\0" % number + folded) for number in range(60)]
+        data = after_header(encode(Image.fromarray(gradient)), *texts, chunk(b"iCCP", b"x\0\0" + folded))
+        tracemalloc.start()
+        assert (read_radiograph(data).pixels[..., 0] == gradient).all()
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak_bytes < 2_000_000
+
+    @pytest.mark.parametrize(("kind", "read"), [(b"IHDR", False), (b"IDAT", False), (b"tEXt", True)])
+    def test_a_wrong_checksum_of_what_is_read_is_damage(self, gradient, kind, read):
+        data = bytearray(after_header(encode(Image.fromarray(gradient)), chunk(b"tEXt", b"a\0b")))
+        place = data.find(kind)
+        data[place + 4 + struct.unpack_from(">I", data, place - 4)[0]] ^= 1
+        if read:
+            assert (read_radiograph(bytes(data)).pixels[..., 0] == gradient).all()
+        else:
+            with pytest.raises(UnreadableImage, match=f"wrong checksum of {kind.decode()} at byte {place - 4}"):
+                read_radiograph(bytes(data))
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_every_orientation_is_as_pillow_turns_it(self, gradient, kind, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encode(Image.fromarray(gradient), kind, exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+        assert (read_radiograph(data).pixels[..., 0] == expected).all()
+
+    @pytest.mark.parametrize(
+        ("keyword", "value"),
+        [
+            ("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>'),
+            ("Raw profile type exif", None),  # as ImageMagick writes it
+        ],
+    )
+    def test_an_orientation_in_a_text_of_a_png_is_found(self, gradient, keyword, value):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        value = value or f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n"
+        radiograph = read_radiograph(encode(Image.fromarray(gradient), pnginfo=text(keyword, value)))
+        assert radiograph.orientation == 6
+        assert (radiograph.pixels[..., 0] == np.rot90(gradient, -1)).all()
+
+    def test_the_first_picture_of_several_is_read(self, gradient):
+        first, second = Image.fromarray(gradient), Image.fromarray(255 - gradient)
+        several = encode(first, "MPO", save_all=True, append_images=[second])
+        assert (read_radiograph(several).pixels == read_radiograph(encode(first, "JPEG")).pixels).all()
+
+    @pytest.mark.parametrize("error", [struct.error("unpack"), AttributeError("x"), RecursionError(), MemoryError()])
+    def test_whatever_pillow_raises_is_a_broken_file(self, gradient, monkeypatch, error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(Image, "open", fail)
+        with pytest.raises(UnreadableImage, match="upload: "):
+            read_radiograph(encode(Image.fromarray(gradient)))
 
 
 class TestLetterbox:

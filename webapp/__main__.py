@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,10 @@ from webapp.store import StoreError
 START_TIMEOUT_S = 300
 # Threads beside those that the queue can hold, so that "busy" is said at once and probes are always answered.
 SPARE_THREADS = 16
+# Connections that the kernel holds until a thread is free; one that finds no room tries again only after a second.
+WAITING_CONNECTIONS = 2048
+# A detector that is silent for so many times its time limit will not come back: the worker ends, a new one starts.
+GIVE_UP_FACTOR = 3
 CANNOT_START = 3  # gunicorn's code for a worker that must not be started again
 
 
@@ -74,7 +81,7 @@ def listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
-        listener.listen()
+        listener.listen(WAITING_CONNECTIONS)  # gunicorn takes the socket as it is
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error});"
@@ -142,6 +149,8 @@ class Server(BaseApplication):
     def _say_ready(self, worker: Any) -> None:
         rooms: Rooms = worker.wsgi.extensions["fracture"]
         _say_draining(worker.wsgi)
+        watch = threading.Thread(target=_end_if_hung, args=(rooms,), name="watch", daemon=True)
+        watch.start()
         notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
         print(f"fracture_det: {self.address} (detector {rooms.service.model.name}; {notice})", flush=True)
 
@@ -156,6 +165,15 @@ def _say_draining(app: Flask) -> None:
             finish(number, frame)
 
     signal.signal(signal.SIGTERM, drain)
+
+
+def _end_if_hung(rooms: Rooms) -> None:
+    """End the process when the detector hangs for good: no thread can be stopped from outside; gunicorn starts anew."""
+    limit_s = GIVE_UP_FACTOR * rooms.settings.timeout_s
+    while rooms.service.silent_s <= limit_s:
+        time.sleep(1)
+    print(f"fracture_det: the detector has been silent for {limit_s:g} s; starting anew", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _drop_boot_noise(arbiter: Any) -> None:

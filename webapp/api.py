@@ -26,8 +26,8 @@ from webapp.documents import (
     UploadHeaders,
 )
 from webapp.findings import NOTICE, feedback_document
-from webapp.intake import documented, find, rooms, take_in
-from webapp.refusals import Refusal
+from webapp.intake import BUSY, documented, find, rooms, take_in
+from webapp.refusals import RETRY_AFTER_S, Refusal, drain
 from webapp.store import Feedback, StoredPrediction, Wanted
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="API")
@@ -99,6 +99,9 @@ def gone(*statuses: int) -> Any:
 def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionDocument, int, dict[str, str]]:
     """Analyse a radiograph."""
     limit_rate("uploads", rooms().settings.uploads_per_minute)
+    if rooms().service.full and headers.idempotency_key is None:
+        drain()  # taking the form apart would cost more than the answer
+        raise Refusal(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
     uploads = request.files.getlist("file")
     if len(uploads) != 1:
         sentence = f"Send exactly one image as the form field 'file'; {len(uploads) or 'none'} came."

@@ -29,6 +29,7 @@ from webapp.settings import Settings
 from webapp.store import Reading, Store, StoredPrediction
 
 NOT_ANALYSED = "This file was not analysed."
+BUSY = f"{NOT_ANALYSED} Too many radiographs are waiting; please try again in a few seconds."
 
 
 class Keys:
@@ -168,7 +169,7 @@ REFUSALS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...
         lambda settings: f"It has more than {settings.max_megapixels:g} megapixels; please export a smaller image.",
     ),
     (UnreadableImage, 422, "damaged", lambda _: "It is damaged or incomplete; please export the radiograph again."),
-    (ServiceBusy, 503, "busy", lambda _: "Too many radiographs are waiting; please try again in a few seconds."),
+    (ServiceBusy, 503, "busy", lambda _: BUSY.removeprefix(f"{NOT_ANALYSED} ")),
     (ServiceClosed, 503, "stopping", lambda _: "The server is stopping; please try again in a minute."),
     (
         DetectorFailed,

@@ -90,7 +90,7 @@ def _answer_http(error: HTTPException) -> Response | AnyResponse:
     if isinstance(error, SecurityError):  # a foreign host name: no page can be made, since addresses cannot be
         return Response("This server does not answer to that name.\n", 400, mimetype="text/plain")
     if error.code == 413:
-        _drain()
+        drain()
     _count(error.name.lower().replace(" ", "_"))
     settings = current_app.extensions["fracture"].settings
     sentence = SENTENCES.get(error.code, f"The server refused the request ({error.name}).")
@@ -118,7 +118,7 @@ def _answer(status: int, sentence: str, retry_after_s: int | None = None) -> Res
     return response
 
 
-def _drain() -> None:
+def drain() -> None:
     """Read on for a while: a browser that is cut off while it sends shows a broken line and not our sentence."""
     stream = request.environ["wsgi.input"]
     left = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"])

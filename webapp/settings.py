@@ -67,7 +67,7 @@ class Settings:
         for name in ("uploads_per_minute", "logins_per_minute"):
             self._check(name, 0, 1_000_000)
         self._check("max_upload_mb", 0.01, 1024)
-        self._check("max_megapixels", 0.01, 1000)
+        self._check("max_megapixels", 0.01, 178)  # Pillow refuses more
         self._check("queue_size", 1, 1000)
         self._check("max_batch", 1, 64)
         self._check("max_wait_ms", 0, 1000)

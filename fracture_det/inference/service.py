@@ -221,10 +221,15 @@ class PredictionService:
         return self._warm and not self._closed and self._worker.is_alive() and not self.silent
 
     @property
+    def silent_s(self) -> float:
+        """For how many seconds the detector has been at its batch; 0 while it has none."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+    @property
     def silent(self) -> bool:
         """True while the detector has been at one batch for longer than `timeout_s`."""
-        asked_at = self._asked_at
-        return asked_at is not None and time.monotonic() - asked_at > self._timeout_s
+        return self.silent_s > self._timeout_s
 
     @property
     def full(self) -> bool:

@@ -153,6 +153,75 @@ def test_a_detector_that_hangs_is_given_up():
         service.predict(png(dark_plate(LIKELY)))
 
 
+class Hanging(BrightRectangles):
+    """Answers nobody until `free` is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.free, self.asked = threading.Event(), 0
+
+    def predict(self, images):
+        self.asked += 1
+        assert self.free.wait(30)
+        return super().predict(images)
+
+
+def test_a_silent_detector_refuses_at_once_and_is_asked_again_when_it_has_answered():
+    detector = Hanging()
+    plate = png(dark_plate(LIKELY))
+    detector.free.set()
+    with PredictionService(detector, max_batch=1, timeout_s=0.5) as service:
+        service.warm_up()
+        detector.free.clear()
+        answers = in_threads(6, lambda _: service.predict(plate))  # more than have room in memory
+        assert all(isinstance(answer, DetectorFailed) for answer in answers)
+        assert service.silent
+        assert not service.ready
+        with pytest.raises(DetectorFailed, match=r"silent for more than 0\.5 s"):
+            service.predict(plate)
+        assert detector.asked == 2  # the warm-up and the batch it hangs on
+        detector.free.set()
+        wait_for(lambda: not service.silent)
+        assert service.ready
+        assert len(service.predict(plate).detections) == 1
+
+
+def test_the_waits_for_memory_and_for_the_detector_share_one_time_limit():
+    detector = BrightRectangles(delay_s=1.5)
+    plate = png(dark_plate(LIKELY))
+    with PredictionService(detector, max_batch=1, max_wait_ms=0, timeout_s=2.0) as service:
+        begun = time.perf_counter()
+        answers = in_threads(4, lambda _: service.predict(plate))
+        # The third gets into memory after 1.5 s and would wait until 3.5 s.
+        assert time.perf_counter() - begun < 3.2
+    assert sorted(type(answer).__name__ for answer in answers) == ["DetectorFailed"] * 3 + ["Prediction"]
+
+
+class Leaving(BrightRectangles):
+    def predict(self, images):
+        self.batches.append(len(images))
+        if len(self.batches) == 1:
+            raise SystemExit(1)
+        return super().predict(images)
+
+
+def test_a_detector_that_wants_to_leave_the_process_fails_its_batch_and_no_other():
+    plate = png(dark_plate(LIKELY))
+    with PredictionService(Leaving(), timeout_s=5) as service:
+        with pytest.raises(DetectorFailed, match="the detector failed: 1"):
+            service.predict(plate)
+        assert len(service.predict(plate).detections) == 1
+
+
+def test_it_says_when_it_is_full():
+    with PredictionService(BrightRectangles(), queue_size=1) as service:
+        assert not service.full
+        service._places.acquire()
+        assert service.full
+        service._places.release()
+        assert not service.full
+
+
 def test_closing_answers_what_is_inside_and_refuses_the_rest():
     service = PredictionService(BrightRectangles(delay_s=0.1), max_batch=1, max_wait_ms=0)
     plate = png(dark_plate(LIKELY))

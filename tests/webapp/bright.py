@@ -5,9 +5,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,6 +24,9 @@ from fracture_det.detections import Detections
 from fracture_det.images import Pixels
 from fracture_det.inference.detector import DETECTORS, DetectorError
 
+ROOT = Path(__file__).parents[2]
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+HANG_S = 6.0
 CARD = """# Bright rectangles
 
 Finds **bright** areas. <script>alert(1)</script>
@@ -31,8 +40,9 @@ Finds **bright** areas. <script>alert(1)</script>
 class BrightRectangles:
     """Finds areas that are brighter than their dark surroundings; the score is their mean brightness / 255.
 
-    `delay_s` is the time one batch takes. `batches` are the sizes of the batches seen. An image with a pure red
-    first pixel makes it raise, like a detector that meets something it cannot do.
+    `delay_s` is the time one batch takes. `batches` are the sizes of the batches seen. The first pixel of an image can
+    make it fail: RED makes it raise, like a detector that meets something it cannot do, GREEN makes it hang for
+    HANG_S, and BLUE kills its process.
     """
 
     name = "bright rectangles"
@@ -57,8 +67,13 @@ class BrightRectangles:
         return [self._find(image) for image in images]
 
     def _find(self, image: Pixels) -> Detections:
-        if tuple(image[0, 0]) == (255, 0, 0):
+        first = tuple(image[0, 0])
+        if first == RED:
             raise ArithmeticError("this image cannot be done")
+        if first == GREEN:
+            time.sleep(HANG_S)
+        if first == BLUE:
+            os.kill(os.getpid(), signal.SIGKILL)
         grey = image.max(axis=2)
         count, labels, stats, _ = cv2.connectedComponentsWithStats((grey > 10).astype(np.uint8))
         boxes = [(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:count]]
@@ -72,6 +87,35 @@ def dark_plate(*rectangles: tuple[int, int, int, int, int], size: tuple[int, int
     for x0, y0, x1, y1, brightness in rectangles:
         plate[y0:y1, x0:x1] = brightness
     return plate
+
+
+@dataclass(frozen=True)
+class BrightServer:
+    """`python -m tests.webapp.bright` as a process of its own; what it says goes into the file `log`."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+
+@contextmanager
+def start_bright(folder: Path, *, detector: str = "bright:0", **variables: str) -> Iterator[BrightServer]:
+    """Start it on a free port with its data in `folder`, and stop it at the end."""
+    environ = os.environ | {"FRACTURE_DATA_DIR": str(folder / "instance"), "PYTHONUNBUFFERED": "1"} | variables
+    command = [sys.executable, "-m", "tests.webapp.bright", "--port", "0", "--detector", detector]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while not (found := re.search(r"^fracture_det: (http://\S+) \(detector", log.read_text(), re.MULTILINE)):
+            if process.poll() is not None:
+                raise AssertionError(f"the server ended with code {process.returncode}: {log.read_text()}")
+            time.sleep(0.05)
+        yield BrightServer(process, found[1], log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(60)
 
 
 if __name__ == "__main__":
