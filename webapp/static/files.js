@@ -6,10 +6,12 @@ export function listenForFiles(form, add, tell) {
     add(wanted, isFolder ? found.length - wanted.length : null);
   };
   for (const input of form.querySelectorAll("input[type=file]")) {
-    input.addEventListener("change", () => {
+    const takeChosen = () => {
       take([...input.files].map(named), input.hasAttribute("webkitdirectory"));
       input.value = "";
-    });
+    };
+    input.addEventListener("change", takeChosen);
+    if (input.files.length) takeChosen(); // chosen before this script had come
   }
   form.addEventListener("submit", (event) => event.preventDefault());
   listenForDrops(form, take, tell);
