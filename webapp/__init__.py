@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from typing import IO
 
 from apiflask import APIFlask
-from flask import Request
+from flask import Request, request
 
 from fracture_det.inference.detector import DetectorError, open_detector
 from fracture_det.inference.service import PredictionService
 from webapp import access, api, login, pages, refusals
-from webapp.intake import Keys, Rooms
+from webapp.intake import DRAWING_AT_ONCE, Keys, Rooms
 from webapp.metrics import Metrics
 from webapp.settings import Settings
 from webapp.store import Store
@@ -67,7 +68,8 @@ def create_app(
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
-    app.extensions["fracture"] = Rooms(settings, service, store, Metrics(service), Keys())
+    drawing = threading.BoundedSemaphore(DRAWING_AT_ONCE)
+    app.extensions["fracture"] = Rooms(settings, service, store, Metrics(service), Keys(), drawing)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     refusals.register(app)
     access.register(app, settings, loopback=loopback)
@@ -75,7 +77,7 @@ def create_app(
         app.register_blueprint(blueprint)
     # An API's request comes with a token, or from our own pages: its origin was checked.
     access.csrf.exempt(api.blueprint)
-    app.before_request(store.results.sweep_if_due)
+    app.before_request(lambda: None if request.blueprint == "probes" else store.results.sweep_if_due())
     store.results.sweep_if_due()
     return app
 

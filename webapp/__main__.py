@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ START_TIMEOUT_S = 300
 SPARE_THREADS = 16
 # Connections that the kernel holds until a thread is free; one that finds no room tries again only after a second.
 WAITING_CONNECTIONS = 2048
+SILENT_CLIENT_S = 20
 # A detector that is silent for so many times its time limit will not come back: the worker ends, a new one starts.
 GIVE_UP_FACTOR = 3
 CANNOT_START = 3  # gunicorn's code for a worker that must not be started again
@@ -81,6 +83,9 @@ def listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
+        # Taken over by its connections: who sends nothing, or takes nothing, gives a thread back.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENT_CLIENT_S, 0))
         listener.listen(WAITING_CONNECTIONS)  # gunicorn takes the socket as it is
     except OSError as error:
         raise SettingsError(
@@ -97,11 +102,11 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 def refuse_open_door(settings: Settings, listener: socket.socket) -> None:
     """Raise SettingsError where other machines could reach a page without a login."""
-    if settings.login or _is_loopback(listener):
+    if settings.login or (_is_loopback(listener) and not settings.trusted_proxies):
         return
     raise SettingsError(
         f"{settings.host} can be reached from other machines: expected FRACTURE_LOGIN=on, FRACTURE_SECRET_KEY and a"
-        " user made with `python -m webapp.admin add-user`, or --host 127.0.0.1"
+        " user made with `python -m webapp.admin add-user`, or --host 127.0.0.1 and no FRACTURE_TRUSTED_PROXIES"
     )
 
 

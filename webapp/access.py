@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
+import time
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, redirect, request, session, url_for
 from flask_wtf.csrf import CSRFProtect
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -22,6 +23,7 @@ LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Asked by browsers and by other machines before anyone has logged in.
 OPEN = frozenset({"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"})
+LARGEST_LOGIN_BYTES = 16_384
 csrf = CSRFProtect()
 
 
@@ -29,7 +31,7 @@ class Rates:
     """Counts what each client did in the last minute, in the memory of this process."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def check(self, what: str, client: str, per_minute: int) -> None:
         """Count one act. Raises Refusal with 429 when it is one too many; 0 `per_minute` means no limit."""
@@ -50,7 +52,8 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         SESSION_COOKIE_NAME="fracture_session",
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SECURE=not loopback,
+        SESSION_COOKIE_SECURE=not loopback or bool(settings.trusted_proxies),
+        SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=settings.session_hours),
         WTF_CSRF_TIME_LIMIT=None,
         # A page that says no-referrer sends none; the origin is checked instead.
@@ -62,8 +65,8 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.before_request(_refuse_foreign_origins)
-    csrf.init_app(app)
     app.before_request(_know_who_asks)
+    csrf.init_app(app)  # after the question who asks: it takes the whole form apart
 
 
 def asker() -> Account:
@@ -74,15 +77,23 @@ def asker() -> Account:
 
 def limit_rate(what: str, per_minute: int) -> None:
     """Count one act of the client. Raises Refusal."""
-    client = g.account.name if "account" in g and g.account is not LOCAL else request.remote_addr or ""
+    client = g.account.name if "account" in g and g.account is not LOCAL else _network(request.remote_addr or "")
     current_app.extensions["fracture rates"].check(what, client, per_minute)
+
+
+def _network(address: str) -> str:
+    """Return the network of an IPv6 address, of which each of its machines has any number, else the address."""
+    try:
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 def begin_session(account: Account) -> None:
     """Make the browser's session that of `account`."""
     session.clear()
     session.permanent = True
-    session["name"], session["stamp"] = account.name, account.stamp
+    session["name"], session["stamp"], session["begun"] = account.name, account.stamp, time.time()
 
 
 def _hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
@@ -101,7 +112,7 @@ def _refuse_foreign_origins() -> None:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None:
-        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        foreign = origin is not None and origin.partition("//")[2] != request.host
     else:
         foreign = site not in ("same-origin", "none")
     if foreign:
@@ -114,9 +125,15 @@ def _know_who_asks() -> AnyResponse | None:
         g.account = LOCAL
         return None
     account = _of_request()
+    seen_as = request.headers.get("X-Asker")
+    if account is not None and seen_as not in (None, account.name):
+        sentence = f"In another tab {account.name} has logged in; reload this page to go on as {account.name}."
+        raise Refusal(409, sentence, reason="login")
     if account is not None:
         g.account = account
         return None
+    if request.endpoint == "login.enter":
+        request.max_content_length = LARGEST_LOGIN_BYTES
     if request.endpoint in OPEN or request.endpoint is None:
         return None
     if request.path.startswith("/api/") or request.path == "/metrics":
@@ -125,11 +142,13 @@ def _know_who_asks() -> AnyResponse | None:
 
 
 def _of_request() -> Account | None:
-    accounts = current_app.extensions["fracture"].store.accounts
+    house = current_app.extensions["fracture"]
+    accounts = house.store.accounts
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer":
         found: Account | None = accounts.of_token(token.strip())
         return found
-    if "name" in session and "stamp" in session:
+    lasts_s = 3600 * house.settings.session_hours
+    if {"name", "stamp", "begun"} <= session.keys() and time.time() - session["begun"] < lasts_s:
         return accounts.in_session(session["name"], session["stamp"])
     return None

@@ -26,7 +26,7 @@ from webapp.documents import (
     UploadHeaders,
 )
 from webapp.findings import NOTICE, feedback_document
-from webapp.intake import BUSY, documented, find, rooms, take_in
+from webapp.intake import BUSY, documented, drawing, find, rooms, take_in
 from webapp.refusals import RETRY_AFTER_S, Refusal, drain
 from webapp.store import Feedback, StoredPrediction, Wanted
 
@@ -52,6 +52,7 @@ WHAT = {
     401: "no login and no valid token",
     403: "from another site's page",
     404: "no such result, or another one's, or its time is over",
+    409: "somebody else has logged in in this browser since the page was made",
     413: "too many bytes or pixels",
     415: "neither JPEG nor PNG; a body of another kind than the one described",
     422: "empty, damaged or contradictory",
@@ -82,7 +83,11 @@ def refuse_what_is_no_json() -> None:
     """Refuse a body that is not what it should be: the library would take none for an empty document."""
     if request.method == "PUT" and not request.is_json:
         raise Refusal(415, "Send a JSON document, with Content-Type: application/json.", reason="invalid")
-    if request.method == "PUT" and not isinstance(request.get_json(silent=True), dict):
+    try:
+        is_object = request.method != "PUT" or isinstance(request.get_json(silent=True), dict)
+    except RecursionError:  # a hundred thousand brackets
+        is_object = False
+    if not is_object:
         raise Refusal(400, "The body is not a JSON object.", reason="invalid")
 
 
@@ -95,7 +100,7 @@ def gone(*statuses: int) -> Any:
 @blueprint.input(ScoreQuery, location="query", arg_name="query")
 @blueprint.input(UploadHeaders, location="headers", arg_name="headers")
 @blueprint.output(PredictionDocument, status_code=201, description="the result; `Location` is its address")
-@blueprint.doc(responses=errors(403, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
+@blueprint.doc(responses=errors(403, 409, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
 def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionDocument, int, dict[str, str]]:
     """Analyse a radiograph."""
     limit_rate("uploads", rooms().settings.uploads_per_minute)
@@ -138,7 +143,7 @@ def prediction(identifier: str, query: ScoreQuery) -> PredictionDocument:
 
 
 @blueprint.delete("/predictions/<identifier>")
-@blueprint.doc(responses=gone(403, 404))
+@blueprint.doc(responses=gone(403, 404, 409))
 def delete_prediction(identifier: str) -> tuple[str, int]:
     """Delete a result with its picture and feedback."""
     remove(find(identifier))
@@ -159,16 +164,17 @@ def overlay(identifier: str, query: OverlayQuery) -> Response:
     """Return the radiograph with its boxes drawn on it."""
     stored = find(identifier)
     score = stored.operating_score if query.score is None else query.score
-    drawn = overlay_png(
-        picture_of(stored), stored.detections, stored.class_names, minimum_score=score, longest_px=query.longest_px
-    )
+    with drawing():
+        drawn = overlay_png(
+            picture_of(stored), stored.detections, stored.class_names, minimum_score=score, longest_px=query.longest_px
+        )
     return Response(drawn, mimetype="image/png")
 
 
 @blueprint.put("/predictions/<identifier>/feedback")
 @blueprint.input(FeedbackIn, location="json", arg_name="given")
 @blueprint.output(FeedbackDocument, description="what is kept")
-@blueprint.doc(responses=errors(403, 404, 415, 422))
+@blueprint.doc(responses=errors(403, 404, 409, 415, 422))
 def give_feedback(identifier: str, given: FeedbackIn) -> FeedbackDocument:
     """Say of each box whether it is right, what was missed, or that there is no fracture."""
     stored = find(identifier)
@@ -280,6 +286,8 @@ def _day(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
-    except ValueError as error:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        day + timedelta(days=1)  # the last day of all has none after it
+        return day
+    except (ValueError, OverflowError) as error:
         raise Refusal(400, f"{name}: there is no day {text}.", reason="bad_request") from error

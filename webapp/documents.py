@@ -16,6 +16,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 # Strict: 0 for false or "1" for 1 is a mistake of the client, and not to be guessed at.
 Side = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})]
+# PostgreSQL keeps no NUL.
+Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 BoxPx = tuple[Side, Side, Side, Side]
 
 
@@ -71,7 +73,7 @@ class FeedbackIn(Document):
     boxes: list[VerdictDocument] = Field(default=[], max_length=1000)
     missed: list[BoxPx] = Field(default=[], max_length=MOST_MISSED, description="fractures without a box, px upright")
     no_fracture: bool = Field(default=False, strict=True, description="the radiograph shows no fracture")
-    comment: str = Field(default="", max_length=LONGEST_COMMENT)
+    comment: Words = Field(default="", max_length=LONGEST_COMMENT)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> FeedbackIn:
@@ -202,7 +204,7 @@ class HistoryQuery(BaseModel):
     finding: Level | None = None
     since: Day | None = Field(default=None, description="first day, such as 2026-01-31")
     until: Day | None = Field(default=None, description="last day")
-    q: str = Field(
+    q: Words = Field(
         default="", max_length=200, description="words in the identifier, the comment, the model or the owner"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,32 +29,35 @@ from webapp.refusals import RETRY_AFTER_S, Refusal
 from webapp.settings import Settings
 from webapp.store import Reading, Store, StoredPrediction
 
+IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+DRAWING_AT_ONCE, DRAWING_WAIT_S = 2, 30.0
 NOT_ANALYSED = "This file was not analysed."
+UNDER_WAY = "An upload with the same Idempotency-Key is being analysed; please ask again in a few seconds."
 BUSY = f"{NOT_ANALYSED} Too many radiographs are waiting; please try again in a few seconds."
 
 
 class Keys:
-    """Holds back an upload while another one with the same idempotency key is under way."""
+    """The idempotency keys of uploads that are under way."""
 
     def __init__(self) -> None:
-        self._free = threading.Condition()
+        self._lock = threading.Lock()
         self._held: set[tuple[str, str]] = set()
 
     @contextmanager
     def hold(self, owner: str, key: str | None) -> Iterator[None]:
-        """Wait until no other upload of `owner` has this key; None is nobody's key."""
+        """Hold the key of `owner`; None is nobody's. Raises Refusal while another upload, to be answered, has it."""
         if key is None:
             yield
             return
-        with self._free:
-            self._free.wait_for(lambda: (owner, key) not in self._held)
+        with self._lock:
+            if (owner, key) in self._held:
+                raise Refusal(503, UNDER_WAY, reason="key", retry_after_s=RETRY_AFTER_S)
             self._held.add((owner, key))
         try:
             yield
         finally:
-            with self._free:
+            with self._lock:
                 self._held.discard((owner, key))
-                self._free.notify_all()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Rooms:
     store: Store
     metrics: Metrics
     keys: Keys
+    drawing: threading.BoundedSemaphore
 
     @property
     def operating_score(self) -> float:
@@ -141,11 +146,26 @@ def find(identifier: str) -> StoredPrediction:
     Raises Refusal: another one's result is answered like one that does not exist.
     """
     house = rooms()
-    stored = house.store.results.get(identifier)
+    stored = house.store.results.get(identifier) if IDENTIFIER.fullmatch(identifier) else None
     if stored is None or not (asker().is_admin or stored.owner == asker().name):
         days = house.settings.retention_days
         raise Refusal(404, f"There is no such result. Results are deleted after {days:g} days.", reason="not_found")
     return stored
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Wait for leave to draw on a picture, which takes memory by the gigabyte for the largest. Raises Refusal."""
+    place = rooms().drawing
+    if not place.acquire(timeout=DRAWING_WAIT_S):
+        sentence = "Too many pictures are being drawn; please try again in a few seconds."
+        raise Refusal(503, sentence, reason="drawing", retry_after_s=RETRY_AFTER_S)
+    try:
+        yield
+    except UnreadableImage as error:  # cut short by a full disk or a power cut
+        raise Refusal(404, "The picture of this result was not kept.", reason="not_found") from error
+    finally:
+        place.release()
 
 
 def documented(stored: StoredPrediction, score: float | None = None) -> PredictionDocument:

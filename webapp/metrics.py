@@ -10,6 +10,8 @@ from fracture_det.inference.service import PredictionService
 from webapp.store import StoredPrediction
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# A client may make methods up, and each label lasts as long as the process.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 SCORE_BUCKETS = tuple(step / 10 for step in range(1, 11))
 
 
@@ -40,7 +42,7 @@ class Metrics:
 
     def request(self, method: str, endpoint: str | None, status: int) -> None:
         """Count an answered request."""
-        self._requests.labels(method, endpoint or "none", status).inc()
+        self._requests.labels(method if method in METHODS else "other", endpoint or "none", status).inc()
 
     def reject(self, reason: str) -> None:
         """Count a request that got no result."""

@@ -15,7 +15,7 @@ from webapp.access import limit_rate
 from webapp.api import picture_of, remove, wanted_by
 from webapp.documents import LONGEST_COMMENT, HistoryQuery, ScoreQuery
 from webapp.findings import FINDINGS, NOTICE, percent
-from webapp.intake import documented, find, rooms, take_in
+from webapp.intake import documented, drawing, find, rooms, take_in
 from webapp.refusals import Refusal
 from webapp.report import facts, report_pdf
 
@@ -86,7 +86,8 @@ def report_file(identifier: str) -> Response:
     """Return the report as a PDF."""
     stored = find(identifier)
     page = documented(stored, _asked(ScoreQuery).score)
-    content = report_pdf(page, picture_of(stored), stored)
+    with drawing():
+        content = report_pdf(page, picture_of(stored), stored)
     named = {"Content-Disposition": f'inline; filename="fracture-report-{stored.id[:8]}.pdf"'}
     return Response(content, mimetype="application/pdf", headers=named)
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -75,7 +76,10 @@ class TestLogin:
         assert answer.status_code == 401
         assert "The name or the password is wrong." in answer.text
 
-    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "history"])
+    @pytest.mark.parametrize(
+        "target",
+        ["https://evil.example/", "//evil.example", "/\\evil.example", "history", "/\t/evil.example", "/\n/x", "/\0"],
+    )
     def test_it_leads_to_no_other_site(self, app, target):
         client = browser(app)
         data = {"name": "anna", "password": PASSWORD, "after": target, "csrf_token": form_token(client, "/login")}
@@ -92,6 +96,33 @@ class TestLogin:
         app.extensions["fracture"].store.accounts.set_password("anna", "another password", by="test")
         assert client.get("/history").status_code == 302
         assert browser(app, "anna", "another password").get("/history").status_code == 200
+
+    def test_a_session_ends_after_its_time(self, app, monkeypatch):
+        client = browser(app, "anna")
+        begun = time.time()
+        monkeypatch.setattr(time, "time", lambda: begun + 11.9 * 3600)
+        assert client.get("/history").status_code == 200
+        monkeypatch.setattr(time, "time", lambda: begun + 12.1 * 3600)
+        assert client.get("/history").status_code == 302
+
+    def test_a_page_of_before_another_one_logged_in_does_nothing_as_that_one(self, app):
+        client = browser(app, "anna")
+        assert '<meta name="asker" content="anna">' in client.get("/").text
+        assert upload(client, **{"X-Asker": "anna"}).status_code == 201
+        answer = upload(client, **{"X-Asker": "ben"})
+        assert answer.status_code == 409
+        assert answer.json["error"].startswith("In another tab anna has logged in")
+
+    def test_a_form_is_not_even_read_before_it_is_known_who_asks(self, app):
+        client = browser(app)
+        assert client.post("/", data={"file": (io.BytesIO(PLATE), "a.png")}).status_code == 302
+        assert client.post("/login", data={"name": "x" * 20_000}).status_code == 413
+
+    @pytest.mark.parametrize(("proxies", "secure"), [(0, False), (1, True)])
+    def test_behind_a_proxy_the_cookie_goes_over_tls_alone(self, settings, service, proxies, secure):
+        app = create_app(replace(settings, trusted_proxies=proxies), predictor=service)
+        assert ("Secure" in app.test_client().get("/login").headers["Set-Cookie"]) == secure
+        app.extensions["fracture"].store.close()
 
     def test_a_session_cookie_of_another_key_is_nobodys(self, app, settings, service):
         cookie = browser(app, "anna").get_cookie("fracture_session")
@@ -167,6 +198,7 @@ class TestOtherSites:
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Origin": "http://localhost:9999"},
+            {"Origin": "http://[::1"},
         ],
     )
     def test_nothing_that_it_sends_is_done(self, app, headers):
@@ -221,6 +253,16 @@ class TestRates:
         assert statuses == [401, 401, 401, 429, 429]
         app.extensions["fracture"].store.close()
 
+    def test_machines_of_one_network_count_together_in_ipv6(self, settings, service):
+        app = create_app(replace(settings, logins_per_minute=1), predictor=service)
+        statuses = []
+        for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"):
+            client = app.test_client()
+            data = {"name": "anna", "password": "guess", "csrf_token": form_token(client, "/login")}
+            statuses.append(client.post("/login", data=data, environ_base={"REMOTE_ADDR": address}).status_code)
+        assert statuses == [401, 429, 401]
+        app.extensions["fracture"].store.close()
+
     def test_uploads_have_a_rate_for_each_user(self, app, settings, service):
         limited = create_app(replace(settings, uploads_per_minute=2), predictor=service)
         limited.test_client_class = ClosingClient
@@ -248,6 +290,13 @@ class TestAccounts:
         with pytest.raises(AccountError) as caught:
             app.extensions["fracture"].store.accounts.add_user(name, role, password, by="test")
         assert str(caught.value).startswith(sentence)
+
+    def test_a_new_user_does_not_inherit_from_a_former_one_of_that_name(self, app):
+        accounts = app.extensions["fracture"].store.accounts
+        upload(browser(app, "anna"))
+        accounts.remove_user("anna", by="test")
+        with pytest.raises(AccountError, match="results of a former anna are still kept"):
+            accounts.add_user("anna", READER, PASSWORD, by="test")
 
     def test_a_removed_user_is_out_with_all_tokens(self, app):
         accounts = app.extensions["fracture"].store.accounts

@@ -120,6 +120,41 @@ def test_a_process_killed_before_it_noted_the_line_breaks_nothing(store, monkeyp
     assert store.audit.verify()[0] == 7
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DELETE FROM audit WHERE number > 3"],
+        ["DELETE FROM audit"],
+        ["UPDATE audit SET hash = 'x' WHERE number = 5"],
+    ],
+)
+def test_later_lines_do_not_cover_an_edit(store, statements, caplog):
+    edit(store, *statements)
+    for number in range(5):
+        store.audit.record(Act("anna", f"afterwards {number}"))
+    with pytest.raises(AuditError):
+        store.audit.verify()
+    assert "audit_head.json names line 5, which the audit log does not have" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"number": "x", "hash": 1}'])
+def test_a_broken_head_is_said_and_loses_nothing(app, client, post, settings, content, caplog):
+    post()
+    (settings.data_dir / "audit_head.json").write_text(content)
+    document = post().json
+    assert client.get(document["links"]["image"]).status_code == 200
+    assert "audit_head.json cannot be read" in caplog.text
+    with pytest.raises(AuditError, match=r"audit_head\.json cannot be read"):
+        app.extensions["fracture"].store.audit.verify()
+
+
+def test_a_head_that_cannot_be_written_loses_nothing(client, post, settings, caplog):
+    (settings.data_dir / "audit_head.lock").mkdir()
+    document = post().json
+    assert client.get(document["links"]["image"]).status_code == 200
+    assert "The head of the audit log could not be noted: " in caplog.text
+
+
 class TestCommandLine:
     @pytest.fixture
     def run(self, tmp_path, monkeypatch, capsys):

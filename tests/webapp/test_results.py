@@ -40,13 +40,18 @@ class TestKeys:
         assert upload(client, **{"Idempotency-Key": "abc"}).status_code == 201
 
     def test_two_at_the_same_time_are_one(self, settings):
-        detector = BrightRectangles(delay_s=0.3)
+        detector = BrightRectangles(delay_s=0.5)
         with PredictionService(detector) as service:
             app = create_app(settings, predictor=service)
             ids = []
 
             def send():
-                ids.append(upload(app.test_client(), **{"Idempotency-Key": "k"}).json["id"])
+                answer = upload(app.test_client(), **{"Idempotency-Key": "k"})
+                if answer.status_code == 503:
+                    assert answer.headers["Retry-After"] == "3"
+                    while answer.status_code == 503:
+                        answer = upload(app.test_client(), **{"Idempotency-Key": "k"})
+                ids.append(answer.json["id"])
 
             both = [threading.Thread(target=send) for _ in range(2)]
             for one in both:
@@ -98,6 +103,7 @@ class TestFeedback:
             ({"boxes": [{"number": "1", "verdict": "right"}]}, 400, "boxes.0.number: must be a number."),
             ({"no_fracture": 0}, 400, "no_fracture: Input should be a valid boolean."),
             ({"missed": [["1", 1, 5, 5]]}, 400, "missed.0.0: Input should be a valid number."),
+            ({"comment": "a\0b"}, 400, "comment: String should match pattern"),
             ({"coment": "typo"}, 400, "coment: Extra inputs are not permitted."),
             ({"comment": "x" * 2001}, 400, "comment: String should have at most 2000 characters."),
         ],
@@ -108,7 +114,7 @@ class TestFeedback:
         assert answer.json["error"].startswith(sentence)
         assert client.get(links["self"]).json["feedback"] is None
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b"\xff"])
+    @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b"\xff", b"[" * 100_000])
     def test_what_is_not_such_a_document_is_refused(self, client, links, body):
         answer = client.put(links["feedback"], data=body, content_type="application/json")
         assert answer.status_code == 400
@@ -142,6 +148,8 @@ class TestHistory:
             ("finding=broken", "finding: Input should be 'likely', 'possible' or 'none seen'."),
             ("since=yesterday", "since: String should match pattern"),
             ("until=2026-02-30", "until: there is no day 2026-02-30."),
+            ("until=9999-12-31", "until: there is no day 9999-12-31."),
+            ("q=%00", "q: String should match pattern"),
         ],
     )
     def test_what_cannot_be_asked_is_named(self, client, query, sentence):
@@ -220,7 +228,11 @@ def test_the_metrics_count_what_happened(client, post):
     post()
     post(b"broken")
     client.get("/nowhere")
+    for number in range(20):
+        client.open("/", method=f"MADE-UP-{number}")
     text = client.get("/metrics").text
+    assert len([line for line in text.splitlines() if "requests_total{" in line and '"other"' in line]) == 1
+    assert "MADE-UP" not in text
     for line in (
         'fracture_requests_total{endpoint="api.create_prediction",method="POST",status="201"} 1.0',
         'fracture_rejects_total{reason="kind"} 1.0',
@@ -280,6 +292,26 @@ class TestDescription:
         assert "POST /api/v1/predictions" in page
         assert "idempotency" in page.lower()
         assert "OpenAPI 3.1.0" in page
+
+
+def test_a_picture_that_was_cut_short_is_not_there(client, settings):
+    links = upload(client).json["links"]
+    (picture,) = (settings.data_dir / "images").iterdir()
+    picture.write_bytes(picture.read_bytes()[:40])
+    for link in (links["overlay"], links["report_pdf"]):
+        assert client.get(link).status_code == 404
+
+
+def test_drawing_takes_turns(app, client, monkeypatch):
+    monkeypatch.setattr("webapp.intake.DRAWING_WAIT_S", 0.0)
+    link = upload(client).json["links"]["overlay"]
+    places = app.extensions["fracture"].drawing
+    assert places.acquire()
+    assert client.get(link).status_code == 200
+    assert places.acquire()
+    assert client.get(link).status_code == 503
+    places.release()
+    assert client.get(link).status_code == 200
 
 
 def test_served_pictures_are_made_anew(client):

@@ -15,6 +15,8 @@ import pytest
 
 from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, ROOT, encoded
+from webapp.__main__ import listen
+from webapp.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +130,22 @@ def test_it_does_not_listen_beyond_this_machine_without_a_login(tmp_path):
         "fracture_det: 0.0.0.0 can be reached from other machines: expected FRACTURE_LOGIN=on, FRACTURE_SECRET_KEY"
     )
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_behind_a_proxy_it_wants_a_login_too(tmp_path):
+    ended = run("--port", "0", FRACTURE_TRUSTED_PROXIES="1", FRACTURE_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert "no FRACTURE_TRUSTED_PROXIES" in ended.stderr
+
+
+def test_clients_that_send_nothing_do_not_hold_its_threads(start_server, tmp_path, monkeypatch):
+    monkeypatch.setattr("webapp.__main__.SILENT_CLIENT_S", 1)
+    listener = listen(Settings(port=0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        with accepted, pytest.raises(BlockingIOError):
+            accepted.recv(1)
+        assert client.fileno() > 0
 
 
 def test_with_a_login_it_listens_and_asks(start_server, tmp_path):

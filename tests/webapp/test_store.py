@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,7 +169,7 @@ class TestTime:
         results = app.extensions["fracture"].store.results
         results._next_sweep = 0.0
         results._images.rename(results._images.with_name("gone"))
-        assert client.get("/healthz").status_code == 200
+        assert client.get("/model").status_code == 200
         assert "Old results could not be deleted" in caplog.text
 
 
@@ -231,6 +232,48 @@ def test_feedback_replaces_what_was_said_before(store, prediction):
     assert store.results.give_feedback("nobody's", SAID, author="anna") is None
 
 
+def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
+    store = opened(tmp_path, None)
+    stored = store.results.add(prediction, READING)
+    for number in range(20):
+        store.results.give_feedback(stored.id, Feedback({}, (), False, f"Doe {number} " * 50), author="anna")
+    assert store.results.delete(stored.id, by="anna")
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "instance").rglob("*") if path.is_file())
+    store.close()
+    assert b"Doe" not in everything
+
+
+def test_a_writer_does_not_wait_for_ever(tmp_path, prediction, monkeypatch):
+    monkeypatch.setattr("webapp.store.database.LONGEST_WAIT_S", 0.1)
+    store = opened(tmp_path, None)
+    with store._database._writer, pytest.raises(StoreUnavailable, match="another writer has been at the database"):
+        store.results.add(prediction, READING)
+    assert list((tmp_path / "instance" / "images").iterdir()) == []
+    store.results.add(prediction, READING)
+    store.close()
+
+
+def test_several_may_start_at_once(tmp_path, url):
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: opened(tmp_path, url), range(4)))
+    for store in stores:
+        assert store.results.page(Wanted(), page=1, per_page=1) == ([], 0)
+        store.close()
+
+
+def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypatch):
+    for _ in range(5):
+        store.results.add(prediction, READING)
+    change(store, "UPDATE predictions SET created_at = 0")
+    monkeypatch.setattr("webapp.store.results.SWEEP_AT_MOST", 2)
+    left = []
+    for _ in range(3):
+        store.results.sweep_if_due()
+        with store._database.reading() as session:
+            left.append(session.execute(text("SELECT count(*) FROM predictions")).scalar())
+    assert left == [3, 1, 0]
+
+
 def test_deleting_takes_everything(store, prediction):
     stored = store.results.add(prediction, READING)
     store.results.give_feedback(stored.id, SAID, author="anna")
@@ -275,11 +318,23 @@ def test_a_vanished_database_is_made_anew_and_said(tmp_path, prediction, caplog)
     store.close()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "oracle://x", "postgresql://u:secret@127.0.0.1:1/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "oracle://x",
+        "postgresql://u:secret@127.0.0.1:1/x",
+        "postgresql://u@127.0.0.1:1/x?password=secret",
+        "postgresql:u:secret@h",
+        "host=127.0.0.1 password=secret",
+        "postgresql://u:pass@secret:word@h/x",
+    ],
+)
 def test_a_database_that_cannot_be_opened_is_named_without_its_password(tmp_path, url):
-    with pytest.raises(StoreError, match=r"the database .* cannot be used") as caught:
+    with pytest.raises(StoreError, match=r"^the database (\S+ )*cannot be used") as caught:
         opened(tmp_path, url)
     assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_names_are_long_random_and_never_the_clients(app, post):

@@ -16,8 +16,9 @@ export async function choose(choice) {
   }
   const pair = [first, choice];
   forget();
-  const results = await Promise.all(pair.map(({ result, self }) => result ?? ask("GET", `${self}?score=0`)));
-  open(pair.map(({ name }, index) => ({ name, result: results[index] })), choice.button);
+  const asked = pair.map(({ result, self }) => result ?? ask("GET", `${self}?score=0`));
+  const results = await Promise.all(asked).catch((error) => announce(error.message));
+  if (results) open(pair.map(({ name }, index) => ({ name, result: results[index] })), choice.button);
 }
 
 export function forget() {

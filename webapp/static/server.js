@@ -15,8 +15,9 @@ let tokenIsOld = false;
 // After a new login in another tab the page's token is no longer good; the page itself, asked again, has the new one.
 export async function changeHeaders() {
   if (tokenIsOld) await renewToken();
-  const token = document.querySelector("meta[name=csrf-token]")?.content;
-  return token ? { "X-CSRFToken": token } : {};
+  const said = (name) => document.querySelector(`meta[name=${name}]`)?.content;
+  const headers = { "X-CSRFToken": said("csrf-token"), "X-Asker": said("asker") };
+  return Object.fromEntries(Object.entries(headers).filter(([, value]) => value));
 }
 
 async function renewToken() {

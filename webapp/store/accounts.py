@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from sqlalchemy import delete, select
 
 from webapp.store.audit import Act, AuditLog
 from webapp.store.database import Database
-from webapp.store.tables import TokenRow, UserRow
+from webapp.store.tables import PredictionRow, TokenRow, UserRow
 
 READER, ADMIN = "reader", "admin"
 ROLES = (READER, ADMIN)
@@ -62,6 +63,7 @@ class Accounts:
         self._passwords = PasswordHasher()
         # A token is 256 random bits: no guessing gets through them, and each request pays for the check.
         self._tokens = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
+        self._checking = threading.BoundedSemaphore(2)  # each check takes 64 MiB
         self._nobody = self._passwords.hash(secrets.token_hex())
 
     def add_user(self, name: str, role: str, password: str, *, by: str) -> Account:
@@ -74,6 +76,8 @@ class Accounts:
         with self._database.writing() as session:
             if session.get(UserRow, name) is not None:
                 raise AccountError(f"user {name} exists already")
+            if session.scalars(select(PredictionRow.id).where(PredictionRow.owner == name).limit(1)).first():
+                raise AccountError(f"user {name}: results of a former {name} are still kept, which would become theirs")
             session.add(row)
             self._audit.add(session, Act(by, "add user", name))
             return _account(row)
@@ -105,9 +109,10 @@ class Accounts:
     def log_in(self, name: str, password: str) -> Account | None:
         """Return the user if the password is right; it takes as long for a user that does not exist."""
         with self._database.reading() as session:
-            row = session.get(UserRow, name)
+            row = session.get(UserRow, name) if NAME.fullmatch(name) else None
             account, kept = (None, self._nobody) if row is None else (_account(row), row.password_hash)
-        right = _verify(self._passwords, kept, password)
+        with self._checking:
+            right = _verify(self._passwords, kept, password)
         return account if right else None
 
     def in_session(self, name: str, stamp: str) -> Account | None:

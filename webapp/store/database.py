@@ -11,8 +11,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import URL, Connection, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -20,6 +21,16 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 FIRST_REVISION = "0001"
 # Any number will do, as long as every process of this project takes the same.
 WRITER_LOCK = 0x66726163
+LONGEST_WAIT_S = 10
+# Readers do not wait for a writer; what was answered survives a power cut; SQLite would else forget the cascade, and
+# leave what was deleted in the file.
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    f"busy_timeout = {LONGEST_WAIT_S * 1000}",
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +58,10 @@ class Database:
                 event.listen(self._engine, "connect", _prepare_sqlite)
                 event.listen(self._engine, "begin", _begin_sqlite)
             self._migrate()
-        except (SQLAlchemyError, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StoreError(f"the database {_without_password(url)} cannot be used ({reason_of(error)})") from error
+        except (SQLAlchemyError, CommandError, ModuleNotFoundError, ValueError) as error:
+            # Without what it says of itself: that may be the address with its password.
+            reason = reason_of(error) if isinstance(error, DBAPIError | CommandError) else type(error).__name__
+            raise StoreError(f"{_place_of(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
 
     @property
     def _is_sqlite(self) -> bool:
@@ -63,11 +76,27 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Give a session whose changes are kept when the block ends well. Raises StoreUnavailable."""
-        with self._writer, self._session(immediate=True) as session:
+        if not self._writer.acquire(timeout=LONGEST_WAIT_S):
+            raise StoreUnavailable(f"another writer has been at the database for more than {LONGEST_WAIT_S} s")
+        try:
+            with self._written() as session:
+                yield session
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def _written(self) -> Iterator[Session]:
+        with self._session(immediate=True) as session:
             if self._engine.dialect.name == "postgresql":
                 session.execute(text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
             yield session
             session.commit()
+
+    def forget(self) -> None:
+        """Make SQLite's log let go of what was deleted; with `secure_delete`, nothing of it is left in the file."""
+        if self._is_sqlite:
+            with self._engine.connect() as connection:
+                connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the connections."""
@@ -102,6 +131,8 @@ class Database:
 
     def _migrate(self) -> None:
         with self._engine.connect() as connection:
+            if self._engine.dialect.name == "postgresql":  # another process may start at the same time
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
             config = alembic_config(connection)
             tables = set(inspect(connection).get_table_names())
             if "predictions" in tables and "alembic_version" not in tables:
@@ -124,23 +155,38 @@ def reason_of(error: BaseException) -> object:
 
 
 def _options(url: str) -> dict[str, Any]:
-    return {} if url.startswith("sqlite") else {"pool_size": 10, "max_overflow": 20, "pool_timeout": 10}
+    if url.startswith("sqlite"):
+        return {}
+    options: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": LONGEST_WAIT_S}
+    if url.startswith("postgres"):
+        limits = f"-c lock_timeout={LONGEST_WAIT_S}s -c statement_timeout=60s"
+        options["connect_args"] = {"connect_timeout": 5, "options": limits}
+    return options
 
 
 def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
-def _without_password(url: str) -> str:
-    head, at, place = url.rpartition("@")
-    return f"{head.partition('//')[0]}//…@{place}" if at else url
+def _place_of(url: str) -> str:
+    """Name a database without user and password, wherever in the address these stand."""
+    try:
+        known = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        return "the database"
+    return f"the database {known.database}" if known.host is None else f"the database {known.database} on {known.host}"
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy says
     cursor = connection.cursor()
-    # Readers do not wait for a writer; what was answered survives a power cut; SQLite forgets the cascade unless told.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 10000"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 10000",
+        "secure_delete = ON",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -24,6 +25,8 @@ from webapp.store.tables import DetectionRow, FeedbackRow, PredictionRow
 DAY_S = 86_400.0
 # Idle servers forget, too: any request looks whether it is time.
 SWEEP_EVERY_S = 600.0
+# A request that finds so many to delete leaves the rest to the next one.
+SWEEP_AT_MOST = 50
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +136,7 @@ class Results:
         path = self._image_path(row.id)
         try:
             if self._keep_images:
-                path.write_bytes(encode_png(prediction.pixels))
+                self._write(path, encode_png(prediction.pixels))
             with self._database.writing() as session:
                 if row.idempotency_key is not None:  # of a result whose time is over, but that is not yet swept
                     same = and_(PredictionRow.owner == row.owner, PredictionRow.idempotency_key == row.idempotency_key)
@@ -187,6 +190,11 @@ class Results:
 
     def delete(self, identifier: str, *, by: str) -> bool:
         """Delete a result with its picture and feedback; return False when there is none."""
+        is_deleted = self._delete(identifier, by=by)
+        self._database.forget()
+        return is_deleted
+
+    def _delete(self, identifier: str, *, by: str) -> bool:
         with self._database.writing() as session:
             row = session.get(PredictionRow, identifier)
             if row is None:
@@ -202,17 +210,21 @@ class Results:
         if time.monotonic() >= self._next_sweep and self._sweeping.acquire(blocking=False):
             try:
                 self._next_sweep = time.monotonic() + min(SWEEP_EVERY_S, self._retention_s)
-                self.sweep()
+                if self.sweep(at_most=SWEEP_AT_MOST) == SWEEP_AT_MOST:
+                    self._next_sweep = 0.0  # the next request takes its share
             except (OSError, StoreUnavailable):
                 log.exception("Old results could not be deleted")  # the request at hand has nothing to do with it
             finally:
                 self._sweeping.release()
 
-    def sweep(self) -> int:
-        """Delete every result and picture whose time is over; return the number of results deleted."""
+    def sweep(self, *, at_most: int | None = None) -> int:
+        """Delete results and pictures whose time is over, all or `at_most`; return the number of results deleted."""
+        chosen = select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_over()).limit(at_most)
         with self._database.reading() as session:
-            over = session.scalars(select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_over())).all()
-        deleted = sum(self.delete(identifier, by="retention") for identifier in over)
+            over = session.scalars(chosen).all()
+        deleted = sum(self._delete(identifier, by="retention") for identifier in over)
+        if deleted:
+            self._database.forget()
         with self._database.reading() as session:
             kept = set(session.scalars(select(PredictionRow.id)))
         oldest = time.time() - self._retention_s
@@ -220,6 +232,13 @@ class Results:
             if path.stem not in kept and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
         return deleted
+
+    def _write(self, path: Path, picture: bytes) -> None:
+        self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("wb") as file:
+            file.write(picture)
+            file.flush()
+            os.fsync(file.fileno())  # a row that is kept must not lose its picture to a power cut
 
     def _one(self, which: ColumnElement[bool]) -> StoredPrediction | None:
         chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which, ~self._is_over())
