@@ -19,7 +19,7 @@ from PIL import Image
 from fracture_det.inference import archive
 from fracture_det.inference.batch import find_images
 from fracture_det.inference.cluster import ClusterError, predict_on_cluster, processors_each
-from fracture_det.inference.detector import DETECTORS
+from fracture_det.inference.detector import DETECTORS, open_detector
 from fracture_det.inference.folders import Shard, ShardError, predict_to_folder
 from fracture_det.predictions import PredictionsError, read_predictions, stream_predictions
 from tests.inference.toys import BrightDetector, open_bright, open_never, open_slow
@@ -323,6 +323,21 @@ class TestRay:
         assert (done.predicted, done.failed) == (11, 2)
         for name in ("predictions.jsonl", "predictions.csv"):
             assert lines(tmp_path / "ray" / name) == lines(tmp_path / "local" / name)
+
+    @pytest.mark.real
+    def test_so_it_is_with_the_shipped_detector(self, tmp_path, monkeypatch):
+        folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas")) / "images/Fractured"
+        if not folder.is_dir():
+            pytest.skip(f"no radiographs in {folder}; set FRACATLAS_DIR")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives its workers; sums depend on the number of threads
+        opener = partial(open_detector, "shipped")
+        files = find_images(folder).files[:200:18]
+        predict_to_folder(opener(), files, tmp_path / "local", progress=False)
+        engine = partial(predict_on_cluster, opener, workers=2)
+        predict_to_folder(opener(), files, tmp_path / "ray", engine=engine, progress=False)
+        found = lines(tmp_path / "ray" / "predictions.jsonl")
+        assert found == lines(tmp_path / "local" / "predictions.jsonl")
+        assert sum(len(json.loads(line).get("detections", ())) for line in found) > 20
 
     def test_a_killed_worker_loses_nothing(self, radiographs, tmp_path):
         pids = tmp_path / "pids"
