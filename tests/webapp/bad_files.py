@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import re
+import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +39,7 @@ LIMITS = {
     "FRACTURE_UPLOADS_PER_MINUTE": "100000",
 }
 CONNECTIONS = 4
+HUGE = 14_000
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 def report(address: str, pid: int | None, count: int, seed: int) -> int:
     """Send `count` files to `address`, print what came of it, and return the exit code."""
     before = workers_of(pid)
+    print(refuse_huge(address, pid))
     begun = time.monotonic()
     table: Counter[tuple[str, int]] = Counter()
     wrong: list[str] = []
@@ -94,6 +99,38 @@ def report(address: str, pid: int | None, count: int, seed: int) -> int:
     print(f"{count:,} files in {time.monotonic() - begun:.0f} s; worker memory {before} before, {after} after (MB)")
     print("\n".join(wrong[:40]) or "every answer is allowed, no connection was lost, the worker is the same")
     return 1 if wrong else 0
+
+
+def refuse_huge(address: str, pid: int | None) -> str:
+    """Send a whole PNG of 14,000 x 14,000 pixels; say how it was answered, how fast, and how far memory rose."""
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    send(connection, huge_png(1))  # what is loaded with the first upload is not its fault
+    data = huge_png(HUGE)
+    before, begun = peak_kb(pid), time.perf_counter()
+    status, _ = send(connection, data)
+    took_ms = 1000 * (time.perf_counter() - begun)
+    connection.close()
+    return f"{HUGE:,} x {HUGE:,} px: {status} in {took_ms:.0f} ms, peak memory +{(peak_kb(pid) - before) / 1000:.0f} MB"
+
+
+def huge_png(side: int) -> bytes:
+    """Return a black grey PNG of `side` x `side` pixels; small, since black packs well."""
+    packer = zlib.compressobj()
+    packed = b"".join([*(packer.compress(bytes(side + 1)) for _ in range(side)), packer.flush()])
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", packed), (b"IEND", b""))
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def peak_kb(pid: int | None) -> int:
+    """Return the most memory (RSS, kB) that the worker of the server `pid` ever had; 0 for a server not named."""
+    for worker in workers_of(pid):
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{worker}/status").read_text(encoding="ascii"))
+        return int(found[1]) if found else 0
+    return 0
 
 
 def send_all(address: str, numbers: range, seed: int) -> list[tuple[BadFile, int, str]]:
