@@ -240,7 +240,8 @@ class TestOtherSites:
     @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example"])
     def test_a_name_that_is_not_ours_gets_nothing(self, app, host):
         # Another site's name that suddenly resolves to this machine: its pages would be of the same origin.
-        assert browser(app).get("/login", headers={"Host": host}).status_code == 400
+        answer = browser(app).get("/login", headers={"Host": host})
+        assert (answer.status_code, answer.headers["X-Frame-Options"]) == (400, "DENY")
 
 
 class TestRates:
