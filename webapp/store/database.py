@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,8 @@ class Database:
             self._migrate()
         except (SQLAlchemyError, CommandError, ModuleNotFoundError, ValueError) as error:
             # Without what it says of itself: that may be the address with its password.
-            reason = reason_of(error) if isinstance(error, DBAPIError | CommandError) else type(error).__name__
+            reason = str(error) if isinstance(error, CommandError) else type(error).__name__
+            reason = str(error.orig) if isinstance(error, DBAPIError) else reason
             raise StoreError(f"{_place_of(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
 
     @property
@@ -94,9 +96,13 @@ class Database:
 
     def forget(self) -> None:
         """Make SQLite's log let go of what was deleted; with `secure_delete`, nothing of it is left in the file."""
-        if self._is_sqlite:
+        if not self._is_sqlite:
+            return
+        try:
             with self._engine.connect() as connection:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (SQLAlchemyError, sqlite3.Error) as error:  # a reader is at it; the next deletion takes it along
+            log.warning("The database's log could not be shortened: %s", reason_of(error))
 
     def close(self) -> None:
         """Close the connections."""
