@@ -20,7 +20,7 @@ from fracture_det.inference.rivals import RANDOM, RIVALS, export_rival, quantize
 
 Say = Callable[[str], None]
 RUNTIMES = {"openvino": "OpenVINO FP32", "onnx": "ONNX Runtime", "torchscript": "TorchScript"}
-SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned"
+SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned, one look"
 SAME_WEIGHTS = "same weights"
 RANDOM_NOTE = "random weights: speed only"
 # Of these, INT8 takes a rival's ranges; with random weights more would say nothing more.
