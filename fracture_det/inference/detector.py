@@ -111,7 +111,8 @@ def _check_options(uri: str, opener: Any, options: Mapping[str, Any]) -> None:
         return  # a fused detector hands them to its members
     for name, value in options.items():
         if name not in taken:
-            fixed = "; what an export does is fixed in its graph" if name == "nms_iou" else ""
+            is_export = uri.partition(":")[0] in ("openvino", "onnx", "torchscript")
+            fixed = "; what an export does is fixed in its graph" if is_export else ""
             raise DetectorError(f"detector {uri!r}: has no setting {name}, got {value!r}{fixed}")
 
 

@@ -149,7 +149,7 @@ class TestOpening:
         assert open_detector("bright:").name == "bright"
 
     def test_options_reach_the_detector(self, file):
-        with pytest.raises(TypeError, match="nms_iou"):
+        with pytest.raises(DetectorError, match=r"^detector 'bright:': has no setting nms_iou, got 0\.5$"):
             open_detector("bright:", calibration=file, nms_iou=0.5)
 
     def test_a_file_of_other_weights_is_refused(self, file):
