@@ -85,7 +85,7 @@ clean:  ## remove .venv, caches and build folders; output/ and instance/ stay
 	@touch $@
 
 .venv/.serve: requirements/serve.txt .venv/.python
-	@echo "Installing what the page needs into .venv (about 500 MB; once)"
+	@echo "Installing what the page needs into .venv (about 600 MB; once)"
 	$(PIP) -r requirements/serve.txt
 	@touch $@
 
