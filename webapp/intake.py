@@ -148,8 +148,8 @@ def find(identifier: str) -> StoredPrediction:
     house = rooms()
     stored = house.store.results.get(identifier) if IDENTIFIER.fullmatch(identifier) else None
     if stored is None or not (asker().is_admin or stored.owner == asker().name):
-        days = house.settings.retention_days
-        raise Refusal(404, f"There is no such result. Results are deleted after {days:g} days.", reason="not_found")
+        sentence = f"There is no such result. Results are deleted after {house.settings.kept_for}."
+        raise Refusal(404, sentence, reason="not_found")
     return stored
 
 

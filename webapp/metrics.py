@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fracture_det.inference.service import PredictionService
@@ -52,11 +50,7 @@ class Metrics:
         """Count an analysed radiograph."""
         self._findings.labels(stored.finding).inc()
         self._scores.observe(float(stored.detections.scores[0]) if len(stored.detections) else 0.0)
-        self.stages(stored.latency_ms)
-
-    def stages(self, latency_ms: Mapping[str, float]) -> None:
-        """Note how long each stage took."""
-        for name, value in latency_ms.items():
+        for name, value in stored.latency_ms.items():
             self._stages.labels(name).observe(value / 1000)
 
     def text(self) -> bytes:

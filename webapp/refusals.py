@@ -28,7 +28,7 @@ DRAIN_FACTOR, DRAIN_S = 8, 20.0
 
 SENTENCES = {
     400: "The request could not be understood.",
-    404: "There is no such page or result. Results are deleted after {days:g} days.",
+    404: "There is no such page or result. Results are deleted after {kept_for}.",
     405: "This address does not accept that kind of request.",
     413: "The upload is larger than {megabytes:g} MB, which is the limit. Please export a smaller image.",
     429: "There were too many requests; please wait a little.",
@@ -94,7 +94,7 @@ def _answer_http(error: HTTPException) -> Response | AnyResponse:
     _count(error.name.lower().replace(" ", "_"))
     settings = current_app.extensions["fracture"].settings
     sentence = SENTENCES.get(error.code, f"The server refused the request ({error.name}).")
-    sentence = sentence.format(days=settings.retention_days, megabytes=settings.max_upload_mb)
+    sentence = sentence.format(kept_for=settings.kept_for, megabytes=settings.max_upload_mb)
     response = _answer(error.code, sentence)
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -98,6 +98,11 @@ class Settings:
         return cls(**values | {name: value for name, value in overrides.items() if value is not None})
 
     @property
+    def kept_for(self) -> str:
+        """How long results are kept, in words."""
+        return f"{self.retention_days:g} day{'' if self.retention_days == 1 else 's'}"
+
+    @property
     def max_upload_bytes(self) -> int:
         """The largest file that is accepted."""
         return int(self.max_upload_mb * 1024 * 1024)

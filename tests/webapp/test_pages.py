@@ -74,7 +74,7 @@ def test_an_unknown_page_is_a_page(client):
     answer = client.get("/nowhere")
     assert answer.status_code == 404
     assert answer.content_type.startswith("text/html")
-    assert "There is no such page or result." in answer.text
+    assert "There is no such page or result. Results are deleted after 1 day." in answer.text
 
 
 @pytest.mark.parametrize(
