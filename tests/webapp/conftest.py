@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,11 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from fracture_det.inference.service import PredictionService
-from tests.webapp.bright import CARD, BrightRectangles, dark_plate
+from tests.webapp.bright import CARD, BrightRectangles, BrightServer, dark_plate, start_bright
 from webapp import create_app
 from webapp.intake import Rooms
 from webapp.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 LIKELY = (20, 30, 60, 50, 230)  # score .90
 POSSIBLE = (90, 60, 120, 100, 80)  # score .31
 WEAK = (130, 10, 140, 20, 38)  # score .15
@@ -95,38 +92,26 @@ def form_token(client: FlaskClient, path: str = "/") -> str:
     return found[1]
 
 
-@dataclass
-class RunningServer:
-    """`python -m webapp` with the bright-rectangles detector, as a process of its own."""
+@dataclass(frozen=True)
+class RunningServer(BrightServer):
+    """A server with its data in `folder`."""
 
-    process: subprocess.Popen[str]
-    address: str
-    first_lines: list[str]
     folder: Path
+
+    @property
+    def first_lines(self) -> list[str]:
+        """What it has said so far."""
+        return self.log.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="session")
-def start_server() -> Iterator[Callable[..., RunningServer]]:
-    """Start servers on free ports; those still running are stopped at the end."""
-    started: list[subprocess.Popen[str]] = []
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningServer]]:
+    """Start servers on free ports with their data in a given folder; they are stopped at the end."""
+    with ExitStack() as running:
 
-    def start(folder: Path, *, detector: str = "bright:0", **variables: str) -> RunningServer:
-        environ = os.environ | {"FRACTURE_DATA_DIR": str(folder), "PYTHONUNBUFFERED": "1"} | variables
-        command = [sys.executable, "-m", "tests.webapp.bright", "--port", "0", "--detector", detector]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        started.append(process)
-        assert process.stdout is not None
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if found := re.match(r"fracture_det: (http://\S+) \(detector", line):
-                return RunningServer(process, found[1], lines, folder)
-        raise AssertionError(f"the server ended with code {process.wait()}: {lines}")
+        def start(folder: Path, *, detector: str = "bright:0", **variables: str) -> RunningServer:
+            variables = {"FRACTURE_DATA_DIR": str(folder)} | variables
+            bright = start_bright(tmp_path_factory.mktemp("server"), detector=detector, **variables)
+            return RunningServer(**vars(running.enter_context(bright)), folder=folder)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=20)
+        yield start

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 import yaml
 
-from tests.webapp.conftest import ROOT
+from tests.webapp.bright import ROOT
 from webapp.settings import Settings
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from tests.webapp.bright import ROOT
 from tests.webapp.browser import barriers, chromium, open_browser, open_page
-from tests.webapp.conftest import ROOT
 from tests.webapp.test_browser import boxes, job, set_slider
 
 pytestmark = [

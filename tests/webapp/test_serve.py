@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.webapp.bright import dark_plate
-from tests.webapp.conftest import LIKELY, ROOT, encoded
+from tests.webapp.bright import ROOT, dark_plate
+from tests.webapp.conftest import LIKELY, encoded
 from webapp.__main__ import listen
 from webapp.settings import Settings
 

@@ -8,7 +8,8 @@ import pytest
 
 from fracture_det.calibration import Calibration, ScoreMap
 from fracture_det.inference.detector import DETECTORS, DetectorError
-from tests.webapp.conftest import LIKELY, ROOT, dark_plate, encoded
+from tests.webapp.bright import ROOT
+from tests.webapp.conftest import LIKELY, dark_plate, encoded
 from webapp import open_service
 from webapp.settings import Settings, SettingsError
 
