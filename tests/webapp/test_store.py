@@ -4,8 +4,10 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from tests.webapp import postgres
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
 from webapp.store import Feedback, Reading, Store, StoreError, StoreUnavailable, Wanted
+from webapp.store.database import Database
 from webapp.store.tables import Base
 
 READING = Reading("anna", "likely", "1" * 64, 0.5, 0.25)
@@ -259,6 +262,16 @@ def test_several_may_start_at_once(tmp_path, url):
     for store in stores:
         assert store.results.page(Wanted(), page=1, per_page=1) == ([], 0)
         store.close()
+
+
+def test_whoever_writes_to_a_new_file_is_waited_for(tmp_path):
+    file = tmp_path / "results.sqlite3"
+    with closing(sqlite3.connect(file, check_same_thread=False)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.3, writer.rollback)
+        done.start()
+        Database(f"sqlite:///{file}").close()
+        done.join()
 
 
 def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,14 +24,13 @@ FIRST_REVISION = "0001"
 # Any number will do, as long as every process of this project takes the same.
 WRITER_LOCK = 0x66726163
 LONGEST_WAIT_S = 10
-# Readers do not wait for a writer; what was answered survives a power cut; SQLite would else forget the cascade, and
-# leave what was deleted in the file.
+# Waits come first, since the others may have to wait. SQLite would else lose what was answered in a power cut, forget
+# the cascade, and leave what was deleted in the file.
 PRAGMAS = (
-    "journal_mode = WAL",
+    f"busy_timeout = {LONGEST_WAIT_S * 1000}",
     "synchronous = FULL",
     "foreign_keys = ON",
     "secure_delete = ON",
-    f"busy_timeout = {LONGEST_WAIT_S * 1000}",
 )
 
 log = logging.getLogger(__name__)
@@ -186,15 +186,24 @@ def _place_of(url: str) -> str:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy says
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "busy_timeout = 10000",
-        "secure_delete = ON",
-    ):
+    for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
+    _log_ahead(cursor)
     cursor.close()
+
+
+def _log_ahead(cursor: Any) -> None:
+    """Let readers go on beside a writer. SQLite does not wait for whoever else changes a new file over to this."""
+    give_up = time.monotonic() + LONGEST_WAIT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # Its numbers are told from Python 3.11 on.
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
