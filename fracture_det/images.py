@@ -24,6 +24,8 @@ MAX_SCANS = 64
 # Into how many parts a file may be cut: libpng cuts pixels every 8 KiB, and a profile fills up to 255 segments.
 MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
+# Within coded pixels FF stands before 00 or a restart alone (ISO/IEC 10918-1, B.1.1.5).
+SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # All that is read beside the pixels: how their colours are coded, and which side is up.
 JPEG_NOTES = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
@@ -125,31 +127,37 @@ def _essence(data: bytes, formats: tuple[str, ...]) -> bytes:
 
 
 def _jpeg_essence(data: bytes) -> bytes:
-    """Return the JPEG without the application segments and comments that are not read, and without what follows it."""
-    kept, noted, place = [data[:2]], set(), 2
+    """Return the JPEG without the application segments and comments that are not read, and without what follows it.
+
+    One that ends too early is returned as far as it goes: what is missing will be missed when it is decoded.
+    """
+    kept, noted, place, scans = [data[:2]], set(), 2, 0
     for _ in range(MAX_SEGMENTS):
         found = JPEG_MARKER.search(data, place)
-        if found is None:
+        if found is None and not scans:
             raise UnreadableImage("the file ends before its pixels")
+        if found is None or (scans and data[found.start() + 1] == 0xD9):
+            return b"".join([*kept, b"" if found is None else found[0]])
         place = found.start()
         marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == 0xDA:
-            # No byte pairs FF D9 and FF DA in coded pixels (ISO/IEC 10918-1, B.1.1.5).
-            end = data.find(b"\xff\xd9", place)
-            pixels = data[place:] if end < 0 else data[place : end + 2]
-            scans = pixels.count(b"\xff\xda")
-            if scans > MAX_SCANS:
-                raise UnreadableImage(f"{scans:,} scans, at most {MAX_SCANS} are read")
-            return b"".join([*kept, pixels])
         if marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # these have no length
+            if scans:  # libjpeg would leave the rest of the picture grey
+                raise UnreadableImage(f"broken pixels at byte {place:,}")
             place += 2
             continue
+        end = place + 2 + max(2, size)
+        if marker == 0xDA:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise UnreadableImage(f"more than {MAX_SCANS} scans")
+            after = SCAN_END.search(data, end)
+            end = after.start() if after else len(data)
         note = next((note for note in JPEG_NOTES if data.startswith(note, place + 4)), None)
         if marker < 0xE0 or (note is not None and note not in noted):
-            kept.append(data[place : place + 2 + size])
+            kept.append(data[place:end])
             noted.add(note)
-        place += 2 + max(2, size)
-    raise UnreadableImage(f"more than {MAX_SEGMENTS:,} segments before its pixels")
+        place = end
+    raise UnreadableImage(f"more than {MAX_SEGMENTS:,} segments")
 
 
 def _png_essence(data: bytes) -> bytes:

@@ -78,7 +78,7 @@ def results(page):
     return page.locator("#results")
 
 
-def job(page, name: str):
+def job(page, name: str | re.Pattern[str]):
     return page.locator(".job").filter(has=page.locator(".name", has_text=name))
 
 
@@ -373,25 +373,27 @@ def test_a_folder_is_chosen_with_what_is_in_its_folders(page, folder):
     assert page.locator("#left-out").get_by_text("1 file in the folder is of another kind and not sent").is_visible()
 
 
-def test_a_folder_is_dropped_with_what_is_in_its_folders(page, files):
-    # A browser gives no folder to a script that makes its own drop; this one has the same methods.
-    page.evaluate(
-        """data => {
-          const file = (name, type, bytes) => ({ isFile: true, name, fullPath: `/study/${name}`,
-            file: (give) => give(new File([new Uint8Array(bytes)], name, { type })) });
-          const folder = (name, inner) => ({ isDirectory: true, name, createReader() {
-            const parts = [inner, []]; return { readEntries: (give) => give(parts.shift()) }; } });
-          const study = folder("study", [file("wrist.png", "image/png", data),
-            folder("inner", [file("elbow.png", "image/png", data), file("notes.txt", "text/plain", [])])]);
-          const drop = new Event("drop", { bubbles: true, cancelable: true });
-          drop.dataTransfer = { items: [{ webkitGetAsEntry: () => study }], files: [new File([], "study")] };
-          document.getElementById("upload").dispatchEvent(drop);
-        }""",
-        list(Path(files["wrist.png"]).read_bytes()),
-    )
-    for name in ("study/wrist.png", "study/elbow.png"):
-        job(page, name).locator(".finding").get_by_text("Fracture likely").wait_for()
-    assert page.locator(".job").count() == 2
+def drop(page, *paths):
+    """Drop files and folders as a person does."""
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": data})
+
+
+def test_a_folder_is_dropped_with_what_is_in_its_folders(page, folder):
+    namesake = folder.parent / "file" / folder.name
+    namesake.parent.mkdir()
+    namesake.write_bytes(encoded(dark_plate(POSSIBLE)))
+    drop(page, namesake, folder)  # the browser tells two of one name apart
+    for name, found in (
+        ("study (1)/wrist.png", "Fracture likely"),
+        ("study (1)/left/hand.jpg", "No fracture seen"),
+        (re.compile("^study$"), "Fracture possible"),
+    ):
+        job(page, name).locator(".finding").get_by_text(found).wait_for()
+    assert page.locator(".job").count() == 3
+    assert page.locator("#left-out").get_by_text("1 file in the folder is of another kind and not sent").is_visible()
 
 
 def test_many_files_come_folded_and_open_only_few_pictures_at_a_time(page, tmp_path):
@@ -539,6 +541,9 @@ def test_what_could_not_be_saved_stays_and_is_saved_again(page, files):
     wrist.get_by_label("Comment").fill("a long thought")
     wrist.get_by_text("Not saved. The results cannot be kept just now.").wait_for()
     expect(wrist.get_by_label("Comment")).to_have_value("a long thought")
+    wrist.get_by_role("button", name="Remove: wrist.png").click()
+    expect(page.locator("[role=status]").get_by_text("your feedback is not saved yet")).to_have_count(1)
+    wrist.get_by_text("Not saved. The results cannot be kept just now.").wait_for()
     page.unroute(FEEDBACK)
     kept = kept_by(page)
     wrist.get_by_role("button", name="Save again").click()
@@ -546,6 +551,10 @@ def test_what_could_not_be_saved_stays_and_is_saved_again(page, files):
     assert kept[-1]["comment"] == "a long thought"
     assert kept[-1]["boxes"] == [{"number": 1, "verdict": "wrong"}]
     expect(wrist.locator("[data-part=saved]")).to_contain_text("Saved")
+    wrist.get_by_label("Comment").fill("a last word")
+    wrist.get_by_role("button", name="Remove: wrist.png").click()
+    expect(page.locator(".job")).to_have_count(0)
+    assert kept[-1]["comment"] == "a last word"
 
 
 def test_nobody_leaves_with_words_unsaved_by_accident(page, files):

@@ -53,6 +53,14 @@ export class Feedback {
     removeEventListener("visibilitychange", this.flush, true);
   }
 
+  // Whether all is saved, after a last try.
+  async settle() {
+    clearTimeout(this.timer);
+    await this.saving;
+    if (this.isDirty) await this.#save();
+    return !this.isDirty;
+  }
+
   // The result is gone, and with it what was said of it.
   abandon() {
     clearTimeout(this.timer);
@@ -140,6 +148,11 @@ export class Feedback {
   async #save(isLeaving = false) {
     clearTimeout(this.timer);
     if (this.isSaving && !isLeaving) { this.isOverdue = true; return; }
+    this.saving = this.#send(isLeaving);
+    await this.saving;
+  }
+
+  async #send(isLeaving) {
     this.isSaving = true;
     const sent = JSON.stringify(this.#document());
     this.#say("Saving…");

@@ -32,12 +32,11 @@ function listenForDrops(form, take, tell) {
     event.preventDefault();
     depth = 0;
     mark();
-    const { items, files } = event.dataTransfer;
-    // Both lists are empty as soon as this function waits for something.
-    const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    const folders = entries.filter((entry) => entry.isDirectory);
-    const folderNames = new Set(folders.map((folder) => folder.name));
-    const loose = [...files].filter((file) => !folderNames.has(file.name)).map(named);
+    // The list is empty as soon as this function waits for something.
+    const dropped = [...event.dataTransfer.items].filter(({ kind }) => kind === "file")
+      .map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
+    const folders = dropped.map(({ entry }) => entry).filter((entry) => entry?.isDirectory);
+    const loose = dropped.filter(({ entry, file }) => file && !entry?.isDirectory).map(({ file }) => named(file));
     if (loose.length) take(loose);
     for (const folder of folders) {
       await filesIn(folder).then((found) => take(found, true), () => tell(`The folder ${folder.name} could not be read.`));

@@ -19,7 +19,7 @@ export class Job {
 
   #wire() {
     const clicks = {
-      dismiss: () => this.leave(), retry: () => this.onRetry(this), delete: () => this.#askToDelete(),
+      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), delete: () => this.#askToDelete(),
       compare: () => choose({ button: this.part("compare"), name: this.name, result: this.result }),
       open: () => this.toggle(!this.isOpen),
     };
@@ -94,6 +94,12 @@ export class Job {
     (next?.querySelector(".job-head button:not([hidden])") ?? document.getElementById("files"))?.focus();
     this.state = "gone";
     this.onChange();
+  }
+
+  // What a reader said and the server did not take stays in sight.
+  async #dismiss() {
+    if (await (this.reader?.feedback?.settle() ?? true)) this.leave();
+    else announce(`${this.name}: your feedback is not saved yet.`);
   }
 
   #askToDelete() {
