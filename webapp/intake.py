@@ -15,6 +15,7 @@ from werkzeug.datastructures import FileStorage
 from fracture_det.inference.service import (
     DetectorFailed,
     ImageTooLarge,
+    Prediction,
     PredictionService,
     ServiceBusy,
     ServiceClosed,
@@ -122,9 +123,14 @@ def take_in(upload: FileStorage, *, key: str | None = None) -> tuple[StoredPredi
 def _analyse(data: bytes, reading: Reading) -> StoredPrediction:
     house = rooms()
     try:
-        prediction = house.service.predict(data)
+        with house.service.predicting(data) as prediction:
+            return _keep(prediction, reading)
     except (UnreadableImage, ServiceBusy, ServiceClosed, DetectorFailed) as error:
         raise _refusal_for(error, house.settings) from error
+
+
+def _keep(prediction: Prediction, reading: Reading) -> StoredPrediction:
+    house = rooms()
     operating, possible = house.operating_score, house.possible_score
     found = prediction.detections.above(floor_score(possible))
     highest = float(found.scores[0]) if len(found) else None

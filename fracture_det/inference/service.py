@@ -7,9 +7,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,10 +183,11 @@ class PredictionService:
     """The one door to a detector, for threads of a server as for a single caller.
 
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
-    `2 * max_batch` of them hold decoded pixels, so memory stays bounded. One thread feeds the detector with up to
-    `max_batch` radiographs that arrive within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory
-    and for the detector, gets DetectorFailed. A detector that is silent for longer than that is not asked again before
-    it has answered: until then everybody gets DetectorFailed at once.
+    `3 * max_batch` of them hold decoded pixels, so memory stays bounded: one batch is read, one is with the detector,
+    one with those who keep what was found. One thread feeds the detector with up to `max_batch` radiographs that arrive
+    within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory and for the detector, gets
+    DetectorFailed. A detector that is silent for longer than that is not asked again before it has answered: until then
+    everybody gets DetectorFailed at once.
     """
 
     def __init__(
@@ -207,7 +209,7 @@ class PredictionService:
         self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
         self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
         self._places = threading.BoundedSemaphore(queue_size)
-        self._in_memory = threading.BoundedSemaphore(2 * max_batch)
+        self._in_memory = threading.BoundedSemaphore(3 * max_batch)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._entrance = threading.Lock()
         self._asked_at: float | None = None  # when the detector got the batch it works on
@@ -256,12 +258,24 @@ class PredictionService:
         Raises UnreadableImage (or its kinds UnsupportedImage, ImageTooLarge), ServiceBusy, ServiceClosed or
         DetectorFailed.
         """
+        with self.predicting(source) as prediction:
+            return prediction
+
+    @contextmanager
+    def predicting(self, source: Path | bytes) -> Iterator[Prediction]:
+        """Give what `predict` returns; until the block ends, its pixels count among those that memory has room for."""
         if self.silent:
             raise DetectorFailed(f"the detector has been silent for more than {self._timeout_s:g} s")
         if not self._places.acquire(blocking=False):
             raise ServiceBusy(f"all {self._queue_size} places in the queue are taken")
         try:
-            return self._predict(source)
+            begun = time.perf_counter()
+            if not self._in_memory.acquire(timeout=self._timeout_s):
+                raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
+            try:
+                yield self._predict(source, begun)
+            finally:
+                self._in_memory.release()
         finally:
             self._places.release()
 
@@ -279,9 +293,8 @@ class PredictionService:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _predict(self, source: Path | bytes) -> Prediction:
-        begun = time.perf_counter()
-        request = self._enter(source, begun)
+    def _predict(self, source: Path | bytes, begun: float) -> Prediction:
+        request = self._enter(source)
         try:
             answer = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
@@ -297,20 +310,12 @@ class PredictionService:
         confidence = None if of_image is None else float(of_image(answer.detections))
         return Prediction(request.pixels, answer.detections, self.model, latency_ms, confidence)
 
-    def _enter(self, source: Path | bytes, begun: float) -> _Request:
-        """Decode `source` once there is memory for it and put it into the queue; the worker gives the memory back."""
-        if not self._in_memory.acquire(timeout=self._timeout_s):
-            raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
-        try:
-            pixels = self._read(source)
-            request = _Request(pixels, time.perf_counter())
-            with self._entrance:
-                if self._closed:
-                    raise ServiceClosed("the service is closed")
-                self._queue.put(request)
-        except BaseException:
-            self._in_memory.release()
-            raise
+    def _enter(self, source: Path | bytes) -> _Request:
+        request = _Request(self._read(source), time.perf_counter())
+        with self._entrance:
+            if self._closed:
+                raise ServiceClosed("the service is closed")
+            self._queue.put(request)
         return request
 
     def _read(self, source: Path | bytes) -> Pixels:
@@ -324,11 +329,7 @@ class PredictionService:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            try:
-                self._answer([request for request in batch if request.future.set_running_or_notify_cancel()])
-            finally:
-                for _ in batch:
-                    self._in_memory.release()
+            self._answer([request for request in batch if request.future.set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[_Request]:
         """Wait for a request and for those that follow it closely; an empty list means that the service is closed."""

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -192,9 +193,20 @@ def test_the_waits_for_memory_and_for_the_detector_share_one_time_limit():
     with PredictionService(detector, max_batch=1, max_wait_ms=0, timeout_s=2.0) as service:
         begun = time.perf_counter()
         answers = in_threads(4, lambda _: service.predict(plate))
-        # The third gets into memory after 1.5 s and would wait until 3.5 s.
+        # The fourth gets into memory after 1.5 s and would wait until 3.5 s.
         assert time.perf_counter() - begun < 3.2
     assert sorted(type(answer).__name__ for answer in answers) == ["DetectorFailed"] * 3 + ["Prediction"]
+
+
+def test_whoever_keeps_a_radiograph_takes_room_in_memory():
+    plate = png(dark_plate(LIKELY))
+    with PredictionService(BrightRectangles(), max_batch=1, timeout_s=0.5) as service:
+        with ExitStack() as kept:
+            for _ in range(3):
+                assert len(kept.enter_context(service.predicting(plate)).detections) == 1
+            with pytest.raises(DetectorFailed, match=r"not free within 0\.5 s"):
+                service.predict(plate)
+        assert len(service.predict(plate).detections) == 1
 
 
 class Leaving(BrightRectangles):
