@@ -28,6 +28,7 @@ from gunicorn.app.base import BaseApplication
 from fracture_det.inference.detector import DetectorError
 from fracture_det.inference.service import DetectorFailed
 from webapp import create_app
+from webapp.doorkeeper import Doorkeeper
 from webapp.findings import NOTICE
 from webapp.intake import Rooms
 from webapp.settings import Settings, SettingsError
@@ -127,7 +128,7 @@ class Server(BaseApplication):
         options: dict[str, Any] = {
             "bind": f"fd://{self.listener.fileno()}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Doorkeeper,
             "threads": self.settings.queue_size + SPARE_THREADS,
             "timeout": START_TIMEOUT_S,
             "graceful_timeout": 30,

@@ -13,6 +13,8 @@ import yaml
 
 from tests.webapp.bright import ROOT
 from webapp.settings import Settings
+from webapp.store import Store
+from webapp.store.audit import Act
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
@@ -50,6 +52,28 @@ def test_the_unit_is_one():
     said = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False).stderr
     mine = [line for line in said.splitlines() if "fracture_det.service" in line]
     assert all("is not executable" in line for line in mine), said
+
+
+def test_the_image_says_in_numbers_that_it_is_not_root():
+    [[user]] = instructions("USER")
+    assert re.fullmatch(r"([1-9]\d*):\1", user)
+    assert f"--uid {user.partition(':')[0]} " in DOCKERFILE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for others")
+def test_what_root_adds_the_page_can_read(tmp_path):
+    folder = tmp_path / "data"
+    Store(folder).close()
+    os.chown(folder, 12345, 12346)
+    before = os.umask(0o077)
+    try:
+        store = Store(folder)
+        store.audit.record(Act("command line", "add user", "anna"))
+        store.close()
+    finally:
+        os.umask(before)
+    noted = [path.stat() for path in folder.glob("audit_head.*")]
+    assert [(one.st_uid, one.st_gid) for one in noted] == [(12345, 12346)] * 2
 
 
 @pytest.mark.slow

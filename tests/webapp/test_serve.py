@@ -10,23 +10,27 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from tests.webapp.bright import ROOT, dark_plate
 from tests.webapp.conftest import LIKELY, encoded
 from webapp.__main__ import listen
+from webapp.refusals import HEADERS
 from webapp.settings import Settings
 
 pytestmark = pytest.mark.slow
 
 
-def upload(address: str, data: bytes) -> tuple[int, dict, dict]:
+def upload(address: str, data: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict, dict]:
     frame = (
         b'--frame\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + data + b"\r\n--frame--\r\n"
     )
     request = urllib.request.Request(
-        f"{address}/api/v1/predictions", frame, {"Content-Type": "multipart/form-data; boundary=frame"}
+        f"{address}/api/v1/predictions",
+        frame,
+        {"Content-Type": "multipart/form-data; boundary=frame", **(headers or {})},
     )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -80,6 +84,35 @@ def test_one_too_many_hears_at_once_that_the_server_is_busy(start_server, tmp_pa
     assert statuses.count(503) >= 4
     assert all(headers["Retry-After"] == "3" for status, _, headers in answers if status == 503)
     assert upload(server.address, plate)[0] == 201
+    with urllib.request.urlopen(f"{server.address}/metrics") as metrics:
+        assert f'fracture_rejects_total{{reason="busy"}} {statuses.count(503)}.0' in metrics.read().decode()
+
+
+def test_a_full_queue_refuses_uploads_and_nothing_else(start_server, tmp_path):
+    server = start_server(tmp_path, detector="bright:2", FRACTURE_QUEUE_SIZE="1", FRACTURE_MAX_BATCH="1")
+    plate = encoded(dark_plate(LIKELY))
+    kept = upload(server.address, plate, {"Idempotency-Key": "k"})
+    with ThreadPoolExecutor(1) as pool:
+        inside = pool.submit(upload, server.address, plate)
+        time.sleep(0.8)
+        status, answer, headers = upload(server.address, bytes(1_500_000))
+        assert (status, answer["status"], "waiting" in answer["error"]) == (503, 503, True)
+        assert HEADERS.items() <= headers.items()
+        again = upload(server.address, plate, {"Idempotency-Key": "k"})
+        assert (again[0], again[1]["id"]) == (201, kept[1]["id"])
+        assert json.load(urllib.request.urlopen(f"{server.address}/healthz"))["ok"]
+        assert inside.result()[0] == 201
+
+
+def test_clients_that_do_not_hang_up_keep_nobody_waiting(server):
+    host, port = server.address.removeprefix("http://").split(":")
+    with ExitStack() as lines:
+        for _ in range(6):
+            line = lines.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert line.recv(100).startswith(b"HTTP/1.1 200")
+        with urllib.request.urlopen(f"{server.address}/healthz", timeout=5) as answer:
+            assert answer.status == 200
 
 
 def test_stopping_finishes_what_is_under_way(start_server, tmp_path):
