@@ -43,6 +43,9 @@ WAITING_CONNECTIONS = 2048
 SILENT_CLIENT_S = 20
 # A detector that is silent for so many times its time limit will not come back: the worker ends, a new one starts.
 GIVE_UP_FACTOR = 3
+# Told to stop, the server finishes for so long what is under way. Who then still waits for the detector must hear so
+# a batch before the end.
+GRACE_S, TURN_AWAY_S = 30, 22.0
 CANNOT_START = 3  # gunicorn's code for a worker that must not be started again
 
 
@@ -131,7 +134,7 @@ class Server(BaseApplication):
             "worker_class": Doorkeeper,
             "threads": self.settings.queue_size + SPARE_THREADS,
             "timeout": START_TIMEOUT_S,
-            "graceful_timeout": 30,
+            "graceful_timeout": GRACE_S,
             "loglevel": "warning",
             "proc_name": "fracture_det",
             "control_socket_disable": True,
@@ -164,9 +167,14 @@ class Server(BaseApplication):
 def _say_draining(app: Flask) -> None:
     """Let /readyz say no from the signal on that ends the worker, while it finishes what is under way."""
     finish = signal.getsignal(signal.SIGTERM)
+    rooms: Rooms = app.extensions["fracture"]
 
     def drain(number: int, frame: Any) -> None:
-        app.config["DRAINING"] = True
+        if not app.config.get("DRAINING"):
+            app.config["DRAINING"] = True
+            later = threading.Timer(TURN_AWAY_S, rooms.service.turn_away)
+            later.daemon = True
+            later.start()
         if callable(finish):
             finish(number, frame)
 

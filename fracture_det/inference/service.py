@@ -273,6 +273,8 @@ class PredictionService:
             if not self._in_memory.acquire(timeout=self._timeout_s):
                 raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
             try:
+                if self._closed:  # while this waited
+                    raise ServiceClosed("the service is closed")
                 yield self._predict(source, begun)
             finally:
                 self._in_memory.release()
@@ -286,6 +288,19 @@ class PredictionService:
                 self._closed = True
                 self._queue.put(None)
         self._worker.join(timeout_s)
+
+    def turn_away(self) -> None:
+        """Take no more requests and refuse those that wait with ServiceClosed; the detector finishes what it has."""
+        with self._entrance:
+            self._closed = True
+            while True:
+                try:
+                    waiting = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if waiting is not None and waiting.future.set_running_or_notify_cancel():
+                    waiting.future.set_exception(ServiceClosed("the service is closed"))
+            self._queue.put(None)
 
     def __enter__(self) -> PredictionService:
         return self

@@ -15,7 +15,14 @@ from PIL import Image
 from fracture_det.detections import Detections
 from fracture_det.images import ImageTooLarge, UnreadableImage, UnsupportedImage
 from fracture_det.inference.detector import Detector
-from fracture_det.inference.service import DetectorFailed, PredictionService, ServiceBusy, ServiceClosed, encode_png
+from fracture_det.inference.service import (
+    DetectorFailed,
+    Prediction,
+    PredictionService,
+    ServiceBusy,
+    ServiceClosed,
+    encode_png,
+)
 from tests.webapp.bright import BrightRectangles, dark_plate
 
 LIKELY = (20, 30, 60, 50, 230)
@@ -247,6 +254,20 @@ def test_closing_answers_what_is_inside_and_refuses_the_rest():
     with pytest.raises(ServiceClosed):
         service.predict(plate)
     assert "detector" not in [thread.name for thread in threading.enumerate() if thread is service._worker]
+
+
+def test_turning_away_refuses_who_waits_and_answers_what_the_detector_has():
+    service = PredictionService(BrightRectangles(delay_s=0.5), max_batch=1, max_wait_ms=0)
+    plate = png(dark_plate(LIKELY))
+    with ThreadPoolExecutor(6) as pool:  # one with the detector, two in the queue, three without room in memory
+        inside = [pool.submit(service.predict, plate) for _ in range(6)]
+        wait_for(lambda: service._queue.qsize() == 2 and service._asked_at is not None)
+        service.turn_away()
+        answers = [future.exception() or future.result() for future in inside]
+    assert sum(isinstance(answer, ServiceClosed) for answer in answers) == 5
+    assert sum(isinstance(answer, Prediction) for answer in answers) == 1
+    service.close()
+    assert not service._worker.is_alive()
 
 
 def test_it_is_ready_after_a_warm_up_and_until_it_is_closed():

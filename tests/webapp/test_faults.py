@@ -125,6 +125,20 @@ def test_stopping_finishes_every_request_that_is_inside(tmp_path):
 
 
 @pytest.mark.slow
+def test_stopping_tells_those_for_whom_there_is_no_time(tmp_path):
+    with start_bright(tmp_path, detector="bright:12", FRACTURE_MAX_BATCH="1") as server, ThreadPoolExecutor(4) as pool:
+        under_way = [pool.submit(upload, server) for _ in range(4)]
+        time.sleep(0.7)
+        server.process.terminate()
+        answers = [future.result(GUARD_S) for future in under_way]
+        assert sorted(status for status, _ in answers) == [201, 201, 503, 503]
+        assert {answer["error"] for status, answer in answers if status == 503} == {
+            "This file was not analysed. The server is stopping; please try again in a minute."
+        }
+        assert server.process.wait(30) == 0
+
+
+@pytest.mark.slow
 def test_a_detector_that_raises_fails_that_upload_only(server):
     assert_failure(*upload(server, plate_with(RED)))
     assert_finding(*upload(server))
