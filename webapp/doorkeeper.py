@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import selectors
 import socket
 import time
+from collections import deque
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -14,44 +17,132 @@ from webapp.refusals import DRAIN_S, HEADERS, RETRY_AFTER_S
 
 UPLOADS = (b"POST /api/v1/predictions ", b"POST /api/v1/predictions?")
 LONGEST_HEAD = 8_192
-HANG_UP_S = 2.0
+ACCEPTED_AT_ONCE, READS_AT_ONCE = 64, 16
+# Threads that take uploads apart keep the one from its work that says "busy": they start one after the other.
+STARTED_EVERY_S = 0.01
+# How long a client may be silent: before its first byte, between the bytes of what was refused, and at the end.
+FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 
 
 class Doorkeeper(ThreadWorker):
-    """gunicorn's worker with threads, and two things that gunicorn does not do.
+    """gunicorn's worker with threads, and three things that gunicorn does not do.
 
-    An upload that finds the queue full is refused before anything is taken apart: that costs a tenth, so that in a
-    flood "busy" comes at once and the pages are still served. And the thread that answered waits until the client has
-    hung up; gunicorn waits where it takes new connections, for everybody.
+    A thread is taken for a connection once something came over it. Uploads beyond the places of the queue are refused
+    here, before a thread takes them apart: in a flood that would be most of the work. And the thread that answered
+    waits until the client has hung up; gunicorn waits where it takes new connections, for everybody.
     """
 
+    def init_process(self) -> None:
+        """Begin with an empty house."""
+        self.uploads_inside = 0
+        self.let_in: deque[TConn] = deque()
+        self.next_start = 0.0
+        super().init_process()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take new connections."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            self.nr_conns += 1
+            conn = TConn(self.cfg, sock, client, listener.getsockname())
+            conn.is_refused = conn.is_upload = False
+            self._listen_to(conn, FIRST_BYTE_S)
+
+    def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """Let in whoever says something, but for uploads that find no place."""
+        if conn.is_refused:
+            self._read_on(conn)
+            return
+        is_upload, has_key = _look_at(client)
+        is_full = is_upload and self._is_full()
+        if is_full and not has_key:
+            self._refuse(conn)
+        elif is_upload and not is_full:
+            self._let_in(conn)
+        else:  # an upload with an idempotency key, too: it may have its answer already
+            super().on_pending_socket_readable(conn, client)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Look at what clients say, then start the next upload."""
+        super().wait_for_and_dispatch_events(STARTED_EVERY_S if self.let_in else timeout)
+        if self.let_in and time.monotonic() >= self.next_start:
+            self.enqueue_req(self.let_in.popleft())
+            self.next_start = time.monotonic() + STARTED_EVERY_S
+
+    def finish_request(self, conn: TConn, fs: Any) -> None:
+        """Count who leaves."""
+        self.uploads_inside -= conn.is_upload
+        conn.is_upload = False
+        super().finish_request(conn, fs)
+
     def handle(self, conn: TConn) -> Any:
-        """Answer one request on a connection; what is returned is gunicorn's."""
+        """Answer one request on a connection, in a thread; what is returned is gunicorn's."""
+        return super().handle(conn) or _hang_up(conn.sock)
+
+    def _is_full(self) -> bool:
         rooms: Rooms = self.wsgi.extensions["fracture"]
-        if rooms.service.full and not conn.initialized and _is_upload(conn.sock):
-            rooms.metrics.reject("busy")
-            rooms.metrics.request("POST", "api.create_prediction", 503)
-            conn.sock.sendall(BUSY_ANSWER)
-            return _hang_up(conn.sock, DRAIN_S)
-        goes_on = super().handle(conn)
-        return goes_on or _hang_up(conn.sock, HANG_UP_S)
+        return rooms.service.full or self.uploads_inside >= rooms.settings.queue_size
+
+    def _let_in(self, conn: TConn) -> None:
+        self._forget(conn)
+        conn.data_ready = conn.is_upload = True
+        self.uploads_inside += 1
+        self.let_in.append(conn)
+
+    def _refuse(self, conn: TConn) -> None:
+        metrics = self.wsgi.extensions["fracture"].metrics
+        metrics.reject("busy")
+        metrics.request("POST", "api.create_prediction", 503)
+        conn.is_refused, conn.cut_at = True, time.monotonic() + DRAIN_S
+        try:
+            conn.sock.send(BUSY_ANSWER)  # a new connection has room for so little
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # gone; the poller will say so
+            pass
+        self._read_on(conn)
+
+    def _read_on(self, conn: TConn) -> None:
+        """Read what a refused client still sends: cut off meanwhile, it would see a broken line and not the answer."""
+        is_gone = time.monotonic() > conn.cut_at
+        try:
+            for _ in range(READS_AT_ONCE):
+                is_gone = is_gone or not conn.sock.recv(65_536)
+        except BlockingIOError:
+            pass
+        except OSError:
+            is_gone = True
+        self._forget(conn)
+        if is_gone:
+            self.nr_conns -= 1
+            conn.close()
+        else:
+            self._listen_to(conn, NEXT_BYTE_S)
+
+    def _listen_to(self, conn: TConn, silence_s: float) -> None:
+        conn.timeout = time.monotonic() + silence_s
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _forget(self, conn: TConn) -> None:
+        self.poller.unregister(conn.sock)
+        self.pending_conns.remove(conn)
 
 
-def _is_upload(sock: socket.socket) -> bool:
-    """Return whether an upload comes, without a key: one with an idempotency key may have its answer already."""
+def _look_at(sock: socket.socket) -> tuple[bool, bool]:
+    """Return whether an upload comes, and whether it has an idempotency key."""
     try:
         head, end, _ = sock.recv(LONGEST_HEAD, socket.MSG_PEEK | socket.MSG_DONTWAIT).partition(b"\r\n\r\n")
     except OSError:
-        return False
-    return bool(end) and head.startswith(UPLOADS) and b"\nidempotency-key:" not in head.lower()
+        return False, False
+    return bool(end) and head.startswith(UPLOADS), b"\nidempotency-key:" in head.lower()
 
 
-def _hang_up(sock: socket.socket, longest_s: float) -> bool:
-    """Wait until the client has read what was sent and is gone; return False, for gunicorn to close the rest.
-
-    Cut off while it sends, it would see a broken line and not the answer.
-    """
-    deadline = time.monotonic() + longest_s
+def _hang_up(sock: socket.socket) -> bool:
+    """Wait until the client has read what was sent and is gone; return False, for gunicorn to close the rest."""
+    deadline = time.monotonic() + HANG_UP_S
     try:
         sock.shutdown(socket.SHUT_WR)
         while (left_s := deadline - time.monotonic()) > 0:

@@ -181,6 +181,15 @@ def test_clients_that_send_nothing_do_not_hold_its_threads(start_server, tmp_pat
         assert client.fileno() > 0
 
 
+def test_clients_that_say_nothing_take_no_thread(server):
+    host, port = server.address.removeprefix("http://").split(":")
+    with ExitStack() as lines:
+        for _ in range(200):
+            lines.enter_context(socket.create_connection((host, int(port))))
+        with urllib.request.urlopen(f"{server.address}/healthz", timeout=4) as answer:  # gunicorn alone takes 15 s
+            assert answer.status == 200
+
+
 def test_with_a_login_it_listens_and_asks(start_server, tmp_path):
     server = start_server(tmp_path, FRACTURE_HOST="0.0.0.0", FRACTURE_LOGIN="on", FRACTURE_SECRET_KEY="k" * 32)
     address = server.address.replace("0.0.0.0", "127.0.0.1")
