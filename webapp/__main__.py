@@ -40,6 +40,8 @@ START_TIMEOUT_S = 300
 SPARE_THREADS = 16
 # Connections that the kernel holds until a thread is free; one that finds no room tries again only after a second.
 WAITING_CONNECTIONS = 2048
+# Connections taken in at a time: well below the 1,024 files that a process may usually open.
+CONNECTIONS = 512
 SILENT_CLIENT_S = 20
 # A detector that is silent for so many times its time limit will not come back: the worker ends, a new one starts.
 GIVE_UP_FACTOR = 3
@@ -133,6 +135,7 @@ class Server(BaseApplication):
             "workers": 1,
             "worker_class": Doorkeeper,
             "threads": self.settings.queue_size + SPARE_THREADS,
+            "worker_connections": max(CONNECTIONS, 2 * (self.settings.queue_size + SPARE_THREADS)),
             "timeout": START_TIMEOUT_S,
             "graceful_timeout": GRACE_S,
             "loglevel": "warning",

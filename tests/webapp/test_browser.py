@@ -624,6 +624,21 @@ def test_two_results_are_read_side_by_side_and_move_together(page, files):
     expect(page.locator("#compare canvas")).to_have_count(0)
 
 
+def test_results_of_the_history_are_read_side_by_side(page, server, files):
+    page.set_input_files("#files", [files["wrist.png"], files["healthy.png"]])
+    page.locator(".done").nth(1).wait_for()
+    page.goto(f"{server.address}/history")
+    choices = page.get_by_role("button", name="Compare the result of")
+    choices.nth(0).click()
+    expect(choices.nth(0)).to_have_attribute("aria-pressed", "true")
+    choices.nth(1).click()
+    both = page.get_by_role("dialog", name="Side by side")
+    both.locator("[data-ready]").nth(1).wait_for()
+    assert barriers(page) == []
+    page.keyboard.press("Escape")
+    expect(choices.nth(1)).to_be_focused()
+
+
 def test_a_result_is_deleted_after_a_question(page, server, files):
     wrist = upload(page, files["wrist.png"])
     address = wrist.get_by_role("link", name="Page of this result").get_attribute("href")
