@@ -24,7 +24,7 @@ MAX_SCANS = 64
 # Into how many parts a file may be cut: libpng cuts pixels every 8 KiB, and a profile fills up to 255 segments.
 MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-# Within coded pixels FF stands before 00 or a restart alone (ISO/IEC 10918-1, B.1.1.5).
+# Within coded pixels FF stands before 00, and before a restart where a segment said so (ISO/IEC 10918-1, B.1.1.5).
 SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # All that is read beside the pixels: how their colours are coded, and which side is up.
@@ -132,6 +132,7 @@ def _jpeg_essence(data: bytes) -> bytes:
     One that ends too early is returned as far as it goes: what is missing will be missed when it is decoded.
     """
     kept, noted, place, scans = [data[:2]], set(), 2, 0
+    scan_end = JPEG_MARKER
     for _ in range(MAX_SEGMENTS):
         found = JPEG_MARKER.search(data, place)
         if found is None and not scans:
@@ -150,8 +151,10 @@ def _jpeg_essence(data: bytes) -> bytes:
             scans += 1
             if scans > MAX_SCANS:
                 raise UnreadableImage(f"more than {MAX_SCANS} scans")
-            after = SCAN_END.search(data, end)
+            after = scan_end.search(data, end)
             end = after.start() if after else len(data)
+        if marker == 0xDD and any(data[place + 4 : place + 6]):
+            scan_end = SCAN_END
         note = next((note for note in JPEG_NOTES if data.startswith(note, place + 4)), None)
         if marker < 0xE0 or (note is not None and note not in noted):
             kept.append(data[place:end])

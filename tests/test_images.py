@@ -192,8 +192,14 @@ class TestHostileFiles:
     def test_a_picture_that_libjpeg_would_leave_half_grey_is_refused(self, gradient):
         data = encode(Image.fromarray(gradient), "JPEG")
         middle = (data.rfind(b"\xff\xda") + len(data)) // 2
-        with pytest.raises(UnreadableImage, match="broken pixels at byte"):
-            read_radiograph(data[:middle] + b"\xff\x05" + data[middle + 2 :])
+        for marker in (b"\xff\x05", b"\xff\xd3"):
+            with pytest.raises(UnreadableImage, match="broken pixels at byte"):
+                read_radiograph(data[:middle] + marker + data[middle + 2 :])
+
+    def test_restarts_that_were_announced_are_read(self, gradient):
+        data = encode(Image.fromarray(gradient), "JPEG", restart_marker_rows=1)
+        assert b"\xff\xd0" in data
+        assert read_radiograph(data).size == (40, 60)
 
     def test_what_follows_the_end_of_a_jpeg_does_not_count(self, gradient):
         data = encode(Image.fromarray(gradient), "JPEG")

@@ -173,13 +173,14 @@ def _say_draining(app: Flask) -> None:
     rooms: Rooms = app.extensions["fracture"]
 
     def drain(number: int, frame: Any) -> None:
-        if not app.config.get("DRAINING"):
-            app.config["DRAINING"] = True
+        is_first = not app.config.get("DRAINING")
+        app.config["DRAINING"] = True
+        if callable(finish):
+            finish(number, frame)
+        if is_first:
             later = threading.Timer(TURN_AWAY_S, rooms.service.turn_away)
             later.daemon = True
             later.start()
-        if callable(finish):
-            finish(number, frame)
 
     signal.signal(signal.SIGTERM, drain)
 

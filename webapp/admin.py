@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
+import pwd
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 from webapp import open_store
 from webapp.settings import Settings, SettingsError
@@ -27,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     args = build_parser().parse_args(argv)
     try:
-        store = open_store(Settings.from_environ())
+        settings = Settings.from_environ()
+        become_owner_of(settings.data_dir)
+        store = open_store(settings)
     except (SettingsError, StoreError) as error:
         print(f"fracture_det: {error}", file=sys.stderr)
         return 2
@@ -39,6 +44,19 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         store.close()
     return 0
+
+
+def become_owner_of(folder: Path) -> None:
+    """Where root asks, act as whom the page runs as: it could not read root's files, nor must root follow its links."""
+    owner = folder.stat() if folder.is_dir() else None
+    if os.geteuid() or owner is None or not owner.st_uid:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:  # a number without a name
+        os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
 
 
 def build_parser() -> argparse.ArgumentParser:

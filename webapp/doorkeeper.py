@@ -7,6 +7,7 @@ import selectors
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ LONGEST_HEAD = 8_192
 ACCEPTED_AT_ONCE, READS_AT_ONCE = 64, 16
 # Threads that take uploads apart keep the one from its work that says "busy": they start one after the other.
 STARTED_EVERY_S = 0.01
+# Uploads received while the queue is full: one may be answered and gone before that is known here.
+RECEIVED_AHEAD = 8
 # How long a client may be silent: before its first byte, between the bytes of what was refused, and at the end.
 FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 
@@ -27,9 +30,9 @@ FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 class Doorkeeper(ThreadWorker):
     """gunicorn's worker with threads, and three things that gunicorn does not do.
 
-    A thread is taken for a connection once something came over it. Uploads beyond the places of the queue are refused
-    here, before a thread takes them apart: in a flood that would be most of the work. And the thread that answered
-    waits until the client has hung up; gunicorn waits where it takes new connections, for everybody.
+    A thread is taken for a connection once something came over it. Uploads far beyond the places of the queue are
+    refused here, before a thread takes them apart: in a flood that would be most of the work. And who has been answered
+    is seen off while others are served; gunicorn waits for each until it has hung up.
     """
 
     def init_process(self) -> None:
@@ -46,14 +49,19 @@ class Doorkeeper(ThreadWorker):
                 sock, client = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
+            except OSError as error:  # no more files may be opened, say
+                self.log.warning("A connection could not be taken: %s", error.strerror)
+                time.sleep(STARTED_EVERY_S)
+                return
             self.nr_conns += 1
             conn = TConn(self.cfg, sock, client, listener.getsockname())
-            conn.is_refused = conn.is_upload = False
+            conn.is_leaving = conn.is_upload = False
             self._listen_to(conn, FIRST_BYTE_S)
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """Let in whoever says something, but for uploads that find no place."""
-        if conn.is_refused:
+        if conn.is_leaving:
+            self._forget(conn)
             self._read_on(conn)
             return
         is_upload, has_key = _look_at(client)
@@ -73,18 +81,17 @@ class Doorkeeper(ThreadWorker):
             self.next_start = time.monotonic() + STARTED_EVERY_S
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
-        """Count who leaves."""
+        """Count who has been answered, and see off who does not stay for another question."""
         self.uploads_inside -= conn.is_upload
         conn.is_upload = False
-        super().finish_request(conn, fs)
-
-    def handle(self, conn: TConn) -> Any:
-        """Answer one request on a connection, in a thread; what is returned is gunicorn's."""
-        return super().handle(conn) or _hang_up(conn.sock)
+        if fs.cancelled() or fs.exception() is not None or fs.result():
+            super().finish_request(conn, fs)
+        else:
+            self._see_off(conn, HANG_UP_S)
 
     def _is_full(self) -> bool:
         rooms: Rooms = self.wsgi.extensions["fracture"]
-        return rooms.service.full or self.uploads_inside >= rooms.settings.queue_size
+        return rooms.service.full or self.uploads_inside >= rooms.settings.queue_size + RECEIVED_AHEAD
 
     def _let_in(self, conn: TConn) -> None:
         self._forget(conn)
@@ -96,16 +103,20 @@ class Doorkeeper(ThreadWorker):
         metrics = self.wsgi.extensions["fracture"].metrics
         metrics.reject("busy")
         metrics.request("POST", "api.create_prediction", 503)
-        conn.is_refused, conn.cut_at = True, time.monotonic() + DRAIN_S
-        try:
+        self._forget(conn)
+        with suppress(OSError):  # gone; reading will tell
             conn.sock.send(BUSY_ANSWER)  # a new connection has room for so little
+        self._see_off(conn, DRAIN_S)
+
+    def _see_off(self, conn: TConn, longest_s: float) -> None:
+        """Read what the client still sends until it hangs up: cut off before, it would see a broken line, no answer."""
+        conn.is_leaving, conn.cut_at = True, time.monotonic() + longest_s
+        with suppress(OSError):
+            conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:  # gone; the poller will say so
-            pass
         self._read_on(conn)
 
     def _read_on(self, conn: TConn) -> None:
-        """Read what a refused client still sends: cut off meanwhile, it would see a broken line and not the answer."""
         is_gone = time.monotonic() > conn.cut_at
         try:
             for _ in range(READS_AT_ONCE):
@@ -114,7 +125,6 @@ class Doorkeeper(ThreadWorker):
             pass
         except OSError:
             is_gone = True
-        self._forget(conn)
         if is_gone:
             self.nr_conns -= 1
             conn.close()
@@ -138,21 +148,6 @@ def _look_at(sock: socket.socket) -> tuple[bool, bool]:
     except OSError:
         return False, False
     return bool(end) and head.startswith(UPLOADS), b"\nidempotency-key:" in head.lower()
-
-
-def _hang_up(sock: socket.socket) -> bool:
-    """Wait until the client has read what was sent and is gone; return False, for gunicorn to close the rest."""
-    deadline = time.monotonic() + HANG_UP_S
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        while (left_s := deadline - time.monotonic()) > 0:
-            sock.settimeout(left_s)
-            if not sock.recv(65_536):
-                break
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:  # gone
-        pass
-    return False
 
 
 def _answer() -> bytes:

@@ -172,7 +172,7 @@ class _Answer:
     ended: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Request:
     pixels: Pixels
     entered: float
@@ -313,7 +313,8 @@ class PredictionService:
         try:
             answer = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
-            request.future.cancel()
+            if request.future.cancel():  # it stays in the queue until the detector comes back; its pixels need not
+                request.pixels = np.empty((0, 0, 3), np.uint8)
             raise DetectorFailed(f"the detector gave no answer within {self._timeout_s:g} s") from error
         latency_ms = {
             "read": 1000 * (request.entered - begun),

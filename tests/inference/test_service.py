@@ -194,6 +194,19 @@ def test_a_silent_detector_refuses_at_once_and_is_asked_again_when_it_has_answer
         assert len(service.predict(plate).detections) == 1
 
 
+def test_a_silent_detector_keeps_no_pixels_of_those_who_left():
+    detector = Hanging()
+    plate = png(dark_plate(LIKELY))
+    with PredictionService(detector, max_batch=1, timeout_s=0.3) as service:
+        for _ in range(3):
+            assert all(isinstance(answer, DetectorFailed) for answer in in_threads(6, lambda _: service.predict(plate)))
+            service._asked_at = None if service._asked_at is None else time.monotonic()  # not yet known to be silent
+        left = [service._queue.get_nowait() for _ in range(service.waiting)]
+        assert len(left) > 3
+        assert sum(request.pixels.size for request in left) == 0
+        detector.free.set()
+
+
 def test_the_waits_for_memory_and_for_the_detector_share_one_time_limit():
     detector = BrightRectangles(delay_s=1.5)
     plate = png(dark_plate(LIKELY))

@@ -6,12 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.webapp.bright import ROOT
+from webapp.admin import become_owner_of
 from webapp.settings import Settings
 from webapp.store import Store
 from webapp.store.audit import Act
@@ -60,20 +63,31 @@ def test_the_image_says_in_numbers_that_it_is_not_root():
     assert f"--uid {user.partition(':')[0]} " in DOCKERFILE
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for others")
-def test_what_root_adds_the_page_can_read(tmp_path):
-    folder = tmp_path / "data"
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
+def test_what_root_adds_belongs_to_the_page():
+    above = Path(tempfile.mkdtemp(prefix="fracture-"))  # nobody else may enter pytest's folders
+    above.chmod(0o755)
+    folder = above / "data"
     Store(folder).close()
-    os.chown(folder, 12345, 12346)
-    before = os.umask(0o077)
-    try:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 12345, 12346)
+    secret = above / "secret"
+    secret.write_text("root's own", encoding="utf-8")
+    secret.chmod(0o600)
+    (folder / "audit_head.lock").unlink(missing_ok=True)
+    (folder / "audit_head.lock").symlink_to(secret)
+    child = os.fork()
+    if child == 0:  # becoming another cannot be taken back
+        os.umask(0o077)
+        become_owner_of(folder)
         store = Store(folder)
         store.audit.record(Act("command line", "add user", "anna"))
         store.close()
-    finally:
-        os.umask(before)
-    noted = [path.stat() for path in folder.glob("audit_head.*")]
-    assert [(one.st_uid, one.st_gid) for one in noted] == [(12345, 12346)] * 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert secret.read_text(encoding="utf-8") == "root's own"
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in folder.glob("results.*")} == {(12345, 12346)}
+    shutil.rmtree(above)
 
 
 @pytest.mark.slow

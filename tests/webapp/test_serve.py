@@ -111,6 +111,7 @@ def test_clients_that_do_not_hang_up_keep_nobody_waiting(server):
             line = lines.enter_context(socket.create_connection((host, int(port)), timeout=5))
             line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert line.recv(100).startswith(b"HTTP/1.1 200")
+        time.sleep(2.2)  # gunicorn alone would now wait two seconds for each of them
         with urllib.request.urlopen(f"{server.address}/healthz", timeout=5) as answer:
             assert answer.status == 200
 

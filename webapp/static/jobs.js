@@ -98,8 +98,11 @@ export class Job {
 
   // What a reader said and the server did not take stays in sight.
   async #dismiss() {
-    if (await (this.reader?.feedback?.settle() ?? true)) this.leave();
-    else announce(`${this.name}: your feedback is not saved yet.`);
+    const isSaved = await (this.reader?.feedback?.settle() ?? true);
+    if (this.state === "gone") return;
+    if (isSaved) { this.leave(); return; }
+    this.toggle(true);
+    announce(`${this.name}: your feedback is not saved yet.`);
   }
 
   #askToDelete() {

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -120,7 +119,6 @@ class AuditLog:
         """Note the last line. What it belongs to is committed, so nothing is raised: verify allows for a lag."""
         try:
             with self._head_file.with_suffix(".lock").open("w") as lock:
-                _give_to_owner_of_folder(lock.fileno(), self._head_file.parent)
                 fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
                 if head["number"] <= self._head()["number"]:
                     return
@@ -129,18 +127,9 @@ class AuditLog:
                     json.dump(head, file)
                     file.flush()
                     os.fsync(file.fileno())
-                    _give_to_owner_of_folder(file.fileno(), self._head_file.parent)
                 fresh.replace(self._head_file)
         except (OSError, AuditError) as error:
             log.error("The head of the audit log could not be noted: %s", error)
-
-
-def _give_to_owner_of_folder(file: int, folder: Path) -> None:
-    """Where root runs `python -m webapp.admin`, the page must still be able to read and write what that leaves."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        with suppress(PermissionError):  # on a network's disk, say
-            os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def _hash(row: AuditRow, before: str) -> str:
