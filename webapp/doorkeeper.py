@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -21,8 +22,6 @@ LONGEST_HEAD = 8_192
 ACCEPTED_AT_ONCE, READS_AT_ONCE = 64, 16
 # Threads that take uploads apart keep the one from its work that says "busy": they start one after the other.
 STARTED_EVERY_S = 0.01
-# Uploads received while the queue is full: one may be answered and gone before that is known here.
-RECEIVED_AHEAD = 8
 # How long a client may be silent: before its first byte, between the bytes of what was refused, and at the end.
 FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 
@@ -30,14 +29,14 @@ FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 class Doorkeeper(ThreadWorker):
     """gunicorn's worker with threads, and three things that gunicorn does not do.
 
-    A thread is taken for a connection once something came over it. Uploads far beyond the places of the queue are
+    A thread is taken for a connection once something came over it. Uploads beyond the places of the queue are
     refused here, before a thread takes them apart: in a flood that would be most of the work. And who has been answered
     is seen off while others are served; gunicorn waits for each until it has hung up.
     """
 
     def init_process(self) -> None:
         """Begin with an empty house."""
-        self.uploads_inside = 0
+        self.uploads_inside, self.counting = 0, threading.Lock()
         self.let_in: deque[TConn] = deque()
         self.next_start = 0.0
         super().init_process()
@@ -80,10 +79,17 @@ class Doorkeeper(ThreadWorker):
             self.enqueue_req(self.let_in.popleft())
             self.next_start = time.monotonic() + STARTED_EVERY_S
 
+    def handle(self, conn: TConn) -> Any:
+        """Answer one request on a connection, in a thread; its place is free before the client asks anew."""
+        try:
+            return super().handle(conn)
+        finally:
+            with self.counting:
+                self.uploads_inside -= conn.is_upload
+            conn.is_upload = False
+
     def finish_request(self, conn: TConn, fs: Any) -> None:
-        """Count who has been answered, and see off who does not stay for another question."""
-        self.uploads_inside -= conn.is_upload
-        conn.is_upload = False
+        """See off who does not stay for another question."""
         if fs.cancelled() or fs.exception() is not None or fs.result():
             super().finish_request(conn, fs)
         else:
@@ -91,12 +97,13 @@ class Doorkeeper(ThreadWorker):
 
     def _is_full(self) -> bool:
         rooms: Rooms = self.wsgi.extensions["fracture"]
-        return rooms.service.full or self.uploads_inside >= rooms.settings.queue_size + RECEIVED_AHEAD
+        return rooms.service.full or self.uploads_inside >= rooms.settings.queue_size
 
     def _let_in(self, conn: TConn) -> None:
         self._forget(conn)
         conn.data_ready = conn.is_upload = True
-        self.uploads_inside += 1
+        with self.counting:
+            self.uploads_inside += 1
         self.let_in.append(conn)
 
     def _refuse(self, conn: TConn) -> None:
