@@ -78,12 +78,15 @@ def test_what_root_adds_belongs_to_the_page():
     (folder / "audit_head.lock").symlink_to(secret)
     child = os.fork()
     if child == 0:  # becoming another cannot be taken back
-        os.umask(0o077)
-        become_owner_of(folder)
-        store = Store(folder)
-        store.audit.record(Act("command line", "add user", "anna"))
-        store.close()
-        os._exit(0)
+        try:
+            os.umask(0o077)
+            become_owner_of(folder)
+            store = Store(folder)
+            store.audit.record(Act("command line", "add user", "anna"))
+            store.close()
+            os._exit(0)
+        finally:  # nothing of the tests goes on here
+            os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
     assert secret.read_text(encoding="utf-8") == "root's own"
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in folder.glob("results.*")} == {(12345, 12346)}
