@@ -5,8 +5,8 @@
 Starts `python -m webapp` on a free port of the loopback with a data folder that is thrown away, and asks:
 
   quiet     every file alone; these answers are what the others are compared with
-  storm     --uploads files at once (the paper's 50); the speed is compared with that of the bare detector, which in
-            this process gets the same radiographs decoded, in full batches, before and after
+  storm     --uploads files at once (the paper's 50), --rounds times; each time the speed is compared with that of the
+            bare detector, which in this process gets the same radiographs decoded, in full batches, before and after
   flood     ten times as many at once: who is accepted must get the right answer, the others 503 with Retry-After; the
             time from the end of the body to the answer counts
   pressed   as many as fill the queue at once, then 20 per second for five seconds, and only these count: how fast is
@@ -36,7 +36,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--uploads", type=int, default=50, help="at once; the flood has ten times as many (default: 50)"
     )
     parser.add_argument("--files", type=int, default=50, help="how many different ones, over and over (default: 50)")
+    parser.add_argument("--rounds", type=int, default=3, help="of the storm; the middle ratio counts (default: 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder for storm.json and storm.md")
     return parser
 
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     DETECTORS["bright"] = "tests.webapp.bright:BrightRectangles.open"
     paths = [path for _, path in find_images(args.images).files[: args.files]]
-    result = measure(args.detector, paths, args.uploads)
+    result = measure(args.detector, paths, args.uploads, args.rounds)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "storm.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     (args.out / "storm.md").write_text(table_of(result), encoding="utf-8")
@@ -96,20 +97,25 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if any(result[part]["wrong"] or result[part]["lost"] for part in PARTS) else 0
 
 
-def measure(uri: str, paths: Sequence[Path], uploads: int) -> dict[str, Any]:
+def measure(uri: str, paths: Sequence[Path], uploads: int, rounds: int) -> dict[str, Any]:
     """Return the figures of all parts."""
     detector = open_detector(uri)
     files = [path.read_bytes() for path in paths]
-    speeds = [bare_speed(detector, paths)]
     at_once = list(islice(cycle(files), uploads))
+    storm: list[Answer] = []
+    speeds: list[float] = []
     with running(uri) as (address, worker):
         alone = [asyncio.run(send_all(address, [file]))[0] for file in [files[0], *files]][1:]
         quiet_ms = float(np.median([answer.answer_ms for answer in alone]))
         rss_mb = {"start": held_mb(worker)}
+        bare = [bare_speed(detector, paths)]
         with peak_of(worker) as peak:
-            begun = time.perf_counter()
-            storm = asyncio.run(send_all(address, at_once))
-            storm_s = time.perf_counter() - begun
+            for _ in range(rounds):
+                begun = time.perf_counter()
+                answers = asyncio.run(send_all(address, at_once))
+                speeds.append(len([one for one in answers if one.status == 201]) / (time.perf_counter() - begun))
+                storm += answers
+                bare.append(bare_speed(detector, paths))
             rss_mb |= {"storm": held_mb(worker), "storm peak": peak[0]}
             flood = asyncio.run(send_all(address, list(islice(cycle(files), FLOOD * uploads))))
             rss_mb |= {"flood": held_mb(worker), "flood peak": peak[0]}
@@ -119,13 +125,13 @@ def measure(uri: str, paths: Sequence[Path], uploads: int) -> dict[str, Any]:
         time.sleep(REST_S)
         after = [asyncio.run(send_all(address, [file]))[0] for file in files[:5]]
         rss_mb["after"] = held_mb(worker)
-    speeds.append(bare_speed(detector, paths))
-    speed = len([answer for answer in storm if answer.status == 201]) / storm_s
+    ratios = [speed / np.mean(around) for speed, around in zip(speeds, pairwise(bare), strict=True)]
     return {
         "detector": detector.name,
         "files": len(files),
         "quiet": {"answers": len(alone), "p50_ms": quiet_ms},
-        "storm": judged(storm, alone) | {"per_s": speed, "bare_per_s": speeds, "ratio": speed / np.mean(speeds)},
+        "storm": judged(storm, list(islice(cycle(alone), uploads)))
+        | {"per_s": speeds, "bare_per_s": bare, "ratios": ratios},
         "flood": judged(flood, alone),
         "pressed": judged(both[fill:], alone),
         "after": judged(after, alone) | {"against_quiet": float(np.median([a.answer_ms for a in after])) / quiet_ms},
@@ -256,6 +262,11 @@ def peak_of(worker: psutil.Process) -> Iterator[list[float]]:
         watcher.join()
 
 
+def listed(values: Sequence[float]) -> str:
+    """Return the values with two digits."""
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
 def table_of(result: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     lines = [
@@ -270,10 +281,11 @@ def table_of(result: dict[str, Any]) -> str:
         counts = [row[key] for key in ("uploads", "right", "busy", "wrong")] + [sum(row["lost"].values())]
         lines.append(f"| {part} | {' | '.join(map(str, counts))} | {row['connect_max_ms']:.0f} | {' | '.join(times)} |")
     storm, rss = result["storm"], result["worker_rss_mb"]
-    bare = " and ".join(f"{speed:.2f}" for speed in storm["bare_per_s"])
+    per_s, bare, ratios = (listed(storm[key]) for key in ("per_s", "bare_per_s", "ratios"))
     lines += [
         "",
-        f"Per second: {storm['per_s']:.2f}; bare detector {bare} (before, after); ratio {storm['ratio']:.2f}.",
+        f"Storms per second: {per_s}; bare detector before, between and after: {bare}.",
+        f"Ratios: {ratios}; the middle one {np.median(storm['ratios']):.2f}.",
         f"After the rest {result['after']['against_quiet']:.2f} of the quiet latency.",
         "Memory of the worker (RSS, MB): " + ", ".join(f"{name} {value:.0f}" for name, value in rss.items()) + ".",
         *(f"Lost: {count} x {said}" for part in PARTS for said, count in result[part]["lost"].items()),
