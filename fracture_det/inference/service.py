@@ -7,7 +7,6 @@ import logging
 import queue
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -134,13 +134,23 @@ class Prediction:
         return overlay_png(self.pixels, self.detections, self.model.class_names, minimum_score=minimum_score)
 
 
+# Radiographs are smooth: differences to the row above, by run lengths alone, take a third of the time of the usual
+# search among five kinds of differences and for repeats, for files that are no larger.
+FAST_PNG = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+)
+
+
 def encode_png(pixels: Pixels) -> bytes:
     """Return pixels (H, W, 3) uint8 RGB as a PNG without metadata; grey ones are stored as grey, without loss."""
     is_grey = bool((pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all())
-    if not is_grey:
-        return _save_png(Image.fromarray(pixels))
-    # Radiographs are smooth: run lengths alone take less time, and files a fifth smaller, than looking for repeats.
-    return _save_png(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0])), compress_type=zlib.Z_RLE)
+    image = np.ascontiguousarray(pixels[:, :, 0]) if is_grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    encoded, png = cv2.imencode(".png", image, FAST_PNG)
+    if not encoded:
+        raise ValueError(f"OpenCV cannot encode {image.shape} pixels as PNG")
+    return png.tobytes()
 
 
 def overlay_png(
@@ -162,10 +172,10 @@ def overlay_png(
     return _save_png(drawn)
 
 
-def _save_png(image: Image.Image, **options: int) -> bytes:
+def _save_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     # Level 1: a fifth of the time of the default for files a tenth larger.
-    image.save(buffer, "PNG", compress_level=1, **options)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
