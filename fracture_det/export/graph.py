@@ -21,6 +21,7 @@ from torch import nn
 
 from fracture_det.calibration import Calibration
 from fracture_det.export.agreement import Agreement, compare
+from fracture_det.export.proposals import propose
 from fracture_det.images import read_radiograph
 from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.d2 import D2Detector
@@ -68,7 +69,7 @@ class DetectorGraph(nn.Module):
         normed = ((planes.flip(1) if self.bgr else planes) - self.model.pixel_mean) / self.model.pixel_std
         images = ImageList(normed, [(normed.shape[2], normed.shape[3])] * normed.shape[0])
         features = self.model.backbone(images.tensor)
-        proposals, _ = self.model.proposal_generator(images, features, None)
+        proposals = propose(self.model.proposal_generator, images, features)
         found, _ = self.model.roi_heads(images, features, proposals, None)
         return found
 

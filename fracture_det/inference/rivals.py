@@ -25,7 +25,7 @@ from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError
 from fracture_det.inference.letterboxed import on_image
 from fracture_det.inference.processors import available_cpus
-from fracture_det.inference.runtimes import openvino_engine, quiet_nncf, quiet_openvino
+from fracture_det.inference.runtimes import openvino_engine, quiet_nncf, quiet_openvino, read_for_nncf
 
 # In place of a file: seeded random weights. Their boxes mean nothing; they are for measuring time.
 RANDOM = "random"
@@ -198,7 +198,7 @@ def quantize_rival(scheme: str, exported: Path, path: Path, images: Sequence[Pix
     nncf = quiet_nncf()
     rival = RIVALS[scheme]
     quantized = nncf.quantize(
-        quiet_openvino().Core().read_model(exported),
+        read_for_nncf(exported),
         nncf.Dataset([rival.feed(image) for image in images]),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),

@@ -204,6 +204,21 @@ def quiet_nncf() -> Any:
     return nncf
 
 
+def read_for_nncf(path: Path) -> Any:
+    """Return the OpenVINO model of the .xml, ready to be quantized.
+
+    NNCF mistakes the channels of weights that are reshaped within the graph, as those of depthwise convolutions from
+    ONNX are, and OpenVINO then computes them in float; folded into constants they are taken rightly.
+    """
+    model = quiet_openvino().Core().read_model(path)
+    from openvino.passes import ConstantFolding, Manager  # only now: see quiet_openvino
+
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
+    return model
+
+
 def openvino_engine(model: Any) -> Callable[[Sequence[NDArray]], list[tuple[NDArray, ...]]]:
     """Return what runs an OpenVINO model (or the path of one) on inputs side by side, to its outputs in their order."""
     openvino = quiet_openvino()
