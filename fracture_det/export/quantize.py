@@ -21,8 +21,10 @@ from fracture_det.inference.runtimes import RuntimeDetector, open_openvino, quie
 # The parts of the graph that may be quantized, by the names that Detectron2's modules give them; they hold nearly all
 # arithmetic. What follows them (box decoding, NMS, the layers whose outputs are box sides and scores) stays in float: 8
 # bits over 800 px move a box by pixels.
-PART = re.compile(r"/(bottom_up/(?:network/)?[^/]+|backbone(?=/(?!bottom_up))|rpn_head/conv|box_head)")
-CALIBRATION_IMAGES = 200
+PART = re.compile(
+    r"/(bottom_up/(?:network/)?[^/]+(?:/[^/]+\.\d+(?=/))?|backbone(?=/(?!bottom_up))|rpn_head/conv|box_head)"
+)
+CALIBRATION_IMAGES = 60
 
 
 class _Network:
@@ -42,7 +44,8 @@ class _Network:
         """Write the model with INT8 in all parts but those of `kept`; return it, opened."""
         nncf = quiet_nncf()
         model = self._model()
-        centre_first_layer(model)
+        if takes_image := self.parts[0] not in kept:
+            centre_first_layer(model)
         quantized = nncf.quantize(
             model,
             nncf.Dataset(self._squares, lambda square: square[None]),
@@ -50,7 +53,8 @@ class _Network:
             subset_size=len(self._squares),
             ignored_scope=nncf.IgnoredScope(patterns=[self._all_but_parts(kept)], validate=False),
         )
-        keep_grey_values(quantized)
+        if takes_image:
+            keep_grey_values(quantized)
         about = {**self.facts.about, "left in float": ", ".join(kept) or "nothing but heads and geometry"}
         out.mkdir(parents=True, exist_ok=True)
         paths = [out / name for name in FORMATS["openvino"]]
@@ -100,19 +104,19 @@ def quantize(
 
     calibration: radiographs that show the range of every feature map; up to CALIBRATION_IMAGES of them are taken,
     evenly spaced. dataset: annotated validation images in the folder `images`, on which both are measured.
-    While INT8 costs too much, one more part is left in float, from the heads backwards: the last ones act most directly
-    on boxes and scores, and hold the least arithmetic.
+    Where INT8 costs too much, one part at a time is left in float instead, from the image to the heads: what the first
+    ones lose is lost to all others. Where no part alone is to blame, the first two are, the first three, and so on.
     Returns the accuracy of source and export, and the parts left in float.
 
-    Raises ExportError when INT8 in the first part alone still costs too much.
+    Raises ExportError when INT8 in the last part alone still costs too much.
     """
     if not calibration:
         raise ExportError("no images to calibrate on")
     source = open_openvino(str(exported))
     before = accuracy_of(source, dataset, images)
     network = _Network(source, exported / FORMATS["openvino"][0], _squares(calibration, source.letterbox))
-    for n_quantized in range(len(network.parts), 0, -1):
-        kept = network.parts[n_quantized:]
+    parts = network.parts
+    for kept in [(), *((part,) for part in parts), *(parts[:count] for count in range(2, len(parts)))]:
         after = accuracy_of(network.write(out, kept), dataset, images)
         say(f"INT8 {after}; before {before}; left in float besides heads: {', '.join(kept) or 'nothing'}")
         try:
