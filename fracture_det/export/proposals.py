@@ -20,7 +20,7 @@ def propose(rpn: Any, images: ImageList, features: Mapping[str, torch.Tensor]) -
     levels = list(_best_of_levels(rpn, features))
     scores = torch.cat([scores for scores, _ in levels], 1)
     boxes = torch.cat([boxes for _, boxes in levels], 1)
-    level = torch.cat([torch.full((own.shape[1],), index) for index, (own, _) in enumerate(levels)])
+    level = torch.cat([torch.full_like(own[0], index) for index, (own, _) in enumerate(levels)])
     each = zip(boxes, scores, images.image_sizes, strict=True)
     return [_without_repeats(rpn, own, scored, level, size) for own, scored, size in each]
 
