@@ -11,6 +11,9 @@ from detectron2.config import CfgNode, get_cfg
 
 from fracture_det.backbones import build_timm_fpn_backbone, register_backbones
 
+# Detectron2's ResNets and the networks of timm that it knows here halve their maps five times.
+COARSEST_STRIDE = 32
+
 
 class ConfigError(ValueError):
     """A configuration file or key is wrong; the message names the file or key and its value."""
@@ -33,6 +36,8 @@ def add_fracture_config(cfg: CfgNode) -> None:
 
     # Side of the square that every radiograph is scaled into, in pixels; zeros fill the rest.
     cfg.INPUT.LETTERBOX = 800
+    # In evaluation and prediction each side ends at the next multiple of so many pixels instead; 0: never.
+    cfg.INPUT.LETTERBOX_STEP = 0
     # Training scales the letterbox by a factor drawn from (low, high): (1, 1) keeps the size.
     cfg.INPUT.SCALE = (1.0, 1.0)
     # Chances of a vertical flip and of exchanging rows and columns; the horizontal flip is INPUT.RANDOM_FLIP.
@@ -117,6 +122,11 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(f"MODEL.TIMM.NAME: timm {timm.__version__} has no network {cfg.MODEL.TIMM.NAME!r}")
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
+    if cfg.INPUT.LETTERBOX_STEP < 0 or cfg.INPUT.LETTERBOX_STEP % COARSEST_STRIDE:
+        raise ConfigError(
+            f"INPUT.LETTERBOX_STEP: expected 0 or a multiple of {COARSEST_STRIDE} px, the coarsest stride, "
+            f"got {cfg.INPUT.LETTERBOX_STEP}"
+        )
     if not 0 <= cfg.INPUT.TILT <= 180:
         raise ConfigError(f"INPUT.TILT: expected degrees from 0 to 180, got {cfg.INPUT.TILT}")
     if not 0 < min(cfg.INPUT.GAMMA) <= max(cfg.INPUT.GAMMA) or len(cfg.INPUT.GAMMA) != 2:

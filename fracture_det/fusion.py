@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,10 +25,16 @@ ORIENTATIONS = {
 
 
 def turn_image(pixels: Pixels, orientation: str) -> Pixels:
-    """Return the image (H, W, 3) in one of ORIENTATIONS, as its own memory; (W, H, 3) where rows become columns."""
+    """Return the image (H, W, C) in one of ORIENTATIONS; (W, H, C) where rows become columns."""
     exchanged, mirrored, flipped = ORIENTATIONS[orientation]
-    turned = pixels.transpose(1, 0, 2) if exchanged else pixels
-    return np.ascontiguousarray(turned[:: -1 if flipped else 1, :: -1 if mirrored else 1])
+    # By OpenCV, which takes a tenth of the time of a copy of a turned view.
+    turned: NDArray = np.ascontiguousarray(pixels)
+    if exchanged:
+        turned = cv2.transpose(turned)
+    if mirrored or flipped:
+        turned = cv2.flip(turned, -1 if mirrored and flipped else int(mirrored))
+    # OpenCV drops a single channel.
+    return np.asarray(turned, np.uint8).reshape(*turned.shape[:2], pixels.shape[2])
 
 
 def turn_back(found: Detections, orientation: str, size: tuple[int, int]) -> Detections:
@@ -54,25 +61,24 @@ def fuse(answers: Sequence[Detections], *, iou: float = 0.5) -> Detections:
     scores = np.concatenate([answer.scores for answer in answers]).astype(np.float64)
     classes = np.concatenate([answer.classes for answer in answers])
     source = np.repeat(np.arange(len(answers)), [len(answer) for answer in answers])
-    order = np.argsort(-scores, kind="stable")
-    clusters: list[list[int]] = []
-    centres = np.zeros((0, 4))
-    labels: list[int] = []
-    for index in order:
-        overlaps = np.where(np.array(labels) == classes[index], box_iou(boxes[index], centres)[0], 0.0)
-        if len(overlaps) and overlaps.max() > iou:
-            cluster = int(overlaps.argmax())
-            clusters[cluster].append(index)
-            centres[cluster] = np.average(boxes[clusters[cluster]], axis=0, weights=scores[clusters[cluster]])
-        else:
-            clusters.append([index])
-            centres = np.concatenate([centres, boxes[index : index + 1]])
-            labels.append(int(classes[index]))
-    fused = [_share(scores[members], source[members], len(answers)) for members in clusters]
-    return Detections.from_unsorted(centres, fused, labels)
-
-
-def _share(scores: NDArray[np.float64], source: NDArray[np.int64], n_answers: int) -> float:
-    """Return the mean over answers of the best score that each gave; `scores` are in descending order."""
-    _, first = np.unique(source, return_index=True)
-    return float(scores[first].sum() / n_answers)
+    # Of each cluster: its centre, what that is the quotient of, its class, which answers saw it, and their best scores.
+    centres, sums = np.zeros((2, len(boxes), 4))
+    weights, shares = np.zeros((2, len(boxes)))
+    labels, seen = np.zeros(len(boxes), np.int64), np.zeros((len(boxes), len(answers)), bool)
+    count = 0
+    for index in np.argsort(-scores, kind="stable"):
+        own = count
+        if count:
+            overlaps = np.where(labels[:count] == classes[index], box_iou(boxes[index], centres[:count])[0], 0.0)
+            best = int(overlaps.argmax())
+            own = best if overlaps[best] > iou else count
+        if own == count:
+            count += 1
+            labels[own] = classes[index]
+        if not seen[own, source[index]]:
+            seen[own, source[index]] = True
+            shares[own] += scores[index]
+        sums[own] += scores[index] * boxes[index]
+        weights[own] += scores[index]
+        centres[own] = sums[own] / weights[own]
+    return Detections.from_unsorted(centres[:count], shares[:count] / len(answers), labels[:count])

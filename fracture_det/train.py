@@ -26,7 +26,7 @@ from fracture_det.config import iterations_per_epoch, resolve_epochs
 from fracture_det.data.catalog import FractureMapper, build_sampler, register_datasets
 from fracture_det.figures import draw_ap_curve, draw_loss_curves
 from fracture_det.images import Letterbox
-from fracture_det.inference.d2 import undo_letterbox
+from fracture_det.inference.d2 import letterbox_of, undo_letterbox
 
 METRICS_FILE = "metrics.json"
 BEST_METRIC = "bbox/AP50"
@@ -286,7 +286,7 @@ class FractureTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
         """Return the COCO evaluator for a model that answers in the letterbox frame."""
-        return LetterboxCOCOEvaluator(dataset_name, Letterbox(cfg.INPUT.LETTERBOX))
+        return LetterboxCOCOEvaluator(dataset_name, letterbox_of(cfg))
 
     def train(self) -> OrderedDict[str, Any] | None:
         """Train to the end or to an early stop; return the last evaluation."""

@@ -118,6 +118,8 @@ def test_epochs_0_keeps_the_iterations_as_written(paper):
         (["SOLVER.EPOCHS"], "KEY VALUE pairs"),
         (["DATASETS.CLASS_NAMES", "('a', 'b')"], "NUM_CLASSES is 1"),
         (["DATALOADER.FRACTURED_SHARE", "1.0"], "FRACTURED_SHARE: expected 0 <= share < 1, got 1.0"),
+        (["INPUT.LETTERBOX_STEP", "100"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got 100"),
+        (["INPUT.LETTERBOX_STEP", "-32"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got -32"),
         (["INPUT.TILT", "-5.0"], "INPUT.TILT: expected degrees from 0 to 180, got -5.0"),
         (["INPUT.GAMMA", "(0.0, 2.0)"], r"INPUT.GAMMA: expected \(low, high\), both above 0"),
         (["SOLVER.STEP_EPOCHS", "(11, 8)"], "ascending"),

@@ -18,6 +18,18 @@ class TestOrientations:
         seen = detections((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, 0.7))
         assert turn_back(seen, orientation, (30, 50)).boxes.tolist() == [[10, 4, 25, 9]]
 
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_every_pixel_goes_where_its_name_says(self, orientation):
+        pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        exchanged, mirrored, flipped = ORIENTATIONS[orientation]
+        expected = pixels.transpose(1, 0, 2) if exchanged else pixels
+        expected = expected[:, ::-1] if mirrored else expected
+        expected = expected[::-1] if flipped else expected
+        for given in (pixels, pixels[::-1].copy()[::-1]):  # a view turned over, too
+            turned = turn_image(given, orientation)
+            np.testing.assert_array_equal(turned, expected)
+            assert turned.flags.c_contiguous
+
     def test_they_are_the_eight_symmetries_of_the_square(self):
         pixels = np.arange(4, dtype=np.uint8).reshape(2, 2, 1)
         assert len({turn_image(pixels, name).tobytes() for name in ORIENTATIONS}) == 8

@@ -290,6 +290,30 @@ class TestLetterbox:
         assert (square[:, :50] == 200).all()
         assert (square[:, 50:] == 0).all()
 
+    # (height, width) -> size of the letterbox at 800 px in steps of 224
+    @pytest.mark.parametrize(
+        ("size", "outer"),
+        [
+            ((454, 373), (800, 672)),
+            ((2304, 2880), (672, 800)),
+            ((800, 800), (800, 800)),
+            ((700, 800), (800, 800)),
+            ((1, 4000), (224, 800)),
+        ],
+    )
+    def test_with_a_step_each_side_ends_for_itself(self, size, outer):
+        letterbox = Letterbox(800, step=224)
+        assert letterbox.outer_size(size) == outer
+        assert Letterbox(800).outer_size(size) == (800, 800)
+        boxed = letterbox.apply_image(np.full((*size, 3), 200, np.uint8))
+        height, width = letterbox.inner_size(size)
+        assert boxed.shape == (*outer, 3)
+        assert (boxed[:height, :width] == 200).all()
+        assert boxed.sum() == 200 * 3 * height * width
+        # Boxes go to the same place as in the square.
+        box = [[1, 2, 3, 4]]
+        assert letterbox.apply_boxes(box, size).tolist() == Letterbox(800).apply_boxes(box, size).tolist()
+
     def test_undo_brings_boxes_back(self):
         random = np.random.default_rng(0)
         for _ in range(50):
@@ -311,5 +335,7 @@ class TestLetterbox:
         np.testing.assert_allclose(Letterbox(600).apply_boxes([[40, 60, 80, 120]], (300, 200))[0], seen, atol=1)
 
     def test_refuses_no_size(self):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(ValueError, match=r"Letterbox\.size: expected at least 1"):
             Letterbox(0)
+        with pytest.raises(ValueError, match=r"Letterbox\.step: expected at least 1"):
+            Letterbox(100, step=0)

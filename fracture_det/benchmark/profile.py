@@ -73,8 +73,8 @@ def profile(uri: str, images: Sequence[Path]) -> Profile:
                 detector.predict([pixels])
             seconds.append(clock.seconds)
     medians = {name: 1000 * float(np.median([each.get(name, 0.0) for each in seconds])) for name in STAGES}
-    size = detector.predictor.letterbox.size
-    macs = FlopCountAnalysis(model.backbone, torch.zeros(1, 3, size, size))
+    seen = detector.predictor.letterbox.outer_size(read_radiograph(images[0]).size)
+    macs = FlopCountAnalysis(model.backbone, torch.zeros(1, 3, *seen))
     macs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return Profile(detector.name, medians, 2 * macs.total() / 1e9, matrix_rate_gflops())
 

@@ -75,7 +75,7 @@ class LetterboxTransform(Transform):
         self.size = size
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Return the letterboxed (S, S, 3) image."""
+        """Return the letterboxed image."""
         return self.letterbox.apply_image(img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -84,16 +84,18 @@ class LetterboxTransform(Transform):
 
 
 class RandomLetterbox(T.Augmentation):
-    """Letterbox to `size` times a factor drawn from `scale` (low, high)."""
+    """Letterbox to `size` times a factor drawn from `scale` (low, high); `step` as in Letterbox."""
 
-    def __init__(self, size: int, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+    def __init__(self, size: int, scale: tuple[float, float] = (1.0, 1.0), step: int | None = None) -> None:
         super().__init__()
         self.size = size
         self.scale = scale
+        self.step = step
 
     def get_transform(self, image: np.ndarray) -> LetterboxTransform:
         """Return the transform for this (H, W, 3) image."""
-        return LetterboxTransform(Letterbox(round(self.size * np.random.uniform(*self.scale))), image.shape[:2])
+        size = round(self.size * np.random.uniform(*self.scale))
+        return LetterboxTransform(Letterbox(size, self.step), image.shape[:2])
 
 
 class TransposeTransform(Transform):
@@ -233,7 +235,8 @@ class FractureMapper:
     """
 
     def __init__(self, cfg: CfgNode, *, is_train: bool, with_truth: bool = True) -> None:
-        self.augmentations = build_augmentations(cfg) if is_train else [RandomLetterbox(cfg.INPUT.LETTERBOX)]
+        seen = RandomLetterbox(cfg.INPUT.LETTERBOX, step=cfg.INPUT.LETTERBOX_STEP or None)
+        self.augmentations = build_augmentations(cfg) if is_train else [seen]
         self.with_truth = with_truth
         self.channels = slice(None, None, -1) if cfg.INPUT.FORMAT == "BGR" else slice(None)
 

@@ -31,10 +31,10 @@ def centre_first_layer(model: Any) -> None:
     Raises ExportError when the model does not begin as exports of this project do.
     """
     ops = quiet_openvino().opset13
-    subtract, divide, conv = _beginning(model)
-    mean, std = (np.broadcast_to(_values(node, 1).ravel(), 3).astype(float) for node in (subtract, divide))
+    subtract, divide, conv = beginning(model)
+    mean, std = (np.broadcast_to(values_of(node, 1).ravel(), 3).astype(float) for node in (subtract, divide))
     centre = float(round(mean.mean()))
-    weights = _values(conv, 1) / std[:, None, None]
+    weights = values_of(conv, 1) / std[:, None, None]
     # conv((x - mean) / std) = conv(x - centre) with these weights, and what the difference of both gives everywhere.
     offset = (weights.sum((2, 3)) * (centre - mean)).sum(1).reshape(1, -1, 1, 1)
     moved = ops.add(conv, ops.constant(offset.astype(np.float32)))
@@ -56,8 +56,8 @@ def keep_grey_values(quantized: Any) -> None:
     """
     constant = quiet_openvino().opset13.constant
     for node in quantized.get_ordered_ops():
-        if node.get_type_name() == "FakeQuantize" and _source(node, 0).get_friendly_name() == _CENTRED:
-            centre = float(_values(_source(node, 0), 1).ravel()[0])
+        if node.get_type_name() == "FakeQuantize" and source_of(node, 0).get_friendly_name() == _CENTRED:
+            centre = float(values_of(source_of(node, 0), 1).ravel()[0])
             for index, bound in enumerate((-centre, 255 - centre) * 2, start=1):
                 node.input(index).replace_source_output(constant(np.float32(bound)).output(0))
             return
@@ -85,17 +85,18 @@ def diffused(weights: NDArray) -> NDArray:
     return rounded * step[:, None, None, None]
 
 
-def _beginning(model: Any) -> tuple[Any, Any, Any]:
+def beginning(model: Any) -> tuple[Any, Any, Any]:
     """Return the subtraction of the mean, the division by the standard deviation, and the first convolution."""
     path = [model.get_parameters()[0]]
     while path[-1].get_type_name() != "Convolution":
-        users = path[-1].output(0).get_target_inputs()
+        users = [user.get_node() for user in path[-1].output(0).get_target_inputs()]
+        users = [user for user in users if user.get_type_name() != "ShapeOf"]  # of the size alone, not of grey values
         if len(users) != 1:
             names = " > ".join(node.get_type_name() for node in path)
             raise ExportError(
                 f"the graph begins {names}, which {len(users)} others use; expected one way to a convolution"
             )
-        path.append(next(iter(users)).get_node())
+        path.append(users[0])
     kinds = [node.get_type_name() for node in path]
     if kinds.count("Subtract") != 1 or kinds.count("Divide") != 1:
         raise ExportError(
@@ -104,12 +105,12 @@ def _beginning(model: Any) -> tuple[Any, Any, Any]:
     return path[kinds.index("Subtract")], path[kinds.index("Divide")], path[-1]
 
 
-def _source(node: Any, index: int) -> Any:
+def source_of(node: Any, index: int) -> Any:
     return node.input(index).get_source_output().get_node()
 
 
-def _values(node: Any, index: int) -> NDArray:
-    source = _source(node, index)
+def values_of(node: Any, index: int) -> NDArray:
+    source = source_of(node, index)
     if source.get_type_name() != "Constant":
         raise ExportError(f"{node.get_friendly_name()}: expected a constant, got {source.get_type_name()}")
     return source.get_data()

@@ -42,8 +42,8 @@ ONNX_OPSET = 17
 class DetectorGraph(nn.Module):
     """From letterboxed images to answers, with normalisation, box decoding and NMS inside.
 
-    Input (N, S, S, 3) uint8 RGB. Output: boxes (M, 4) float32 XYXY in letterbox px, scores (M,) float32 0..1,
-    classes (M,) int64, image (M,) int64: which of the N a box is on.
+    Input (N, H, W, 3) uint8 RGB, any letterbox of the detector's. Output: boxes (M, 4) float32 XYXY in letterbox px,
+    scores (M,) float32 0..1, classes (M,) int64, image (M,) int64: which of the N a box is on.
     """
 
     def __init__(self, detector: D2Detector) -> None:
@@ -52,9 +52,9 @@ class DetectorGraph(nn.Module):
         self.bgr = detector.predictor.input_format == "BGR"
         self.eval()
 
-    def forward(self, squares: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return (boxes, scores, classes, image)."""
-        found = self._detect(squares.permute(0, 3, 1, 2).float())
+        found = self._detect(images.permute(0, 3, 1, 2).float())
         image = [torch.full_like(one.pred_classes, index) for index, one in enumerate(found)]
         columns = (
             [one.pred_boxes.tensor for one in found],
@@ -72,11 +72,6 @@ class DetectorGraph(nn.Module):
         proposals = propose(self.model.proposal_generator, images, features)
         found, _ = self.model.roi_heads(images, features, proposals, None)
         return found
-
-
-def _shape(detector: D2Detector) -> tuple[int, int, int]:
-    size = detector.predictor.letterbox.size
-    return size, size, 3
 
 
 def export_graph(
@@ -127,14 +122,18 @@ def facts_of(source: D2Detector, *, batch_size: int = 1, calibration: Calibratio
             "score floor": f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
         },
         calibration=None if calibration is None else calibration.as_dict(),
+        letterbox_step=source.predictor.letterbox.step,
     )
 
 
 def _example(source: D2Detector, images: Sequence[Path], batch_size: int) -> np.ndarray:
-    """Return (N, S, S, 3) uint8: a real radiograph, so that tracing sees boxes all the way."""
-    square = np.zeros(_shape(source), np.uint8)
+    """Return (N, S, S, 3) uint8 with a real radiograph, so that tracing sees boxes all the way.
+
+    The square is the largest letterbox, in which every step that an export takes by the size of its input is worth it.
+    """
+    square = np.zeros((source.predictor.letterbox.size, source.predictor.letterbox.size, 3), np.uint8)
     if images:
-        square = source.predictor.letterbox.apply_image(read_radiograph(images[0]).pixels)
+        source.predictor.letterbox.apply_image(read_radiograph(images[0]).pixels, out=square)
     return np.repeat(square[None], batch_size, axis=0)
 
 
@@ -150,7 +149,7 @@ def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, 
 
 @contextmanager
 def _tracing() -> Any:
-    """Trace as Detectron2 needs it, without the warnings that its shapes are taken as constants: they are."""
+    """Trace as Detectron2 needs it, without the warnings of what is taken as constant; sizes of the input are not."""
     nms = patch.object(torchvision.ops.boxes, "_batched_nms_coordinate_trick", _batched_nms)
     with torch.no_grad(), patch_builtin_len(), nms, warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
@@ -173,8 +172,9 @@ def write_onnx(graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, p
             str(path),
             dynamo=False,  # the other exporter cannot follow Detectron2's data-dependent shapes
             opset_version=ONNX_OPSET,
-            input_names=["squares"],
+            input_names=["images"],
             output_names=list(OUTPUTS),
+            dynamic_axes={"images": {1: "height", 2: "width"}},
         )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {FACTS_KEY: facts.to_json()})

@@ -32,7 +32,7 @@ def _best_of_levels(rpn: Any, features: Mapping[str, torch.Tensor]) -> Iterator[
     for anchors, logits, deltas in zip(rpn.anchor_generator(maps), *rpn.rpn_head(maps), strict=True):
         n_images, n_anchors, height, width = logits.shape
         flat = logits.permute(0, 2, 3, 1).flatten(1)
-        scores, index = largest(flat, min(rpn.pre_nms_topk[False], height * width * n_anchors))
+        scores, index = largest(flat, rpn.pre_nms_topk[False])
         sides = deltas.view(n_images, n_anchors, 4, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3)
         chosen = sides.gather(1, index[:, :, None].expand(-1, -1, 4))
         boxes = rpn.box2box_transform.apply_deltas(chosen.flatten(0, 1), anchors.tensor[index.flatten()])
@@ -52,18 +52,23 @@ def _without_repeats(
 
 
 def largest(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `count` largest of `scores` (N, M) and where they stand, both (N, count), largest first.
+    """Return the `count` largest of `scores` (N, M), or all, and where they stand, both (N, count), largest first.
 
     As torch.topk, in about a tenth of the comparisons for large M: the `count` largest lie in the `count` groups with
-    the largest maxima, and only what is in these is compared one by one.
+    the largest maxima, and only what is in these is compared one by one. A traced graph keeps the length of the groups,
+    which then suits some M better than others; what it returns is right for each.
     """
     n_rows, length = scores.shape
-    group = round(math.sqrt(length / count))  # makes both steps equally long
-    if group < 2:
-        return scores.topk(count, 1)
-    padded = torch.nn.functional.pad(scores, (0, -length % group), value=-math.inf)
+    group = max(1, round(math.sqrt(length / count)))  # makes both steps equally long
+    n_groups = (length + group - 1) // group
+    padded = torch.nn.functional.pad(scores, (0, group - 1), value=-math.inf)[:, : n_groups * group]
     grouped = padded.view(n_rows, -1, group)
-    _, groups = grouped.amax(2).topk(count, 1)
+    _, groups = grouped.amax(2).topk(_at_most(n_groups, count), 1)
     candidates = grouped.gather(1, groups[:, :, None].expand(-1, -1, group)).flatten(1)
-    best, place = candidates.topk(count, 1)
+    best, place = candidates.topk(_at_most(length, count), 1)
     return best, groups.gather(1, place.div(group, rounding_mode="floor")) * group + place % group
+
+
+def _at_most(number: Any, limit: int) -> Any:
+    """Return the lesser of both; in tracing a number is a tensor, which `min` would make a constant."""
+    return number.clamp(max=limit) if isinstance(number, torch.Tensor) else min(number, limit)

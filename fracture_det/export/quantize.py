@@ -12,6 +12,7 @@ import numpy as np
 
 from fracture_det.data.records import Dataset
 from fracture_det.export.agreement import MAX_AP50_DROP_INT8, Accuracy, ExportError, accuracy_of, check_drop
+from fracture_det.export.equalize import equalize_first_layer
 from fracture_det.export.first_layer import centre_first_layer, keep_grey_values
 from fracture_det.export.graph import FORMATS, save_openvino
 from fracture_det.images import Letterbox, Pixels, read_radiograph
@@ -33,24 +34,25 @@ class _Network:
     parts: what may be quantized, from the image to the heads.
     """
 
-    def __init__(self, source: RuntimeDetector, path: Path, squares: Sequence[Pixels]) -> None:
-        self.facts, self.path = source.facts, path
-        self._squares = squares
-        self.parts = _parts(self._model())
+    def __init__(self, source: RuntimeDetector, path: Path, inputs: Sequence[Pixels]) -> None:
+        self.facts, self._inputs = source.facts, inputs
+        self._model = read_for_nncf(path)
+        self.parts = _parts(self._model)
         if not self.parts:
             raise ExportError(f"{path}: nothing to quantize; no part has a name as Detectron2's backbones give them")
+        equalize_first_layer(self._model, inputs)
 
     def write(self, out: Path, kept: Sequence[str]) -> RuntimeDetector:
         """Write the model with INT8 in all parts but those of `kept`; return it, opened."""
         nncf = quiet_nncf()
-        model = self._model()
+        model = self._model.clone()
         if takes_image := self.parts[0] not in kept:
             centre_first_layer(model)
         quantized = nncf.quantize(
             model,
-            nncf.Dataset(self._squares, lambda square: square[None]),
+            nncf.Dataset(self._inputs, lambda one: np.repeat(one[None], self.facts.batch_size, axis=0)),
             preset=nncf.QuantizationPreset.MIXED,  # feature maps after anything but a ReLU are not symmetric
-            subset_size=len(self._squares),
+            subset_size=len(self._inputs),
             ignored_scope=nncf.IgnoredScope(patterns=[self._all_but_parts(kept)], validate=False),
         )
         if takes_image:
@@ -61,11 +63,6 @@ class _Network:
         save_openvino(quantized, replace(self.facts, precision="int8", about=about), paths[0], half=True)
         write_checksums(*paths)
         return open_openvino(str(out))
-
-    def _model(self) -> Any:
-        model = read_for_nncf(self.path)
-        model.reshape([self.facts.batch_size, self.facts.letterbox_px, self.facts.letterbox_px, 3])
-        return model
 
     def _all_but_parts(self, kept: Sequence[str]) -> str:
         """Return a pattern of the names of all that must stay in float."""
@@ -114,7 +111,7 @@ def quantize(
         raise ExportError("no images to calibrate on")
     source = open_openvino(str(exported))
     before = accuracy_of(source, dataset, images)
-    network = _Network(source, exported / FORMATS["openvino"][0], _squares(calibration, source.letterbox))
+    network = _Network(source, exported / FORMATS["openvino"][0], _inputs(calibration, source.letterbox))
     parts = network.parts
     for kept in [(), *((part,) for part in parts), *(parts[:count] for count in range(2, len(parts)))]:
         after = accuracy_of(network.write(out, kept), dataset, images)
@@ -128,6 +125,6 @@ def quantize(
     raise too_much
 
 
-def _squares(images: Sequence[Path], letterbox: Letterbox) -> list[Pixels]:
+def _inputs(images: Sequence[Path], letterbox: Letterbox) -> list[Pixels]:
     chosen = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).round().astype(int)
     return [letterbox.apply_image(read_radiograph(images[index]).pixels) for index in chosen]

@@ -19,7 +19,7 @@ from fracture_det.images import Letterbox, Pixels
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError, card_beside
-from fracture_det.inference.letterboxed import on_image
+from fracture_det.inference.letterboxed import alike, on_image
 from fracture_det.inference.processors import available_cpus
 
 # In a training folder, the file that speaks for it.
@@ -27,6 +27,11 @@ WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
 CONFIG_FILE = "config.yaml"
 
 _logger = logging.getLogger(__name__)
+
+
+def letterbox_of(cfg: CfgNode) -> Letterbox:
+    """Return the letterbox in which a trained model sees radiographs."""
+    return Letterbox(cfg.INPUT.LETTERBOX, cfg.INPUT.LETTERBOX_STEP or None)
 
 
 def undo_letterbox(instances: Any, letterbox: Letterbox, size: tuple[int, int]) -> Detections:
@@ -57,7 +62,7 @@ class LetterboxPredictor(DefaultPredictor):
                 f"{weights}: not a trained detector for this configuration, {len(unloaded)} of its tensors are "
                 f"missing or of another shape, such as {unloaded[0]}. Train one with tools/train_net.py"
             )
-        self.letterbox = Letterbox(cfg.INPUT.LETTERBOX)
+        self.letterbox = letterbox_of(cfg)
         self.input_format = cfg.INPUT.FORMAT
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
@@ -67,14 +72,20 @@ class LetterboxPredictor(DefaultPredictor):
     @torch.no_grad()
     def predict_batch(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
         """Predict images (H_i, W_i, 3) uint8 RGB; each answer's `instances` are in the letterbox frame."""
-        with stage("preprocess"):
-            step = -1 if self.input_format == "BGR" else 1
-            squares = [self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1) for image in images]
-            inputs = [{"image": torch.from_numpy(np.ascontiguousarray(square))} for square in squares]
-        with stage("model"):  # with Detectron2's normalisation and NMS
-            dtype = torch.float16 if self.model.device.type == "cuda" else torch.bfloat16
-            with torch.autocast(self.model.device.type, dtype=dtype, enabled=self.cfg.TEST.AMP):
-                return self.model(inputs)
+        answers: dict[int, dict[str, Any]] = {}
+        for group in alike(images, self.letterbox):
+            with stage("preprocess"):
+                inputs = [self._input(images[index]) for index in group]
+            with stage("model"):  # with Detectron2's normalisation and NMS
+                dtype = torch.float16 if self.model.device.type == "cuda" else torch.bfloat16
+                with torch.autocast(self.model.device.type, dtype=dtype, enabled=self.cfg.TEST.AMP):
+                    answers.update(zip(group, self.model(inputs), strict=True))
+        return [answers[index] for index in range(len(images))]
+
+    def _input(self, image: Pixels) -> dict[str, torch.Tensor]:
+        step = -1 if self.input_format == "BGR" else 1
+        planes = self.letterbox.apply_image(image)[:, :, ::step].transpose(2, 0, 1)
+        return {"image": torch.from_numpy(np.ascontiguousarray(planes))}
 
 
 class D2Detector:

@@ -1,12 +1,23 @@
-"""From what a model finds in the letterbox to what a detector answers."""
+"""From radiographs to what a model sees of them, and from what it finds in the letterbox to what a detector answers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.detections import Detections
-from fracture_det.images import Letterbox
+from fracture_det.images import Letterbox, Pixels
+
+
+def alike(images: Sequence[Pixels], letterbox: Letterbox, *, most: int | None = None) -> list[list[int]]:
+    """Return the indices of `images` in groups of one letterbox size, of at most `most`: what can be one batch."""
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        of_size.setdefault(letterbox.outer_size(image.shape[:2]), []).append(index)
+    most = most or max(1, len(images))
+    return [group[first : first + most] for group in of_size.values() for first in range(0, len(group), most)]
 
 
 def on_image(

@@ -67,7 +67,8 @@ class Rival:
 
     frame: how its own library scales a radiograph. build: the network; (1, 3, H, W) float32 to a tuple of tensors.
     decode: from these, and the (H, W) that was fed, to boxes. mean, std: what RGB in 0..1 is normalised with.
-    transformer: NNCF quantizes attention otherwise than convolutions.
+    transformer: NNCF quantizes attention otherwise than convolutions, and several radiographs side by side take longer
+    than one after the other.
     """
 
     title: str
@@ -162,7 +163,7 @@ def opener(scheme: str) -> Callable[[str], RivalDetector]:
 def _open_openvino(rival: Rival, path: Path) -> RivalDetector:
     if not path.is_file():
         raise DetectorError(f"{path}: no such file")
-    engine = openvino_engine(path)
+    engine = openvino_engine(path, side_by_side=not rival.transformer)
 
     def run(batches: Sequence[Batch]) -> list[Outputs]:
         return [[torch.from_numpy(output) for output in outputs] for outputs in engine(batches)]

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,20 @@ from fracture_det.images import Letterbox, Pixels
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.clock import stage
 from fracture_det.inference.detector import DetectorError, card_beside
-from fracture_det.inference.letterboxed import on_image
+from fracture_det.inference.letterboxed import alike, on_image
 from fracture_det.inference.processors import available_cpus
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
 FACTS_KEY = "fracture_det"
 
-# Batches are worked on side by side, each by so many processors: a single one should not wait for long.
-PROCESSORS_PER_STREAM = 4
+# So many inputs are worked on side by side at most: each needs memory for its feature maps.
+MOST_STREAMS = 4
+# What OpenVINO made of a model is kept for so many pairs of the size of an input and the number side by side.
+COMPILED_KEPT = 4
 
 # Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
 Answers = tuple[NDArray, NDArray, NDArray, NDArray]
-# From batches (batch_size, S, S, 3) uint8 RGB to their answers, in order.
+# From batches (batch_size, H, W, 3) uint8 RGB to their answers, in order.
 Engine = Callable[[Sequence[Pixels]], list[Answers]]
 
 
@@ -39,7 +41,7 @@ class GraphFacts:
     """What a file says of the graph in it.
 
     title: what people call the model. class_names: in the order of the class indices.
-    letterbox_px: side of the square that the graph takes, uint8 RGB; it normalises by itself.
+    letterbox_px, letterbox_step: of the Letterbox that makes what the graph takes, uint8 RGB; it normalises by itself.
     batch_size: images per call. operating_score: from which a box counts as a finding.
     precision: of the arithmetic, "fp32" or "int8". source_sha256: of the weights that were exported.
     about: what else must be known to make it again, such as normalisation, NMS IoU and what was changed on the way.
@@ -55,12 +57,14 @@ class GraphFacts:
     source_sha256: str
     about: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    letterbox_step: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        for name in ("letterbox_px", "batch_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a whole number from 1 on, got {getattr(self, name)!r}")
+        for name in ("letterbox_px", "batch_size", "letterbox_step"):
+            value = getattr(self, name)
+            if (not isinstance(value, int) or value < 1) and (name, value) != ("letterbox_step", None):
+                raise ValueError(f"{name}: expected a whole number from 1 on, got {value!r}")
         if not 0 <= self.operating_score <= 1:
             raise ValueError(f"operating_score: expected 0..1, got {self.operating_score!r}")
 
@@ -100,7 +104,7 @@ class RuntimeDetector:
         device: str = "cpu",
     ) -> None:
         self._engine, self.facts, self.sha256, self.card = engine, facts, sha256, card
-        self.letterbox = Letterbox(facts.letterbox_px)
+        self.letterbox = Letterbox(facts.letterbox_px, facts.letterbox_step)
         self.class_names = facts.class_names
         self.operating_score = facts.operating_score
         self.name = f"{facts.title} {runtime} {facts.precision} {sha256[:8]}"
@@ -117,26 +121,31 @@ class RuntimeDetector:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to the graph's own floor."""
         if not images:
             return []
-        size = self.facts.batch_size
         with stage("preprocess"):
-            batches = [self._batch(images[first : first + size]) for first in range(0, len(images), size)]
+            groups = alike(images, self.letterbox, most=self.facts.batch_size)
+            batches = [self._batch([images[index] for index in group]) for group in groups]
         with stage("model"):
             answers = self._engine(batches)
         with stage("postprocess"):
-            found = chain.from_iterable(_split(answer, size) for answer in answers)
-            return [on_image(*one, self.letterbox, image.shape[:2]) for one, image in zip(found, images, strict=False)]
+            found = {
+                index: on_image(*one, self.letterbox, images[index].shape[:2])
+                for group, answer in zip(groups, answers, strict=True)
+                for index, one in zip(group, _split(answer, len(group)), strict=True)
+            }
+            return [found[index] for index in range(len(images))]
 
     def _batch(self, images: Sequence[Pixels]) -> Pixels:
-        """Return (batch_size, S, S, 3); what is missing in the last batch is black."""
-        batch = np.zeros((self.facts.batch_size, self.letterbox.size, self.letterbox.size, 3), np.uint8)
-        for square, image in zip(batch, images, strict=False):
-            self.letterbox.apply_image(image, out=square)
+        """Return (batch_size, H, W, 3) of images of one letterbox size; what is missing is black."""
+        size = self.letterbox.outer_size(images[0].shape[:2])
+        batch = np.zeros((self.facts.batch_size, *size, 3), np.uint8)
+        for out, image in zip(batch, images, strict=False):
+            self.letterbox.apply_image(image, out=out)
         return batch
 
 
-def _split(answers: Answers, batch_size: int) -> list[tuple[NDArray, NDArray, NDArray]]:
+def _split(answers: Answers, count: int) -> list[tuple[NDArray, NDArray, NDArray]]:
     boxes, scores, classes, image = answers
-    return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(batch_size)]
+    return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(count)]
 
 
 def open_openvino(target: str) -> RuntimeDetector:
@@ -219,17 +228,32 @@ def read_for_nncf(path: Path) -> Any:
     return model
 
 
-def openvino_engine(model: Any) -> Callable[[Sequence[NDArray]], list[tuple[NDArray, ...]]]:
-    """Return what runs an OpenVINO model (or the path of one) on inputs side by side, to its outputs in their order."""
+def openvino_engine(
+    model: Any, *, side_by_side: bool = True
+) -> Callable[[Sequence[NDArray]], list[tuple[NDArray, ...]]]:
+    """Return what runs an OpenVINO model (or the path of one) on inputs, to its outputs in their order.
+
+    A model that takes inputs of many sizes is compiled for each that comes (a second or so; COMPILED_KEPT are kept):
+    for a size that it knows OpenVINO plans ahead, and is up to half as fast again.
+
+    side_by_side: inputs of one size share the processors between them, which is faster for most networks than to share
+    each layer of one after the other, but needs more memory.
+    """
     openvino = quiet_openvino()
-    streams = max(1, available_cpus() // PROCESSORS_PER_STREAM)
+    core = openvino.Core()
+    model = core.read_model(model) if isinstance(model, Path) else model
     settings = {
         # Where a processor has bfloat16, OpenVINO would take it, and answers would hang on the machine.
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": available_cpus(),
-        "NUM_STREAMS": streams,
     }
-    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), streams)
+
+    @lru_cache(maxsize=COMPILED_KEPT)
+    def queue_for(shape: tuple[int, ...], streams: int) -> Any:
+        sized = model.clone()
+        sized.reshape(shape)
+        compiled = core.compile_model(sized, "CPU", {**settings, "NUM_STREAMS": streams})
+        return openvino.AsyncInferQueue(compiled, streams)
 
     def run(inputs: Sequence[NDArray]) -> list[tuple[NDArray, ...]]:
         answers: list[tuple[NDArray, ...]] = [()] * len(inputs)
@@ -237,13 +261,21 @@ def openvino_engine(model: Any) -> Callable[[Sequence[NDArray]], list[tuple[NDAr
         def keep(request: Any, index: int) -> None:
             answers[index] = tuple(np.array(tensor.data) for tensor in request.output_tensors)
 
-        queue.set_callback(keep)
-        for index, one in enumerate(inputs):
-            queue.start_async([one], index)
-        queue.wait_all()
+        for shape in dict.fromkeys(one.shape for one in inputs):
+            group = [index for index, one in enumerate(inputs) if one.shape == shape]
+            queue = queue_for(shape, _streams(len(group)) if side_by_side else 1)
+            queue.set_callback(keep)
+            for index in group:
+                queue.start_async([inputs[index]], index)
+            queue.wait_all()
         return answers
 
     return run
+
+
+def _streams(inputs: int) -> int:
+    """Return how many of `inputs` to work on side by side: a power of two, so that there are few to be compiled for."""
+    return 1 << (min(inputs, available_cpus(), MOST_STREAMS).bit_length() - 1)
 
 
 def named(target: str, name: str) -> Path:

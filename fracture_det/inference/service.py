@@ -258,12 +258,14 @@ class PredictionService:
         return self._queue.qsize()
 
     def warm_up(self) -> None:
-        """Run one prediction on a grey ramp, so that the first user does not wait for lazy loading.
+        """Predict a grey ramp of the usual shape, upright and lying: the first user need not wait for what loads late.
 
         Raises DetectorFailed when the detector cannot do its work.
         """
-        ramp = np.repeat(np.linspace(0, 200, 256, dtype=np.uint8)[None, :, None], 256, axis=0)
-        self.predict(encode_png(np.repeat(ramp, 3, axis=2)))
+        ramp = np.linspace(0, 200, 256, dtype=np.uint8)
+        upright = np.ascontiguousarray(np.broadcast_to(ramp[:, None], (320, 256, 3)))
+        for pixels in (upright, np.ascontiguousarray(upright.transpose(1, 0, 2))):
+            self.predict(encode_png(pixels))
         self._warm = True
 
     def predict(self, source: Path | bytes) -> Prediction:

@@ -94,6 +94,14 @@ def test_the_mapper_letterboxes_image_and_boxes_alike(coco):
     assert (image.sum(), image[:, 30:].sum()) == (3 * 255 * 150, 0)
 
 
+def test_the_letterbox_of_evaluation_has_its_step_that_of_training_has_not(coco):
+    cfg = default_config()
+    cfg.INPUT.LETTERBOX, cfg.INPUT.LETTERBOX_STEP = 50, 32
+    item = registered(coco)[0]
+    assert FractureMapper(cfg, is_train=False)(item)["image"].shape == (3, 32, 50)
+    assert FractureMapper(cfg, is_train=True)(item)["image"].shape == (3, 50, 50)
+
+
 def test_channels_come_in_the_order_of_input_format(coco):
     write_image(coco.parent / "a.png", np.full((60, 100, 3), (200, 100, 50), np.uint8))
     cfg = default_config()

@@ -48,6 +48,27 @@ def test_every_format_finds_what_its_source_finds(to, batch_size, source, radiog
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_radiographs_of_many_letterbox_sizes(to, batch_size, radiographs, tmp_path):
+    # Traced on a square; the last level of the thinnest has 2 x 1 x 3 anchors, less than are chosen in the square.
+    overrides = ("INPUT.LETTERBOX_STEP", "32", "MODEL.RPN.PRE_NMS_TOPK_TEST", "20")
+    narrow = write_random_detector(tmp_path / "narrow", overrides=overrides)
+    agreement = export_graph(str(narrow), to, tmp_path / "out", radiographs, batch_size=batch_size)
+    assert (agreement.n_moved, agreement.largest_shift) == (0, pytest.approx(0, abs=1e-4))
+    export, original = open_detector(f"{to}:{tmp_path / 'out'}"), open_detector(f"d2:{narrow}")
+    assert export.facts.letterbox_step == 32
+    pixels = [np.random.default_rng(n).integers(0, 256, (400, width, 3), np.uint8) for n, width in enumerate((90, 400))]
+    pixels += [np.ascontiguousarray(one.transpose(1, 0, 2)) for one in pixels]
+    sizes = {export.letterbox.outer_size(one.shape[:2]) for one in pixels}
+    assert sizes == {(128, 32), (128, 128), (32, 128)}
+    for found, expected in zip(export.predict(pixels), original.predict(pixels), strict=True):
+        assert len(found) == len(expected) > 0
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+
+
+@pytest.mark.slow
 def test_an_image_on_which_nothing_is_found(source, radiographs, tmp_path):
     strict = write_random_detector(tmp_path / "strict", overrides=("MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.0"))
     text = (strict / "config.yaml").read_text().replace("SCORE_THRESH_TEST: 0.0", "SCORE_THRESH_TEST: 0.999")

@@ -1,5 +1,7 @@
 """Proposals of exported graphs: the same as Detectron2's, by another way."""
 
+import warnings
+
 import pytest
 import torch
 from detectron2.structures import ImageList
@@ -14,6 +16,27 @@ def test_the_largest_are_those_of_topk(length):
     scores = torch.randn(2, length, generator=torch.Generator().manual_seed(length))
     best, index = largest(scores, 500)
     expected, where = scores.topk(500, 1)
+    assert torch.equal(best, expected)
+    assert torch.equal(index, where)
+
+
+@pytest.mark.parametrize("length", [1, 30, 39])
+def test_all_where_there_are_fewer(length):
+    scores = torch.randn(2, length, generator=torch.Generator().manual_seed(length))
+    best, index = largest(scores, 40)
+    expected, where = scores.topk(length, 1)
+    assert torch.equal(best, expected)
+    assert torch.equal(index, where)
+
+
+@pytest.mark.parametrize("length", [1, 39, 500, 50_000])
+def test_what_was_traced_on_one_length_is_right_on_others(length):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(lambda scores: largest(scores, 40), torch.randn(1, 5000), check_trace=False)
+    scores = torch.randn(1, length, generator=torch.Generator().manual_seed(length))
+    best, index = traced(scores)
+    expected, where = scores.topk(min(40, length), 1)
     assert torch.equal(best, expected)
     assert torch.equal(index, where)
 

@@ -67,6 +67,22 @@ def test_a_batch_finds_what_single_images_find(detector, images):
         np.testing.assert_allclose(alone.scores, batched.scores, atol=1e-4)
 
 
+def test_with_a_step_images_of_one_letterbox_size_go_together(tmp_path, images):
+    narrow = open_detector(f"d2:{write_random_detector(tmp_path, overrides=('INPUT.LETTERBOX_STEP', '32'))}")
+    several = [images[1], images[0], np.ascontiguousarray(images[1][::-1])]
+    seen = []
+    model = narrow.predictor.model
+    handle = model.register_forward_pre_hook(
+        lambda _, inputs: seen.append([tuple(one["image"].shape[1:]) for one in inputs[0]])
+    )
+    together = narrow.predict(several)
+    handle.remove()
+    assert seen == [[(128, 64), (128, 64)], [(64, 128)]]
+    for image, batched in zip(several, together, strict=True):
+        (alone,) = narrow.predict([image])
+        np.testing.assert_allclose(alone.boxes, batched.boxes, atol=1e-2)
+
+
 def test_no_image_no_answer(detector):
     assert detector.predict([]) == []
 

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fracture_det.inference import runtimes
 from fracture_det.inference.detector import Detector, DetectorError, open_detector
-from fracture_det.inference.runtimes import GraphFacts, RuntimeDetector
+from fracture_det.inference.runtimes import COMPILED_KEPT, GraphFacts, RuntimeDetector, openvino_engine, quiet_openvino
 
 FACTS = GraphFacts("Toy", ("fracture",), 100, 2, 0.4, "fp32", "a" * 64, {"NMS IoU": "0.5"})
 
@@ -52,6 +54,17 @@ class TestPredict:
         assert engine.batches[1][0].max() == 200
         assert engine.batches[1][1].max() == 0
 
+    def test_with_a_step_images_of_one_letterbox_size_go_together(self, engine):
+        toy = RuntimeDetector(engine, replace(FACTS, letterbox_step=32), runtime="Toy 1", sha256="b" * 64)
+        shapes = [(100, 200), (200, 100), (50, 100), (100, 200), (10, 10)]
+        found = toy.predict([np.full((*shape, 3), 200, np.uint8) for shape in shapes])
+        # Three lie, of which two fill a batch; one stands; one is a square.
+        assert [batch.shape for batch in engine.batches] == [(2, 64, 100, 3)] * 2 + [(2, 100, 64, 3), (2, 100, 100, 3)]
+        assert engine.batches[1][1].max() == 0
+        # Boxes of 50 px in letterboxes of 100 px, and the place in the batch as score.
+        assert [one.boxes[0, 2] for one in found] == [100, 100, 50, 100, 5]
+        assert [one.scores[0] for one in found] == pytest.approx([0, 0, 0.1, 0, 0])
+
     def test_no_image_no_call(self, toy, engine):
         assert toy.predict([]) == []
         assert engine.batches == []
@@ -69,6 +82,42 @@ class TestPredict:
         }
 
 
+def summing_model():
+    """Of an input (1, H, W, 3): its sum, and its shape."""
+    ops = quiet_openvino().opset13
+    images = ops.parameter([1, -1, -1, 3], np.uint8, "images")
+    wide = ops.convert(images, "f32")
+    return quiet_openvino().Model([ops.reduce_sum(wide, ops.constant([1, 2, 3])), ops.shape_of(images)], [images])
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_openvino_answers_inputs_of_many_sizes_in_their_order(side_by_side):
+    run = openvino_engine(summing_model(), side_by_side=side_by_side)
+    # More than are kept, the first anew; some sizes come several times.
+    shapes = [(1, 4, width, 3) for width in (2, 3, 2, 2, *range(4, 4 + COMPILED_KEPT), 2, 3)]
+    for _ in range(2):
+        answers = run([np.full(shape, index, np.uint8) for index, shape in enumerate(shapes)])
+        for index, (shape, (total, seen)) in enumerate(zip(shapes, answers, strict=True)):
+            assert tuple(seen) == shape
+            assert float(total[0]) == index * np.prod(shape)
+    assert run([]) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "cpus", "streams"), [(1, 16, 1), (2, 16, 2), (3, 16, 2), (8, 2, 2), (8, 6, 4), (64, 64, 4), (5, 1, 1)]
+)
+def test_so_many_are_worked_on_side_by_side(inputs, cpus, streams, monkeypatch):
+    monkeypatch.setattr(runtimes, "available_cpus", lambda: cpus)
+    openvino = runtimes.quiet_openvino()
+    seen = []
+    queue = openvino.AsyncInferQueue
+    monkeypatch.setattr(openvino, "AsyncInferQueue", lambda model, jobs: seen.append(jobs) or queue(model, jobs))
+    squares = [np.ones((1, 4, 4, 3), np.uint8)] * inputs
+    for side_by_side in (True, False):
+        openvino_engine(summing_model(), side_by_side=side_by_side)(squares)
+    assert seen == [streams, 1]
+
+
 class TestFacts:
     def test_they_come_back_from_a_file(self):
         assert GraphFacts.from_json(FACTS.to_json(), Path("x")) == FACTS
@@ -80,6 +129,7 @@ class TestFacts:
             ("{", r"m\.onnx, metadata 'fracture_det': "),
             (json.dumps({"title": "x"}), r"\['class_names', 'source_sha256'\] missing"),
             (FACTS.to_json().replace('"batch_size": 2', '"batch_size": 0'), "batch_size: expected a whole number .* 0"),
+            (FACTS.to_json().replace('_step": null', '_step": 0'), "letterbox_step: expected a whole number .* 0"),
             (FACTS.to_json().replace("0.4", "4"), r"operating_score: expected 0\.\.1, got 4"),
         ],
     )

@@ -187,7 +187,7 @@ def test_a_silent_detector_refuses_at_once_and_is_asked_again_when_it_has_answer
         assert not service.ready
         with pytest.raises(DetectorFailed, match=r"silent for more than 0\.5 s"):
             service.predict(plate)
-        assert detector.asked == 2  # the warm-up and the batch it hangs on
+        assert detector.asked == 3  # the warm-up, upright and lying, and the batch it hangs on
         detector.free.set()
         wait_for(lambda: not service.silent)
         assert service.ready
@@ -284,10 +284,17 @@ def test_turning_away_refuses_who_waits_and_answers_what_the_detector_has():
 
 
 def test_it_is_ready_after_a_warm_up_and_until_it_is_closed():
-    service = PredictionService(BrightRectangles())
+    detector = BrightRectangles()
+    seen = []
+    detector.predict, answer = (
+        lambda images: seen.extend(one.shape for one in images) or answer(images),
+        detector.predict,
+    )
+    service = PredictionService(detector)
     assert not service.ready
     service.warm_up()
     assert service.ready
+    assert seen == [(320, 256, 3), (256, 320, 3)]
     service.close()
     assert not service.ready
 
