@@ -27,8 +27,9 @@ FACTS_KEY = "fracture_det"
 
 # So many inputs are worked on side by side at most: each needs memory for its feature maps.
 MOST_STREAMS = 4
-# What OpenVINO made of a model is kept for so many pairs of the size of an input and the number side by side.
-COMPILED_KEPT = 4
+# What OpenVINO made of a model is kept for so many pairs of the size of an input and the number side by side: the three
+# sizes of a letterbox in large steps, for one radiograph and for several.
+COMPILED_KEPT = 6
 
 # Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
 Answers = tuple[NDArray, NDArray, NDArray, NDArray]
