@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["fracture_det*", "webapp*"]),
     package_data={
-        "fracture_det": ["publication/templates/*"],
+        "fracture_det": ["reporting/templates/*"],
         "webapp": ["templates/**", "static/**", "store/migrations/**"],
     },
     python_requires=">=3.10,<3.13",

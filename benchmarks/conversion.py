@@ -34,10 +34,10 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fracture_det.data import prepare as stages  # noqa: E402
-from fracture_det.data.prepare import Options, prepare  # noqa: E402
-from fracture_det.data.probe import Probe  # noqa: E402
-from tests.builders import draw_radiograph, labelimg_xml, write_image  # noqa: E402
+from fracture_det.data import prepare as stages
+from fracture_det.data.image_files import Probe
+from fracture_det.data.prepare import Options, prepare
+from tests.builders import draw_radiograph, labelimg_xml, write_image
 
 N_PICTURES = 20
 

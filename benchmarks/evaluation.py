@@ -33,11 +33,11 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fracture_det.data.records import Dataset, ImageRecord  # noqa: E402
-from fracture_det.detections import Detections  # noqa: E402
-from fracture_det.evaluation.coco import coco_matches  # noqa: E402
-from fracture_det.evaluation.matching import MATCH_RULES, Matches, match_dataset  # noqa: E402
-from fracture_det.evaluation.metrics import froc_curve  # noqa: E402
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.evaluation.coco_eval import coco_matches
+from fracture_det.evaluation.froc import froc_curve
+from fracture_det.evaluation.matching import MATCH_RULES, Matches, match_dataset
+from fracture_det.structures.detections import Detections
 
 N_DETECTIONS, MAX_TRUTH = 10, 3
 # measured -> its title and how it is written

@@ -31,11 +31,11 @@ from pycocotools.cocoeval import COCOeval
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.evaluation import draw_study, match_by_each_rule, peak_mib, sensitivities  # noqa: E402
-from fracture_det.data.records import Dataset  # noqa: E402
-from fracture_det.detections import Detections  # noqa: E402
-from fracture_det.evaluation.bootstrap import measure  # noqa: E402
-from fracture_det.evaluation.coco import STATS, coco_matches  # noqa: E402
+from benchmarks.evaluation import draw_study, match_by_each_rule, peak_mib, sensitivities
+from fracture_det.data.records import Dataset
+from fracture_det.evaluation.bootstrap import measure
+from fracture_det.evaluation.coco_eval import STATS, coco_matches
+from fracture_det.structures.detections import Detections
 
 Seconds = tuple[float, float]
 

@@ -46,9 +46,10 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fracture_det.images import read_radiograph  # noqa: E402
-from fracture_det.inference.batch import find_images  # noqa: E402
-from fracture_det.inference.detector import DETECTORS, Detector, open_detector  # noqa: E402
+from fracture_det.inference.base import Detector
+from fracture_det.inference.batch import find_images
+from fracture_det.inference.registry import DETECTORS, open_detector
+from fracture_det.structures.radiograph import read_radiograph
 
 BATCH, QUEUE_SIZE = 4, 64
 FLOOD = 10
@@ -64,7 +65,7 @@ class Answer:
     """One answer; times in ms: connect, and from the end of the body to the end of the answer."""
 
     status: int
-    document: dict[str, Any]
+    body: dict[str, Any]
     retry_after: str | None
     connect_ms: float
     answer_ms: float

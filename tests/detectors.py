@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
-from fracture_det.config import load_config
+from fracture_det.modeling.config import load_config
 
 QUICK_CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.detections import box_iou
 from fracture_det.evaluation.report import Report
-from fracture_det.inference.detector import open_detector
+from fracture_det.inference.registry import open_detector
 from fracture_det.inference.service import PredictionService
+from fracture_det.structures.boxes import box_iou
 from tests.builders import build_dataset, draw_radiograph
 from webapp import create_app
 from webapp.settings import Settings

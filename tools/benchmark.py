@@ -17,8 +17,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fracture_det.benchmark.suite import Suite, run_suite
-from fracture_det.inference.detector import FLOAT
+from fracture_det.baselines.speed.suite import BenchmarkOptions, run_benchmark
+from fracture_det.inference.registry import FLOAT
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; return its exit code."""
     args = build_parser().parse_args(argv)
     try:
-        suite = Suite(
+        suite = BenchmarkOptions(
             out=args.out,
             images=args.images,
             detector=args.detector,
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             pruned=args.pruned,
             more=tuple(args.contender),
         )
-        result = run_suite(suite)
+        result = run_benchmark(suite)
     except ValueError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2

@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from fracture_det.calibration.operating_points import PAPER_SCORE
 from fracture_det.data.coco import read_coco
+from fracture_det.data.predictions import Predictions, align, read_predictions
 from fracture_det.evaluation.comparison import Comparison, compare
-from fracture_det.evaluation.operating import PAPER_SCORE
 from fracture_det.evaluation.provenance import provenance
 from fracture_det.evaluation.report import Report
-from fracture_det.predictions import Predictions, align, read_predictions
-from fracture_det.publication.comparison_report import comparison_markdown
+from fracture_det.reporting.comparison_report import comparison_markdown
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,9 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from fracture_det.appraisal import Appraisal, appraise
-from fracture_det.calibration import DEFAULT_METHOD, METHODS
-from fracture_det.evaluation.tables import PREVALENCES
+from fracture_det.calibration.score_maps import DEFAULT_METHOD, METHODS
+from fracture_det.evaluation.estimates import PREVALENCES
+from fracture_det.evaluation.pipeline import EvaluationOptions, run_evaluation
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 <= (arguments.operating_score or 0) <= 1 or not all(0 < share < 1 for share in arguments.prevalence):
         parser.error("--operating-score must be 0..1, and each --prevalence above 0 and below 1")
     try:
-        report = appraise(Appraisal(**vars(arguments)), progress=sys.stderr.isatty())
+        report = run_evaluation(EvaluationOptions(**vars(arguments)), progress=sys.stderr.isatty())
     except (ValueError, OSError) as error:
         print(f"eval: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fracture_det.data.reviews import Review, write_reviews
+from fracture_det.data.feedback import Review, write_reviews
 from webapp import open_store
 from webapp.settings import Settings, SettingsError
 from webapp.store import Feedback, Store, StoredPrediction, StoreError, StoreUnavailable, Wanted

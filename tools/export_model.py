@@ -32,8 +32,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from fracture_det.export.exporter import SAFETENSORS, Export, run
 from fracture_det.export.graph import FORMATS
-from fracture_det.export.task import SAFETENSORS, Export, run
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,8 +22,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fracture_det.inference.archive import ENGINES, Archive, predict_archive
-from fracture_det.inference.folders import FolderRun, Shard, join_shards
+from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
+from fracture_det.inference.prediction_folder import FolderRun, Shard, join_shards
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,13 +67,13 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace) -> FolderRun:
     same = ("detector", "out", "calibration", "score", "batch_size", "parquet", "resume", "engine", "workers")
     shard = None if args.shard is None else Shard.parse(args.shard)
-    archive = Archive(
+    archive = PredictOptions(
         source=args.input, shard=shard, overlays=not args.no_overlays, **{name: getattr(args, name) for name in same}
     )
     found = archive.find()
     if found.skipped:
         print(f"{len(found.skipped)} files are no images and were skipped, first {found.skipped[0]}")
-    done = predict_archive(archive, found.files)
+    done = run_predict(archive, found.files)
     if done.resumed:
         print(f"{done.resumed} were done before")
     print(f"Results: {archive.folder}")

@@ -21,8 +21,8 @@ from typing import Any, cast
 from tqdm import tqdm
 
 from fracture_det.data.checks import REPAIRS, Rules
+from fracture_det.data.pairing import FORMATS
 from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, Options, Prepared, prepare
-from fracture_det.data.sources import FORMATS
 from fracture_det.data.splits import SPLITS
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 
-from fracture_det.checkpoints import WeightsError, resolve_weights
-from fracture_det.config import ConfigError, load_config
-from fracture_det.data.catalog import CatalogError, register_datasets
-from fracture_det.train import train
+from fracture_det.modeling.checkpoints import WeightsError, resolve_weights
+from fracture_det.modeling.config import ConfigError, load_config
+from fracture_det.training.datasets import CatalogError, register_datasets
+from fracture_det.training.trainer import train
 
 
 def build_parser() -> argparse.ArgumentParser:

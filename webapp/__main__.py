@@ -25,14 +25,15 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from fracture_det.inference.detector import DetectorError
+from fracture_det.inference.base import DetectorError
 from fracture_det.inference.service import DetectorFailed
-from webapp import create_app
-from webapp.doorkeeper import Doorkeeper
-from webapp.findings import NOTICE
-from webapp.intake import Rooms
-from webapp.settings import Settings, SettingsError
-from webapp.store import StoreError
+
+from . import create_app
+from .context import AppContext
+from .presentation import NOTICE
+from .settings import Settings, SettingsError
+from .store import StoreError
+from .worker import UploadLimitWorker
 
 # Opening torch and a model on a busy machine; requests have the service's own, shorter limit.
 START_TIMEOUT_S = 300
@@ -133,7 +134,7 @@ class Server(BaseApplication):
         options: dict[str, Any] = {
             "bind": f"fd://{self.listener.fileno()}",
             "workers": 1,
-            "worker_class": Doorkeeper,
+            "worker_class": UploadLimitWorker,
             "threads": self.settings.queue_size + SPARE_THREADS,
             "worker_connections": max(CONNECTIONS, 2 * (self.settings.queue_size + SPARE_THREADS)),
             "timeout": START_TIMEOUT_S,
@@ -159,18 +160,18 @@ class Server(BaseApplication):
             sys.exit(CANNOT_START)
 
     def _say_ready(self, worker: Any) -> None:
-        rooms: Rooms = worker.wsgi.extensions["fracture"]
+        app_context: AppContext = worker.wsgi.extensions["fracture"]
         _say_draining(worker.wsgi)
-        watch = threading.Thread(target=_end_if_hung, args=(rooms,), name="watch", daemon=True)
+        watch = threading.Thread(target=_end_if_hung, args=(app_context,), name="watch", daemon=True)
         watch.start()
         notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
-        print(f"fracture_det: {self.address} (detector {rooms.service.model.name}; {notice})", flush=True)
+        print(f"fracture_det: {self.address} (detector {app_context.service.model.name}; {notice})", flush=True)
 
 
 def _say_draining(app: Flask) -> None:
     """Let /readyz say no from the signal on that ends the worker, while it finishes what is under way."""
     finish = signal.getsignal(signal.SIGTERM)
-    rooms: Rooms = app.extensions["fracture"]
+    app_context: AppContext = app.extensions["fracture"]
 
     def drain(number: int, frame: Any) -> None:
         is_first = not app.config.get("DRAINING")
@@ -178,17 +179,17 @@ def _say_draining(app: Flask) -> None:
         if callable(finish):
             finish(number, frame)
         if is_first:
-            later = threading.Timer(TURN_AWAY_S, rooms.service.turn_away)
+            later = threading.Timer(TURN_AWAY_S, app_context.service.turn_away)
             later.daemon = True
             later.start()
 
     signal.signal(signal.SIGTERM, drain)
 
 
-def _end_if_hung(rooms: Rooms) -> None:
+def _end_if_hung(app_context: AppContext) -> None:
     """End the process when the detector hangs for good: no thread can be stopped from outside; gunicorn starts anew."""
-    limit_s = GIVE_UP_FACTOR * rooms.settings.timeout_s
-    while rooms.service.silent_s <= limit_s:
+    limit_s = GIVE_UP_FACTOR * app_context.settings.timeout_s
+    while app_context.service.silent_s <= limit_s:
         time.sleep(1)
     print(f"fracture_det: the detector has been silent for {limit_s:g} s; starting anew", file=sys.stderr, flush=True)
     os._exit(1)
@@ -208,9 +209,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _close(_arbiter: Any, worker: Any) -> None:
     app = getattr(worker, "wsgi", None)
     if app is not None:
-        rooms: Rooms = app.extensions["fracture"]
-        rooms.service.close()
-        rooms.store.close()
+        app_context: AppContext = app.extensions["fracture"]
+        app_context.service.close()
+        app_context.store.close()
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from webapp import open_store
-from webapp.settings import Settings, SettingsError
-from webapp.store import Store, StoreError, StoreUnavailable
-from webapp.store.accounts import READER, ROLES, AccountError
-from webapp.store.audit import AuditError
+from . import open_store
+from .settings import Settings, SettingsError
+from .store import Store, StoreError, StoreUnavailable
+from .store.accounts import READER, ROLES, AccountError
+from .store.audit import AuditError
 
 BY = "command line"
 

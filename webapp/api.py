@@ -10,25 +10,27 @@ from apiflask import APIBlueprint
 from flask import Blueprint, Response, current_app, jsonify, request, send_file
 
 from fracture_det.inference.service import overlay_png
-from webapp.access import asker, limit_rate
-from webapp.documents import (
-    AliveDocument,
-    ErrorDocument,
-    FeedbackDocument,
+
+from .auth import asker, limit_rate
+from .context import app_context
+from .errors import RETRY_AFTER_S, RequestError, drain
+from .presentation import NOTICE, feedback_schema
+from .schemas import (
+    AliveSchema,
+    ErrorSchema,
     FeedbackIn,
+    FeedbackSchema,
     HistoryQuery,
-    ModelDocument,
+    ModelSchema,
     OverlayQuery,
-    PageDocument,
-    PredictionDocument,
-    ReadyDocument,
+    PageSchema,
+    PredictionSchema,
+    ReadySchema,
     ScoreQuery,
     UploadHeaders,
 )
-from webapp.findings import NOTICE, feedback_document
-from webapp.intake import BUSY, documented, drawing, find, rooms, take_in
-from webapp.refusals import RETRY_AFTER_S, Refusal, drain
-from webapp.store import Feedback, StoredPrediction, Wanted
+from .store import Feedback, StoredPrediction, Wanted
+from .uploads import BUSY, drawing, find, handle_upload, response_schema
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="API")
 probes = APIBlueprint("probes", __name__, tag="Probes")
@@ -65,7 +67,7 @@ WHAT = {
 def errors(*statuses: int) -> Any:
     """Return what `doc` needs to describe the errors of an operation."""
     every = sorted({400, 401, 500, 503, *statuses})
-    schema = ErrorDocument.model_json_schema()
+    schema = ErrorSchema.model_json_schema()
     return {
         str(status): {"description": WHAT[status], "content": {"application/json": {"schema": schema}}}
         for status in every
@@ -80,15 +82,15 @@ def png(text: str, *statuses: int) -> Any:
 
 @blueprint.before_request
 def refuse_what_is_no_json() -> None:
-    """Refuse a body that is not what it should be: the library would take none for an empty document."""
+    """Refuse a body that is not what it should be: the library would take none for an empty object."""
     if request.method == "PUT" and not request.is_json:
-        raise Refusal(415, "Send a JSON document, with Content-Type: application/json.", reason="invalid")
+        raise RequestError(415, "Send a JSON document, with Content-Type: application/json.", reason="invalid")
     try:
         is_object = request.method != "PUT" or isinstance(request.get_json(silent=True), dict)
     except RecursionError:  # a hundred thousand brackets
         is_object = False
     if not is_object:
-        raise Refusal(400, "The body is not a JSON object.", reason="invalid")
+        raise RequestError(400, "The body is not a JSON object.", reason="invalid")
 
 
 def gone(*statuses: int) -> Any:
@@ -99,33 +101,33 @@ def gone(*statuses: int) -> Any:
 @blueprint.post("/predictions")
 @blueprint.input(ScoreQuery, location="query", arg_name="query")
 @blueprint.input(UploadHeaders, location="headers", arg_name="headers")
-@blueprint.output(PredictionDocument, status_code=201, description="the result; `Location` is its address")
+@blueprint.output(PredictionSchema, status_code=201, description="the result; `Location` is its address")
 @blueprint.doc(responses=errors(403, 409, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
-def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionDocument, int, dict[str, str]]:
+def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
     """Analyse a radiograph."""
-    limit_rate("uploads", rooms().settings.uploads_per_minute)
-    if rooms().service.full and headers.idempotency_key is None:
+    limit_rate("uploads", app_context().settings.uploads_per_minute)
+    if app_context().service.full and headers.idempotency_key is None:
         drain()  # taking the form apart would cost more than the answer
-        raise Refusal(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
+        raise RequestError(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
     uploads = request.files.getlist("file")
     if len(uploads) != 1:
         sentence = f"Send exactly one image as the form field 'file'; {len(uploads) or 'none'} came."
-        raise Refusal(400, sentence, reason="no_file")
-    stored, replayed = take_in(uploads[0], key=headers.idempotency_key)
-    answer = documented(stored, query.score)
+        raise RequestError(400, sentence, reason="no_file")
+    stored, replayed = handle_upload(uploads[0], key=headers.idempotency_key)
+    answer = response_schema(stored, query.score)
     said = {"Location": answer.links.self} | ({"Idempotency-Replayed": "true"} if replayed else {})
     return answer, 201, said
 
 
 @blueprint.get("/predictions")
 @blueprint.input(HistoryQuery, location="query", arg_name="query")
-@blueprint.output(PageDocument, description="one page, newest first")
+@blueprint.output(PageSchema, description="one page, newest first")
 @blueprint.doc(responses=errors())
-def history(query: HistoryQuery) -> PageDocument:
+def history(query: HistoryQuery) -> PageSchema:
     """List results: one's own, of everybody for an administrator."""
-    found, total = rooms().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
-    return PageDocument(
-        results=[documented(stored) for stored in found],
+    found, total = app_context().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
+    return PageSchema(
+        results=[response_schema(stored) for stored in found],
         page=query.page,
         pages=ceil(total / query.per_page),
         per_page=query.per_page,
@@ -135,11 +137,11 @@ def history(query: HistoryQuery) -> PageDocument:
 
 @blueprint.get("/predictions/<identifier>")
 @blueprint.input(ScoreQuery, location="query", arg_name="query")
-@blueprint.output(PredictionDocument, description="the result")
+@blueprint.output(PredictionSchema, description="the result")
 @blueprint.doc(responses=errors(404))
-def prediction(identifier: str, query: ScoreQuery) -> PredictionDocument:
+def prediction(identifier: str, query: ScoreQuery) -> PredictionSchema:
     """Return a result."""
-    return documented(find(identifier), query.score)
+    return response_schema(find(identifier), query.score)
 
 
 @blueprint.delete("/predictions/<identifier>")
@@ -173,26 +175,26 @@ def overlay(identifier: str, query: OverlayQuery) -> Response:
 
 @blueprint.put("/predictions/<identifier>/feedback")
 @blueprint.input(FeedbackIn, location="json", arg_name="given")
-@blueprint.output(FeedbackDocument, description="what is kept")
+@blueprint.output(FeedbackSchema, description="what is kept")
 @blueprint.doc(responses=errors(403, 404, 409, 415, 422))
-def give_feedback(identifier: str, given: FeedbackIn) -> FeedbackDocument:
+def give_feedback(identifier: str, given: FeedbackIn) -> FeedbackSchema:
     """Say of each box whether it is right, what was missed, or that there is no fracture."""
     stored = find(identifier)
     said = checked_feedback(given, stored)
-    kept = rooms().store.results.give_feedback(stored.id, said, author=asker().name)
+    kept = app_context().store.results.give_feedback(stored.id, said, author=asker().name)
     if kept is None or kept.feedback is None:
-        raise Refusal(404, "This result was deleted in the meantime.", reason="not_found")
-    return feedback_document(kept.feedback)
+        raise RequestError(404, "This result was deleted in the meantime.", reason="not_found")
+    return feedback_schema(kept.feedback)
 
 
 @blueprint.get("/model")
-@blueprint.output(ModelDocument, description="the detector")
+@blueprint.output(ModelSchema, description="the detector")
 @blueprint.doc(responses=errors())
-def model() -> ModelDocument:
+def model() -> ModelSchema:
     """Say which detector answers."""
-    house = rooms()
+    house = app_context()
     facts = house.service.model
-    return ModelDocument(
+    return ModelSchema(
         name=facts.name,
         class_names=list(facts.class_names),
         sha256=facts.sha256,
@@ -204,29 +206,29 @@ def model() -> ModelDocument:
 
 
 @probes.get("/healthz")
-@probes.output(AliveDocument, description="the process lives")
-def healthz() -> AliveDocument:
+@probes.output(AliveSchema, description="the process lives")
+def healthz() -> AliveSchema:
     """Answer as long as the process lives."""
-    return AliveDocument()
+    return AliveSchema()
 
 
 @probes.get("/readyz")
-@probes.output(ReadyDocument, description="a warm-up prediction has passed")
+@probes.output(ReadySchema, description="a warm-up prediction has passed")
 @probes.doc(responses=errors())
-def readyz() -> ReadyDocument:
+def readyz() -> ReadySchema:
     """Answer 200 once a warm-up prediction has passed, and while nothing stops it."""
-    service = rooms().service
+    service = app_context().service
     if not service.ready or current_app.config.get("DRAINING"):
         sentence = "The detector is not ready yet; please try again in a few seconds."
-        raise Refusal(503, sentence, reason="not_ready", retry_after_s=3)
-    return ReadyDocument(model=service.model.name)
+        raise RequestError(503, sentence, reason="not_ready", retry_after_s=3)
+    return ReadySchema(model=service.model.name)
 
 
 @probes.get("/metrics")
 @probes.doc(responses=METRICS)
 def metrics() -> Response:
     """Return the counters that Prometheus reads."""
-    return Response(rooms().metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(app_context().metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def require_bodies(spec: Any) -> Any:
@@ -246,11 +248,11 @@ def openapi() -> Response:
 
 def remove(stored: StoredPrediction) -> None:
     """Delete a result for who asks."""
-    rooms().store.results.delete(stored.id, by=asker().name)
+    app_context().store.results.delete(stored.id, by=asker().name)
 
 
 def wanted_by(query: HistoryQuery) -> Wanted:
-    """Return the conditions of a history. Raises Refusal for a day that does not exist."""
+    """Return the conditions of a history. Raises RequestError for a day that does not exist."""
     days = {name: _day(name, getattr(query, name)) for name in ("since", "until")}
     return Wanted(
         owner=None if asker().is_admin else asker().name,
@@ -262,22 +264,22 @@ def wanted_by(query: HistoryQuery) -> Wanted:
 
 
 def picture_of(stored: StoredPrediction) -> Any:
-    """Return the path of a result's picture. Raises Refusal where it was not kept."""
+    """Return the path of a result's picture. Raises RequestError where it was not kept."""
     if stored.image_path is None:
-        raise Refusal(404, "The picture of this result was not kept.", reason="not_found")
+        raise RequestError(404, "The picture of this result was not kept.", reason="not_found")
     return stored.image_path
 
 
 def checked_feedback(given: FeedbackIn, stored: StoredPrediction) -> Feedback:
-    """Return feedback that fits its result. Raises Refusal for a box that is not there, or outside the image."""
+    """Return feedback that fits its result. Raises RequestError for a box that is not there, or outside the image."""
     for box in given.boxes:
         if box.number > len(stored.detections):
             sentence = f"There is no box {box.number}; this result has {len(stored.detections)}."
-            raise Refusal(422, sentence, reason="feedback")
+            raise RequestError(422, sentence, reason="feedback")
     for x0, y0, x1, y1 in given.missed:
         if not (0 <= x0 < x1 <= stored.width and 0 <= y0 < y1 <= stored.height):
             sentence = f"A missed fracture must lie inside the {stored.width} x {stored.height} px of the radiograph."
-            raise Refusal(422, sentence, reason="feedback")
+            raise RequestError(422, sentence, reason="feedback")
     verdicts = {box.number: box.verdict for box in given.boxes}
     return Feedback(verdicts, tuple(given.missed), given.no_fracture, given.comment)
 
@@ -290,4 +292,4 @@ def _day(name: str, text: str | None) -> datetime | None:
         day + timedelta(days=1)  # the last day of all has none after it
         return day
     except (ValueError, OverflowError) as error:
-        raise Refusal(400, f"{name}: there is no day {text}.", reason="bad_request") from error
+        raise RequestError(400, f"{name}: there is no day {text}.", reason="bad_request") from error

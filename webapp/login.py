@@ -7,9 +7,9 @@ import re
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.access import asker, begin_session, limit_rate
-from webapp.intake import rooms
-from webapp.store.audit import Act
+from .auth import asker, begin_session, limit_rate
+from .context import app_context
+from .store.audit import Act
 
 blueprint = Blueprint("login", __name__)
 # A path of printable letters without a backslash: browsers take "/\\", and a slash behind a tab, for another host.
@@ -26,7 +26,7 @@ def form() -> str:
 @blueprint.post("/login")
 def enter() -> AnyResponse | tuple[str, int]:
     """Begin a session if the password is right; both outcomes are recorded."""
-    house = rooms()
+    house = app_context()
     limit_rate("attempts to log in", house.settings.logins_per_minute)
     name, after = request.form.get("name", "").strip(), _inside(request.form.get("after"))
     account = house.store.accounts.log_in(name, request.form.get("password", ""))
@@ -43,7 +43,7 @@ def enter() -> AnyResponse | tuple[str, int]:
 @blueprint.post("/logout")
 def leave() -> AnyResponse:
     """End the session."""
-    rooms().store.audit.record(Act(asker().name, "log out"))
+    app_context().store.audit.record(Act(asker().name, "log out"))
     session.clear()
     return redirect(url_for("login.form"))
 

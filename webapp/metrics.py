@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fracture_det.inference.service import PredictionService
-from webapp.store import StoredPrediction
+
+from .store import StoredPrediction
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # A client may make methods up, and each label lasts as long as the process.

@@ -11,13 +11,14 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.access import limit_rate
-from webapp.api import picture_of, remove, wanted_by
-from webapp.documents import LONGEST_COMMENT, HistoryQuery, ScoreQuery
-from webapp.findings import FINDINGS, NOTICE, percent
-from webapp.intake import documented, drawing, find, rooms, take_in
-from webapp.refusals import Refusal
-from webapp.report import facts, report_pdf
+from .api import picture_of, remove, wanted_by
+from .auth import limit_rate
+from .context import app_context
+from .errors import RequestError
+from .pdf import facts, report_pdf
+from .presentation import FINDINGS, NOTICE, percent
+from .schemas import LONGEST_COMMENT, HistoryQuery, ScoreQuery
+from .uploads import drawing, find, handle_upload, response_schema
 
 blueprint = Blueprint("pages", __name__)
 Query = TypeVar("Query", bound=BaseModel)
@@ -26,7 +27,7 @@ Query = TypeVar("Query", bound=BaseModel)
 @blueprint.app_context_processor
 def every_page() -> dict[str, Any]:
     """Name the model, the limits and who asks on every page."""
-    house = rooms()
+    house = app_context()
     return {
         "model": house.service.model,
         "settings": house.settings,
@@ -42,7 +43,7 @@ blueprint.add_app_template_filter(percent)
 @blueprint.get("/")
 def upload() -> str:
     """Show the upload page."""
-    house = rooms()
+    house = app_context()
     return render_template(
         "upload.html",
         operating_score=house.operating_score,
@@ -55,7 +56,7 @@ def upload_form() -> tuple[str, int]:
     """Answer the plain form: each file with its own result or its own refusal."""
     uploads = [file for file in request.files.getlist("file") if file.filename]
     if not uploads:
-        raise Refusal(400, "No file was chosen. Please choose a JPEG or PNG image.", reason="no_file")
+        raise RequestError(400, "No file was chosen. Please choose a JPEG or PNG image.", reason="no_file")
     outcomes = [_outcome(file) for file in uploads]
     analysed = [outcome for outcome in outcomes if "result" in outcome]
     return render_template("outcomes.html", outcomes=outcomes), 200 if analysed else outcomes[0]["status"]
@@ -64,7 +65,7 @@ def upload_form() -> tuple[str, int]:
 @blueprint.get("/results/<identifier>")
 def result(identifier: str) -> str:
     """Show one stored result."""
-    return render_template("result.html", result=documented(find(identifier), _asked(ScoreQuery).score))
+    return render_template("result.html", result=response_schema(find(identifier), _asked(ScoreQuery).score))
 
 
 @blueprint.post("/results/<identifier>/delete")
@@ -77,7 +78,7 @@ def delete(identifier: str) -> AnyResponse:
 @blueprint.get("/results/<identifier>/report")
 def report(identifier: str) -> str:
     """Show a report to be printed."""
-    page = documented(find(identifier), _asked(ScoreQuery).score)
+    page = response_schema(find(identifier), _asked(ScoreQuery).score)
     return render_template("report.html", result=page, facts=facts(page))
 
 
@@ -85,7 +86,7 @@ def report(identifier: str) -> str:
 def report_file(identifier: str) -> Response:
     """Return the report as a PDF."""
     stored = find(identifier)
-    page = documented(stored, _asked(ScoreQuery).score)
+    page = response_schema(stored, _asked(ScoreQuery).score)
     with drawing():
         content = report_pdf(page, picture_of(stored), stored)
     named = {"Content-Disposition": f'inline; filename="fracture-report-{stored.id[:8]}.pdf"'}
@@ -96,10 +97,10 @@ def report_file(identifier: str) -> Response:
 def history() -> str:
     """Show what was analysed, newest first."""
     query = _asked(HistoryQuery)
-    found, total = rooms().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
+    found, total = app_context().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
     return render_template(
         "history.html",
-        results=[(stored.owner, documented(stored)) for stored in found],
+        results=[(stored.owner, response_schema(stored)) for stored in found],
         total=total,
         pages=-(-total // query.per_page),
         query=query,
@@ -110,7 +111,7 @@ def history() -> str:
 @blueprint.get("/model")
 def model() -> str:
     """Show the model card."""
-    card = rooms().service.model.card
+    card = app_context().service.model.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else None
     # Without HTML and pictures the card can neither script the page nor make it fetch anything.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
@@ -134,7 +135,7 @@ def _asked(kind: type[Query]) -> Query:
         return kind.model_validate({name: value for name, value in request.args.items() if value})
     except ValidationError as error:
         first = error.errors()[0]
-        raise Refusal(
+        raise RequestError(
             400, f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}.", reason="invalid"
         ) from error
 
@@ -143,8 +144,8 @@ def _outcome(file: FileStorage) -> dict[str, Any]:
     # The name goes back to the one who sent it, and nowhere else.
     name = file.filename
     try:
-        limit_rate("uploads", rooms().settings.uploads_per_minute)
-        stored, _ = take_in(file)
-    except Refusal as refusal:
+        limit_rate("uploads", app_context().settings.uploads_per_minute)
+        stored, _ = handle_upload(file)
+    except RequestError as refusal:
         return {"name": name, "sentence": refusal.sentence, "status": refusal.status}
-    return {"name": name, "result": documented(stored)}
+    return {"name": name, "result": response_schema(stored)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fracture_det.data.annotations import RawAnnotation, RawBox
-from fracture_det.data.probe import Probe, find_images, probe_image
+from fracture_det.data.image_files import Probe, find_images, probe_image
 from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
 
 REPAIRS = {

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.data.probe import Probe, Thumbnail
+from fracture_det.data.image_files import Probe, Thumbnail
 
 # Copies of one picture reach a correlation of .99 at the best small shift; different pictures of one pose stay under
 # it (a clean gap on FracAtlas: 165 pairs above .99, the next at .988).

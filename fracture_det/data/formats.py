@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.checks import Rules, assemble
 from fracture_det.data.coco import write_coco
-from fracture_det.data.probe import Probe, find_images, probe_images
+from fracture_det.data.image_files import Probe, find_images, probe_images
+from fracture_det.data.pairing import FORMATS, Source, open_source
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-from fracture_det.data.sources import FORMATS, Source, open_source
 from fracture_det.data.voc import voc_xml
 from fracture_det.data.yolo import CLASSES_FILE, yolo_text
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from fracture_det.data.checks import Rules
 from fracture_det.data.coco import write_coco
+from fracture_det.data.dataset_report import write_report
 from fracture_det.data.duplicates import identical_files, near_duplicates
 from fracture_det.data.formats import Collected, collect
-from fracture_det.data.groups import group_files, roboflow_source
+from fracture_det.data.grouping import group_files, roboflow_source
+from fracture_det.data.image_files import Probe, find_images, probe_images
 from fracture_det.data.metadata import Metadata, read_metadata
-from fracture_det.data.probe import Probe, find_images, probe_images
+from fracture_det.data.pairing import open_source
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-from fracture_det.data.report import write_report
-from fracture_det.data.sources import open_source
 from fracture_det.data.splits import (
     DEFAULT_FRACTIONS,
     FORMAT,

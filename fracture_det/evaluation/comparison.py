@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.data.records import Dataset
-from fracture_det.detections import Detections
 from fracture_det.evaluation.bootstrap import LEVEL, Floats, Measured, MeasuredDifference, measure_paired
-from fracture_det.evaluation.coco import CocoMatches, coco_matches
+from fracture_det.evaluation.coco_eval import CocoMatches, coco_matches
+from fracture_det.evaluation.estimates import NO_TRUTH, estimate, froc_statistics
 from fracture_det.evaluation.image_level import Scored, auroc, call_counts, images_of
+from fracture_det.evaluation.lesion_level import lesion_counts
 from fracture_det.evaluation.matching import Matches, match_dataset
-from fracture_det.evaluation.metrics import lesion_counts
 from fracture_det.evaluation.report import Estimate, from_json, to_json
 from fracture_det.evaluation.significance import DeLong as DeLong
 from fracture_det.evaluation.significance import McNemar as McNemar
 from fracture_det.evaluation.significance import delong as delong
 from fracture_det.evaluation.significance import mcnemar as mcnemar
-from fracture_det.evaluation.tables import NO_TRUTH, estimate, froc_statistics
+from fracture_det.structures.detections import Detections
 
 Record = TypeVar("Record", DeLong, McNemar)
 

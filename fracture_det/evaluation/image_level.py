@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fracture_det.evaluation.lesion_level import Floats, ratio
 from fracture_det.evaluation.matching import Matches
-from fracture_det.evaluation.metrics import Floats, ratio
 
 
 @dataclass(frozen=True, eq=False)

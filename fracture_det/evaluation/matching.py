@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.detections import Detections, match_to_truth
+from fracture_det.evaluation.matching_rule import match_to_truth
+from fracture_det.structures.detections import Detections
 
 # Of an image and class, the surest, as in COCO.
 MAX_DETECTIONS = 100

@@ -9,13 +9,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fracture_det.calibration import DEFAULT_METHOD, IDENTITY, Calibration, CalibrationError, ScoreMap, fit_map
+from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.fitting import fit_map
+from fracture_det.calibration.score_maps import DEFAULT_METHOD, IDENTITY, CalibrationError, ScoreMap
 from fracture_det.evaluation.bootstrap import Measured, measure
+from fracture_det.evaluation.estimates import NO_TRUTH, Values, estimate
 from fracture_det.evaluation.image_level import images_of
+from fracture_det.evaluation.lesion_level import Floats, ratio
 from fracture_det.evaluation.matching import Matches
-from fracture_det.evaluation.metrics import Floats, ratio
 from fracture_det.evaluation.report import Reliability, ReliabilityBin
-from fracture_det.evaluation.tables import NO_TRUTH, Values, estimate
 
 BINS = 10
 IMAGE, BOX = "image", "box"

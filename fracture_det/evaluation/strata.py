@@ -10,13 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.detections import Detections, box_area, match_to_truth
 from fracture_det.evaluation.bootstrap import Floats, Measured, measure
+from fracture_det.evaluation.estimates import NO_TRUTH, Values, estimate
 from fracture_det.evaluation.image_level import auroc, call_counts, images_of
+from fracture_det.evaluation.lesion_level import average_precision, lesion_counts
 from fracture_det.evaluation.matching import Matches, match_dataset
-from fracture_det.evaluation.metrics import average_precision, lesion_counts
+from fracture_det.evaluation.matching_rule import match_to_truth
 from fracture_det.evaluation.report import Estimate, Stratum
-from fracture_det.evaluation.tables import NO_TRUTH, Values, estimate
+from fracture_det.structures.boxes import box_area
+from fracture_det.structures.detections import Detections
 
 ALL, SITE, BOX_SIZE, IMAGE_SIZE = "all", "site", "box size", "image size"
 UNKNOWN = "unknown"

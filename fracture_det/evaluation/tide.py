@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.detections import Detections, box_iou, match_to_truth
+from fracture_det.evaluation.lesion_level import interpolated_precision
 from fracture_det.evaluation.matching import MAX_DETECTIONS, shared_records
-from fracture_det.evaluation.metrics import interpolated_precision
+from fracture_det.evaluation.matching_rule import match_to_truth
+from fracture_det.structures.boxes import box_iou
+from fracture_det.structures.detections import Detections
 
 # What a box is. The order of the first six is the paper's.
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, HIT = range(6)

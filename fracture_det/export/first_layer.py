@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.export.agreement import ExportError
-from fracture_det.inference.runtimes import quiet_openvino
+from fracture_det.export.verify import ExportError
+from fracture_det.inference.openvino import quiet_openvino
 
 # NNCF gives the first layer 7 bits: where a processor adds pairs of products in 16, bytes of the brightest pixels times
 # bytes of the largest weights would not fit (its OverflowFix.FIRST_LAYER).

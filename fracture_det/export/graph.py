@@ -19,14 +19,15 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from fracture_det.calibration import Calibration
-from fracture_det.export.agreement import Agreement, compare
+from fracture_det.calibration.calibration_file import Calibration
 from fracture_det.export.proposals import propose
-from fracture_det.images import read_radiograph
+from fracture_det.export.verify import Agreement, compare
 from fracture_det.inference.checksums import write_checksums
-from fracture_det.inference.d2 import D2Detector
-from fracture_det.inference.detector import open_detector
-from fracture_det.inference.runtimes import FACTS_KEY, GraphFacts, quiet_openvino
+from fracture_det.inference.detectron2 import D2Detector
+from fracture_det.inference.exported import FACTS_KEY, GraphFacts
+from fracture_det.inference.openvino import quiet_openvino
+from fracture_det.inference.registry import open_detector
+from fracture_det.structures.radiograph import read_radiograph
 
 # What --to may name besides safetensors, and the files that it writes; the first is what is opened.
 FORMATS = {

@@ -9,12 +9,12 @@ import torch
 import torch_pruning
 from safetensors.torch import save_file
 
-from fracture_det.backbones import fold_frozen_norms
-from fracture_det.config import load_config
-from fracture_det.export.agreement import ExportError
-from fracture_det.export.folder import WEIGHTS_NAME
+from fracture_det.export.half_precision import WEIGHTS_NAME
+from fracture_det.export.verify import ExportError
 from fracture_det.inference.checksums import write_checksums
-from fracture_det.inference.d2 import CONFIG_FILE, D2Detector, find_weights
+from fracture_det.inference.detectron2 import CONFIG_FILE, D2Detector, find_weights
+from fracture_det.modeling.backbones import fold_frozen_norms
+from fracture_det.modeling.config import load_config
 
 # Processors and INT8 kernels work on blocks of so many channels.
 ROUND_TO = 8

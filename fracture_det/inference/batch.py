@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fracture_det.detections import Detections
-from fracture_det.evaluation.report import Timing
-from fracture_det.images import Pixels, UnreadableImage, read_radiograph
-from fracture_det.inference.clock import StageClock, stage, timing_of
-from fracture_det.inference.detector import Detector
+from fracture_det.data.predictions import ImagePrediction, PredictionWriter
+from fracture_det.inference.base import Detector
 from fracture_det.inference.processors import available_cpus
-from fracture_det.predictions import ImagePrediction, PredictionWriter
+from fracture_det.inference.timing import StageTimer, stage, timing_of
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import Pixels, UnreadableImage, read_radiograph
+from fracture_det.structures.timing import Timing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -157,7 +157,7 @@ def _read_ahead(
 
 def _read(name: str, path: Path, alter: Alter | None) -> Read:
     """Return pixels, or the error as text, and the seconds of reading."""
-    clock = StageClock()
+    clock = StageTimer()
     try:
         with clock, stage("read"):
             pixels = read_radiograph(path).pixels
@@ -170,7 +170,7 @@ def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detecti
     """Return detections, or the error as text, and the seconds of the detector's stages for each image."""
     if not images:
         return []
-    clock = StageClock()
+    clock = StageTimer()
     try:
         with clock, stage("model"):  # what a detector does not mark as another stage is its model
             found = detector.predict(images)
@@ -222,7 +222,7 @@ def predict_to_file(
     with PredictionWriter(path, *header) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
         for one in predict_files(detector, files, batch_size=batch_size):
             writer.write(one.prediction)
-            drawing = StageClock()
+            drawing = StageTimer()
             if each is not None:
                 with drawing:
                     each(one)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fracture_det.calibration import WEIGHTS, Calibration, CalibrationError
-from fracture_det.detections import Detections
-from fracture_det.evaluation.operating import PAPER_SCORE
-from fracture_det.images import Pixels
+from fracture_det.calibration.calibration_file import WEIGHTS, Calibration
+from fracture_det.calibration.operating_points import PAPER_SCORE
+from fracture_det.calibration.score_maps import CalibrationError
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import Pixels
 
 if TYPE_CHECKING:
-    from fracture_det.inference.detector import Detector
+    from fracture_det.inference.base import Detector
 
 # The frozen operating point that a report puts first, for a detector that brings none of its own.
 RULE = "youden"

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fracture_det.detections import Detections
-from fracture_det.figures import draw_overlay
-from fracture_det.images import (
+from fracture_det.inference.base import Detector
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import (
     MAX_PIXELS,
     ImageTooLarge,
     Pixels,
@@ -28,7 +28,7 @@ from fracture_det.images import (
     UnsupportedImage,
     read_radiograph,
 )
-from fracture_det.inference.detector import Detector
+from fracture_det.visualization.overlay import draw_overlay
 
 # Also the door for the web page, which knows nothing of fracture_det but its inference.
 __all__ = [

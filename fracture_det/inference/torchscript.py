@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401  # registers roi_align and nms, which the graph calls
 
-from fracture_det.images import Pixels
-from fracture_det.inference.detector import DetectorError, card_beside
-from fracture_det.inference.runtimes import FACTS_KEY, Answers, GraphFacts, RuntimeDetector, model_sha256, named
+from fracture_det.inference.base import DetectorError, card_beside
+from fracture_det.inference.exported import FACTS_KEY, Answers, ExportedDetector, GraphFacts, model_sha256, named
+from fracture_det.structures.radiograph import Pixels
 
 
-def open_torchscript(target: str) -> RuntimeDetector:
+def open_torchscript(target: str) -> ExportedDetector:
     """Open a .pt of tools/export_model.py, or a folder with a model.pt.
 
     Raises DetectorError when the file is missing, broken, or not an export of this project.
@@ -38,7 +38,7 @@ def open_torchscript(target: str) -> RuntimeDetector:
         return [_arrays(graph(torch.from_numpy(batch).to(device))) for batch in batches]
 
     runtime = f"TorchScript {torch.__version__.partition('+')[0]}"
-    return RuntimeDetector(run, facts, runtime=runtime, sha256=sha256, card=card_beside(path), device=device)
+    return ExportedDetector(run, facts, runtime=runtime, sha256=sha256, card=card_beside(path), device=device)
 
 
 def _arrays(outputs: Sequence[torch.Tensor]) -> Answers:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fracture_det.data.anchors import anchor_fit, best_ious, detectron2_yaml, fit_anchors
-from fracture_det.detections import box_iou
+from fracture_det.structures.boxes import box_iou
 
 
 @pytest.mark.parametrize(

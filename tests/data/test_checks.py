@@ -11,10 +11,10 @@ from PIL import Image
 from fracture_det.data.annotations import RawAnnotation, RawBox
 from fracture_det.data.checks import REPAIRS, Rules, assemble, check, turn_box
 from fracture_det.data.formats import collect
-from fracture_det.data.probe import Probe, find_images, probe_image, probe_images
+from fracture_det.data.image_files import Probe, find_images, probe_image, probe_images
+from fracture_det.data.pairing import open_source
 from fracture_det.data.records import Dataset, ImageRecord, Problem
-from fracture_det.data.sources import open_source
-from fracture_det.images import read_radiograph
+from fracture_det.structures.radiograph import read_radiograph
 from tests.builders import labelimg_xml, write_image
 
 GOOD = (10, 20, 30, 40)

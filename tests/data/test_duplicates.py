@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.duplicates import identical_files, near_duplicates, similarity
-from fracture_det.data.probe import Probe, find_images, probe_images
+from fracture_det.data.image_files import Probe, find_images, probe_images
 from tests.builders import build_dataset, draw_radiograph, write_image
 
 

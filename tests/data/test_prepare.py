@@ -14,9 +14,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from fracture_det.data.coco import read_coco
+from fracture_det.data.dataset_report import size_against_label
 from fracture_det.data.formats import write_annotations
 from fracture_det.data.prepare import read_problems
-from fracture_det.data.report import size_against_label
 from tests.builders import build_dataset
 from tools.prepare_dataset import build_parser, main
 

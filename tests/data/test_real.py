@@ -13,12 +13,12 @@ import pytest
 from fracture_det.data.anchors import FPN_SIZES, PAPER_SIZES, anchor_fit
 from fracture_det.data.checks import Rules
 from fracture_det.data.coco import read_coco
+from fracture_det.data.dataset_report import box_sides, letterboxed
 from fracture_det.data.formats import collect
-from fracture_det.data.groups import roboflow_source
+from fracture_det.data.grouping import roboflow_source
+from fracture_det.data.image_files import Probe
+from fracture_det.data.pairing import open_source
 from fracture_det.data.prepare import read_problems
-from fracture_det.data.probe import Probe
-from fracture_det.data.report import box_sides, letterboxed
-from fracture_det.data.sources import open_source
 from tools.prepare_dataset import main
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.data.groups import group_files, neighbour_block, roboflow_source
+from fracture_det.data.grouping import group_files, neighbour_block, roboflow_source
 from fracture_det.data.metadata import MetadataError
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.data.splits import (

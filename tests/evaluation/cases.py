@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.detections import Detections
+from fracture_det.structures.detections import Detections
 
 HEALTHY: tuple[int, ...] = ()
 

@@ -8,15 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from fracture_det.detections import Detections
 from fracture_det.evaluation.bootstrap import measure
-from fracture_det.evaluation.coco import coco_matches
+from fracture_det.evaluation.coco_eval import coco_matches
 from fracture_det.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.report import ReportError
 from fracture_det.evaluation.significance import delong, mcnemar
-from fracture_det.publication.comparison_report import TITLES, comparison_markdown, p_value
-from fracture_det.publication.words import DASH
+from fracture_det.reporting.comparison_report import TITLES, comparison_markdown, p_value
+from fracture_det.reporting.formatting import DASH
+from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record
 
 FIGURES = ["AP", "AP50", "AUROC", "FROC@0.5", "FROC@1", "FROC@2", "FROC mean", "precision", "recall", "sensitivity",

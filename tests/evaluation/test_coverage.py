@@ -16,10 +16,11 @@ import pytest
 
 from fracture_det.evaluation import bootstrap
 from fracture_det.evaluation.bootstrap import measure, measure_paired
+from fracture_det.evaluation.froc import froc_curve
 from fracture_det.evaluation.image_level import auroc, call_counts, images_of
 from fracture_det.evaluation.intervals import paired_difference, wilson
+from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import Matches
-from fracture_det.evaluation.metrics import average_precision, froc_curve
 from fracture_det.evaluation.significance import delong, delong_interval
 
 pytestmark = pytest.mark.slow

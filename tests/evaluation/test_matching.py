@@ -10,8 +10,8 @@ from pycocotools.cocoeval import COCOeval
 
 from fracture_det.data.coco import to_coco
 from fracture_det.data.records import ImageRecord
-from fracture_det.detections import Detections
 from fracture_det.evaluation.matching import MATCH_RULES, match_dataset
+from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record, result_rows, truth_as_detections
 
 # name, the one box shown on a truth box of 10 x 10 px at 0, 0: which rules take it for a hit

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fracture_det.detections import Detections
 from fracture_det.evaluation.image_level import auroc
+from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import match_dataset
-from fracture_det.evaluation.metrics import average_precision
 from fracture_det.evaluation.strata import by_box_size, left_out, strata
+from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record
 from tests.evaluation.test_coco import pycocotools_judge
 

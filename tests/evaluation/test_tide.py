@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.detections import Detections
-from fracture_det.evaluation import metrics
-from fracture_det.evaluation.coco import coco_matches
+from fracture_det.evaluation import lesion_level
+from fracture_det.evaluation.coco_eval import coco_matches
+from fracture_det.evaluation.lesion_level import lesion_counts
 from fracture_det.evaluation.matching import match_dataset
-from fracture_det.evaluation.metrics import lesion_counts
 from fracture_det.evaluation.tide import KINDS, TYPES, image_errors, tide
+from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import random_study, repeated
 
 with warnings.catch_warnings():
@@ -223,7 +223,7 @@ def test_types_counts_and_gains_are_those_of_tidecv(seed, n_classes, monkeypatch
     dataset, predictions = varied_study(seed, n_classes)
     # tidecv reads precision at recall i / 100, COCOeval at linspace's multiples of .01: 10 of 101 differ in the last
     # bit, so that a recall of exactly .35 counts in one and not in the other.
-    monkeypatch.setattr(metrics, "RECALL_GRID", np.arange(101) / 100)
+    monkeypatch.setattr(lesion_level, "RECALL_GRID", np.arange(101) / 100)
     errors = tide(dataset, predictions)
     ap50, gains, counts = judged(dataset, predictions)
     assert errors.ap50 == pytest.approx(ap50, abs=1e-9)

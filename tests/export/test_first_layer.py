@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fracture_det.export.agreement import ExportError
 from fracture_det.export.first_layer import STEPS, centre_first_layer, diffused, keep_grey_values
-from fracture_det.export.quantize import _parts
-from fracture_det.inference.runtimes import quiet_nncf, quiet_openvino, read_for_nncf
+from fracture_det.export.int8 import _parts
+from fracture_det.export.nncf import quiet_nncf, read_for_nncf
+from fracture_det.export.verify import ExportError
+from fracture_det.inference.openvino import quiet_openvino
 
 openvino = quiet_openvino()
 ops = openvino.opset13

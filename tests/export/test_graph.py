@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.export.agreement import ExportError, compare
 from fracture_det.export.graph import FORMATS, export_graph
-from fracture_det.inference.detector import open_detector
+from fracture_det.export.verify import ExportError, compare
+from fracture_det.inference.registry import open_detector
 from tests.builders import draw_radiograph
 from tests.detectors import write_random_detector
 

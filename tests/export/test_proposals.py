@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import ImageList
 
 from fracture_det.export.proposals import largest, propose
-from fracture_det.inference.d2 import D2Detector
+from fracture_det.inference.detectron2 import D2Detector
 from tests.detectors import write_random_detector
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fracture_det.backbones import fold_frozen_norms
-from fracture_det.checkpoints import WeightsError, load_checkpoint
-from fracture_det.config import load_config
-from fracture_det.export.agreement import ExportError
 from fracture_det.export.prune import prune
-from fracture_det.inference.detector import open_detector
+from fracture_det.export.verify import ExportError
+from fracture_det.inference.registry import open_detector
+from fracture_det.modeling.backbones import fold_frozen_norms
+from fracture_det.modeling.checkpoints import WeightsError, load_checkpoint
+from fracture_det.modeling.config import load_config
 from tests.detectors import write_random_detector
 
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fracture_det.data.predictions import read_predictions
 from fracture_det.inference.batch import InputError, find_images, predict_files, predict_to_file
-from fracture_det.inference.detector import DETECTORS
-from fracture_det.inference.folders import overlay_path, predict_to_folder
-from fracture_det.predictions import read_predictions
+from fracture_det.inference.prediction_folder import overlay_path, predict_to_folder
+from fracture_det.inference.registry import DETECTORS
 from tests.inference.toys import BrightDetector
 
 TOOL = Path(__file__).parents[2] / "tools" / "predict.py"

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.calibration import Calibration, CalibrationError, ScoreMap
-from fracture_det.detections import Detections
+from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.score_maps import CalibrationError, ScoreMap
+from fracture_det.data.predictions import read_predictions
+from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
-from fracture_det.inference.detector import DETECTORS, SHIPPED, Detector, DetectorError, open_detector
-from fracture_det.predictions import read_predictions
+from fracture_det.inference.registry import DETECTORS, SHIPPED, open_detector
+from fracture_det.structures.detections import Detections
 from tests.inference.test_batch import save
 from tests.inference.toys import BrightDetector
 

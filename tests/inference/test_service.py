@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.detections import Detections
-from fracture_det.images import ImageTooLarge, UnreadableImage, UnsupportedImage
-from fracture_det.inference.detector import Detector
+from fracture_det.inference.base import Detector
 from fracture_det.inference.service import (
     DetectorFailed,
     Prediction,
@@ -23,6 +21,8 @@ from fracture_det.inference.service import (
     ServiceClosed,
     encode_png,
 )
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import ImageTooLarge, UnreadableImage, UnsupportedImage
 from tests.webapp.bright import BrightRectangles, dark_plate
 
 LIKELY = (20, 30, 60, 50, 230)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.detections import box_iou
-from fracture_det.images import read_radiograph
-from fracture_det.inference.detector import FLOAT, SHIPPED, DetectorError, open_detector
-from fracture_det.inference.fused import Fusion
+from fracture_det.inference.base import DetectorError
+from fracture_det.inference.ensemble import EnsembleConfig
+from fracture_det.inference.registry import FLOAT, SHIPPED, open_detector
+from fracture_det.structures.boxes import box_iou
+from fracture_det.structures.radiograph import read_radiograph
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +33,7 @@ def test_it_is_small_and_safe():
 
 
 def test_every_member_is_int8_made_from_the_weights_beside_it(shipped):
-    source = Fusion.load(FLOAT)
+    source = EnsembleConfig.load(FLOAT)
     assert len(shipped.members) == len(shipped.fusion.members) == len(source.members) == 2
     for uri, float_uri, member in zip(shipped.fusion.members, source.members, shipped.members, strict=True):
         assert uri == f"openvino:int8/{float_uri.removeprefix('d2:')}"
@@ -50,7 +51,7 @@ def test_a_setting_that_it_does_not_have_is_named():
 
 def test_it_needs_no_torch():
     code = (
-        "import sys; from fracture_det.inference.detector import open_detector; open_detector('shipped')\n"
+        "import sys; from fracture_det.inference.registry import open_detector; open_detector('shipped')\n"
         "print([name for name in ('torch', 'detectron2', 'timm') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fracture_det.detections import Detections
-from fracture_det.images import Pixels
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import Pixels
 
 
 class BrightDetector:

@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.detections import Detections
-from fracture_det.images import Pixels
-from fracture_det.inference.detector import DETECTORS, DetectorError
+from fracture_det.inference.base import DetectorError
+from fracture_det.inference.registry import DETECTORS
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import Pixels
 
 ROOT = Path(__file__).parents[2]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import CARD, BrightRectangles, BrightServer, dark_plate, start_bright
 from webapp import create_app
-from webapp.intake import Rooms
+from webapp.context import AppContext
 from webapp.settings import Settings
 
 LIKELY = (20, 30, 60, 50, 230)  # score .90
@@ -53,8 +53,8 @@ def service(settings: Settings, tmp_path: Path) -> Iterator[PredictionService]:
 def app(settings: Settings, service: PredictionService) -> Iterator[Flask]:
     made = create_app(settings, predictor=service)
     yield made
-    rooms: Rooms = made.extensions["fracture"]
-    rooms.store.close()
+    app_context: AppContext = made.extensions["fracture"]
+    app_context.store.close()
 
 
 class ClosingClient(FlaskClient):

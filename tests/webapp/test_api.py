@@ -1,4 +1,4 @@
-"""The API: an upload comes in, a document goes out, and every refusal is a sentence."""
+"""The API: an upload comes in, a body goes out, and every refusal is a sentence."""
 
 import io
 from dataclasses import replace
@@ -16,9 +16,9 @@ from webapp import create_app
 def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client, post):
     answer = post()
     assert answer.status_code == 201
-    document = answer.json
-    assert document["ok"] is True
-    assert document["detections"] == [
+    body = answer.json
+    assert body["ok"] is True
+    assert body["detections"] == [
         {
             "number": 1,
             "box_xyxy_px": [20.0, 30.0, 60.0, 50.0],
@@ -27,27 +27,31 @@ def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client,
             "level": "likely",
         }
     ]
-    assert document["image"] == {"height": 120, "width": 160}
-    assert document["model"] == "bright rectangles"
-    assert document["latency_ms"] > 0
-    assert document["finding"]["level"] == "likely"
-    assert document["notice"] == "Research use only. Not a medical device."
-    assert (document["score"], document["operating_score"], document["possible_score"]) == (0.5, 0.5, 0.25)
-    assert answer.headers["Location"] == document["links"]["self"]
-    for name, link in document["links"].items():
+    assert body["image"] == {"height": 120, "width": 160}
+    assert body["model"] == "bright rectangles"
+    assert body["latency_ms"] > 0
+    assert body["finding"]["level"] == "likely"
+    assert body["notice"] == "Research use only. Not a medical device."
+    assert (body["score"], body["operating_score"], body["possible_score"]) == (
+        0.5,
+        0.5,
+        0.25,
+    )
+    assert answer.headers["Location"] == body["links"]["self"]
+    for name, link in body["links"].items():
         assert client.get(link).status_code == (405 if name == "feedback" else 200), name
-    assert client.get(document["links"]["self"]).json == document
+    assert client.get(body["links"]["self"]).json == body
 
 
 def test_a_lower_score_shows_the_weaker_boxes_with_their_levels(client, post):
-    document = post(query="?score=0.05").json
-    assert [(box["number"], box["level"]) for box in document["detections"]] == [
+    body = post(query="?score=0.05").json
+    assert [(box["number"], box["level"]) for box in body["detections"]] == [
         (1, "likely"),
         (2, "possible"),
         (3, "weak"),
     ]
-    fewer = client.get(document["links"]["self"] + "?score=0.3").json
-    assert fewer["detections"] == document["detections"][:2]
+    fewer = client.get(body["links"]["self"] + "?score=0.3").json
+    assert fewer["detections"] == body["detections"][:2]
     assert fewer["score"] == 0.3
 
 
@@ -216,8 +220,8 @@ def test_the_probes_tell_alive_from_ready(client, service):
 def test_the_image_comes_back_upright_and_without_metadata(client, post):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "Doe, John"
-    document = post(encoded(np.rot90(PLATE), exif=exif, pnginfo=None)).json
-    answer = client.get(document["links"]["image"])
+    body = post(encoded(np.rot90(PLATE), exif=exif, pnginfo=None)).json
+    answer = client.get(body["links"]["image"])
     image = Image.open(io.BytesIO(answer.data))
     assert answer.content_type == "image/png"
     assert (np.asarray(image) == PLATE).all()

@@ -42,12 +42,12 @@ def lines(app):
 
 
 def test_every_act_is_a_line_with_its_hashes(app, client, post):
-    document = post().json
-    client.put(document["links"]["feedback"], json={"boxes": [{"number": 1, "verdict": "wrong"}]})
-    client.delete(document["links"]["self"])
+    body = post().json
+    client.put(body["links"]["feedback"], json={"boxes": [{"number": 1, "verdict": "wrong"}]})
+    client.delete(body["links"]["self"])
     found = lines(app)
     assert [(line["actor"], line["action"], line["subject"]) for line in found] == [
-        ("local", action, document["id"]) for action in ("analyse", "feedback", "delete")
+        ("local", action, body["id"]) for action in ("analyse", "feedback", "delete")
     ]
     assert {line["model_sha256"] for line in found} == {"0" * 64}
     assert len({line["input_sha256"] for line in found}) == 1
@@ -141,8 +141,8 @@ def test_later_lines_do_not_cover_an_edit(store, statements, caplog):
 def test_a_broken_head_is_said_and_loses_nothing(app, client, post, settings, content, caplog):
     post()
     (settings.data_dir / "audit_head.json").write_text(content)
-    document = post().json
-    assert client.get(document["links"]["image"]).status_code == 200
+    body = post().json
+    assert client.get(body["links"]["image"]).status_code == 200
     assert "audit_head.json cannot be read" in caplog.text
     with pytest.raises(AuditError, match=r"audit_head\.json cannot be read"):
         app.extensions["fracture"].store.audit.verify()
@@ -150,8 +150,8 @@ def test_a_broken_head_is_said_and_loses_nothing(app, client, post, settings, co
 
 def test_a_head_that_cannot_be_written_loses_nothing(client, post, settings, caplog):
     (settings.data_dir / "audit_head.lock").mkdir()
-    document = post().json
-    assert client.get(document["links"]["image"]).status_code == 200
+    body = post().json
+    assert client.get(body["links"]["image"]).status_code == 200
     assert "The head of the audit log could not be noted: " in caplog.text
 
 
@@ -204,13 +204,13 @@ def test_logs_and_files_know_no_patient(app, client, post, caplog, settings):
     for data in (good, good[:200], b"Doe^Jane^1970", encoded(dark_plate(LIKELY), "GIF", comment=b"Doe^Jane^1970")):
         post(data, name="Doe^Jane^1970.jpg")
     broken = {"boxes": [{"number": 1, "verdict": "Doe^Jane^1970"}]}
-    document = client.get("/api/v1/predictions").json["results"][0]
-    assert client.put(document["links"]["feedback"], json=broken).status_code == 400
+    body = client.get("/api/v1/predictions").json["results"][0]
+    assert client.put(body["links"]["feedback"], json=broken).status_code == 400
     everything = caplog.text.encode() + b"".join(
         path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()
     )
     everything += client.get("/metrics").data + json.dumps(lines(app)).encode()
-    for link in document["links"].values():
+    for link in body["links"].values():
         everything += client.get(link).data
     assert b"Doe" not in everything
     assert b"1970" not in everything

@@ -75,17 +75,17 @@ def is_ready(server) -> bool:
         return False
 
 
-def assert_failure(status: int, document: dict) -> None:
+def assert_failure(status: int, body: dict) -> None:
     """Check that it is an error with a sentence and says nothing about a fracture."""
-    assert status in (500, 503), document
-    assert (document["ok"], document["status"]) == (False, status)
-    assert document["error"].endswith(".")
-    assert not document.keys() & {"finding", "detections", "image"}
-    assert not re.search(r"no fracture|none seen", json.dumps(document), re.IGNORECASE)
+    assert status in (500, 503), body
+    assert (body["ok"], body["status"]) == (False, status)
+    assert body["error"].endswith(".")
+    assert not body.keys() & {"finding", "detections", "image"}
+    assert not re.search(r"no fracture|none seen", json.dumps(body), re.IGNORECASE)
 
 
-def assert_finding(status: int, document: dict) -> None:
-    assert (status, document.get("finding", {}).get("level")) == (201, "likely"), document
+def assert_finding(status: int, body: dict) -> None:
+    assert (status, body.get("finding", {}).get("level")) == (201, "likely"), body
 
 
 @pytest.fixture
@@ -244,11 +244,11 @@ def test_a_server_whose_database_vanishes_works_again(tmp_path):
         assert_finding(*upload(server))
         for path in (tmp_path / "instance").glob("*.sqlite3*"):
             path.unlink()
-        for status, document in pool.map(lambda _: upload(server), range(24)):
+        for status, body in pool.map(lambda _: upload(server), range(24)):
             if status == 201:
-                assert ask(server.address, document["links"]["self"]) == (200, document)
+                assert ask(server.address, body["links"]["self"]) == (200, body)
             else:
-                assert_failure(status, document)
+                assert_failure(status, body)
         assert_finding(*upload(server))
 
 

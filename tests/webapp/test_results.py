@@ -212,16 +212,15 @@ class TestReport:
         app = create_app(replace(settings, keep_images=False), predictor=service)
         app.test_client_class = ClosingClient
         client = app.test_client()
-        document = upload(client).json
-        assert (document["links"]["image"], document["links"]["overlay"]) == (None, None)
+        body = upload(client).json
+        assert (body["links"]["image"], body["links"]["overlay"]) == (None, None)
         assert list((settings.data_dir / "images").iterdir()) == []
-        assert "The picture was not kept." in client.get(document["links"]["report"]).text
-        assert client.get(document["links"]["report_pdf"]).status_code == 404
+        assert "The picture was not kept." in client.get(body["links"]["report"]).text
+        assert client.get(body["links"]["report_pdf"]).status_code == 404
         assert (
-            client.get(document["links"]["self"] + "/image.png").json["error"]
-            == "The picture of this result was not kept."
+            client.get(body["links"]["self"] + "/image.png").json["error"] == "The picture of this result was not kept."
         )
-        for path in ("/history", document["links"]["page"]):
+        for path in ("/history", body["links"]["page"]):
             assert client.get(path).status_code == 200
         app.extensions["fracture"].store.close()
 
@@ -254,10 +253,10 @@ def test_an_image_says_how_sure_the_calibration_is_of_the_whole(settings):
     with PredictionService(detector) as service:
         app = create_app(settings, predictor=service)
         app.test_client_class = ClosingClient
-        document = upload(app.test_client()).json
-        assert document["finding"]["confidence"] == pytest.approx(0.45, abs=0.01)
-        assert document["calibrated"] is True
-        assert "(45 % probability)" in app.test_client().get(document["links"]["report"]).text
+        body = upload(app.test_client()).json
+        assert body["finding"]["confidence"] == pytest.approx(0.45, abs=0.01)
+        assert body["calibrated"] is True
+        assert "(45 % probability)" in app.test_client().get(body["links"]["report"]).text
         app.extensions["fracture"].store.close()
 
 
@@ -285,9 +284,9 @@ class TestDescription:
                 assert operation["responses"]
 
     def test_every_answer_is_as_described(self, client):
-        document = upload(client).json
-        wanted = client.get("/api/openapi.json").json["components"]["schemas"]["PredictionDocument"]
-        assert set(document) == set(wanted["properties"])
+        body = upload(client).json
+        wanted = client.get("/api/openapi.json").json["components"]["schemas"]["PredictionSchema"]
+        assert set(body) == set(wanted["properties"])
 
     def test_people_can_read_it(self, client):
         page = client.get("/api").text

@@ -17,7 +17,7 @@ import pytest
 from tests.webapp.bright import ROOT, dark_plate
 from tests.webapp.conftest import LIKELY, encoded
 from webapp.__main__ import listen
-from webapp.refusals import HEADERS
+from webapp.security_headers import HEADERS
 from webapp.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fracture_det.calibration import Calibration, ScoreMap
-from fracture_det.inference.detector import DETECTORS, DetectorError
+from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.score_maps import ScoreMap
+from fracture_det.inference.base import DetectorError
+from fracture_det.inference.registry import DETECTORS
 from tests.webapp.bright import ROOT
 from tests.webapp.conftest import LIKELY, dark_plate, encoded
 from webapp import open_service

@@ -23,7 +23,7 @@ from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
 from webapp.store import Feedback, Reading, Store, StoreError, StoreUnavailable, Wanted
 from webapp.store.database import Database
-from webapp.store.tables import Base
+from webapp.store.models import Base
 
 READING = Reading("anna", "likely", "1" * 64, 0.5, 0.25)
 SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
@@ -362,7 +362,7 @@ def test_names_are_long_random_and_never_the_clients(app, post):
 
 
 def test_weak_noise_is_not_kept(app, post):
-    document = post(encoded(dark_plate((5, 5, 15, 15, 250), (50, 50, 60, 60, 12), (80, 80, 90, 90, 30)))).json
-    assert np.isclose(document["floor_score"], 0.05)
-    stored = app.extensions["fracture"].store.results.get(document["id"])
+    body = post(encoded(dark_plate((5, 5, 15, 15, 250), (50, 50, 60, 60, 12), (80, 80, 90, 90, 30)))).json
+    assert np.isclose(body["floor_score"], 0.05)
+    stored = app.extensions["fracture"].store.results.get(body["id"])
     assert [round(score, 2) for score in stored.detections.scores.tolist()] == [0.98, 0.12]

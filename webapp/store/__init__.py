@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from webapp.store.accounts import Accounts
-from webapp.store.audit import HEAD_FILE, AuditLog
-from webapp.store.database import Database, StoreError, StoreUnavailable
-from webapp.store.results import Feedback, Reading, Results, StoredPrediction, Wanted
+from .accounts import Accounts
+from .audit import HEAD_FILE, AuditLog
+from .database import Database, StoreError, StoreUnavailable
+from .results import Feedback, Reading, Results, StoredPrediction, Wanted
 
 __all__ = ["Feedback", "Reading", "Store", "StoreError", "StoreUnavailable", "StoredPrediction", "Wanted"]
 

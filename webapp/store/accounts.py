@@ -12,9 +12,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 
-from webapp.store.audit import Act, AuditLog
-from webapp.store.database import Database
-from webapp.store.tables import PredictionRow, TokenRow, UserRow
+from .audit import Act, AuditLog
+from .database import Database
+from .models import PredictionRow, TokenRow, UserRow
 
 READER, ADMIN = "reader", "admin"
 ROLES = (READER, ADMIN)

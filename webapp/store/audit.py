@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
-from webapp.store.database import Database
-from webapp.store.tables import AuditRow
+from .database import Database
+from .models import AuditRow
 
 FIRST = "0" * 64
 HEAD_FILE = "audit_head.json"

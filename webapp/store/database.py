@@ -18,6 +18,8 @@ from sqlalchemy import URL, Connection, create_engine, event, inspect, make_url,
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from .models import Base
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 # The revision of databases that were made before there were migrations.
 FIRST_REVISION = "0001"
@@ -152,6 +154,7 @@ def alembic_config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
+    config.attributes["metadata"] = Base.metadata
     return config
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from fracture_det.inference.service import Detections, Prediction, encode_png
-from webapp.store.audit import Act, AuditLog
-from webapp.store.database import Database, StoreUnavailable
-from webapp.store.tables import DetectionRow, FeedbackRow, PredictionRow
+
+from .audit import Act, AuditLog
+from .database import Database, StoreUnavailable
+from .models import DetectionRow, FeedbackRow, PredictionRow
 
 DAY_S = 86_400.0
 # Idle servers forget, too: any request looks whether it is time.

@@ -1,9 +1,9 @@
-"""What Alembic runs: the migrations on the connection that `webapp.store.database` has opened."""
+"""What Alembic runs: the migrations on the connection that the database has opened."""
 
 from alembic import context
 
-from webapp.store.tables import Base
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+# Both are handed over, so that this file does not depend on the name under which the package was installed.
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], target_metadata=attributes["metadata"])
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,50 @@
+"""Detectron2's own DefaultPredictor as its users write it: what everything else is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from detectron2.engine import DefaultPredictor
+
+from fracture_det.inference.detectron2 import CONFIG_FILE, find_weights
+from fracture_det.inference.timing import stage
+from fracture_det.modeling.checkpoints import load_checkpoint
+from fracture_det.modeling.config import load_config
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.radiograph import Pixels
+
+
+class DefaultPredictorDetector:
+    """DefaultPredictor, one image at a time, its shortest side scaled to the model's size. It has no letterbox."""
+
+    def __init__(self, predictor: DefaultPredictor, *, name: str) -> None:
+        self.predictor, self.name = predictor, name
+        self.class_names = tuple(predictor.cfg.DATASETS.CLASS_NAMES)
+        self.operating_score = float(predictor.cfg.TEST.OPERATING_SCORE)
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
+        return [self._predict(image) for image in images]
+
+    def _predict(self, image: Pixels) -> Detections:
+        with stage("model"):
+            found = self.predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"]
+        boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
+        return Detections.from_unsorted(boxes, scores, found.pred_classes.numpy())
+
+
+def open_default_predictor(target: str) -> DefaultPredictorDetector:
+    """Open a folder or file of d2: with DefaultPredictor. Raises DetectorError or WeightsError as d2: does."""
+    weights = find_weights(Path(target))
+    cfg = load_config(weights.parent / CONFIG_FILE)
+    cfg.INPUT.MIN_SIZE_TEST = cfg.INPUT.LETTERBOX
+    with TemporaryDirectory() as folder:
+        # It reads pickles, not safetensors.
+        cfg.MODEL.WEIGHTS = str(Path(folder) / "model.pth")
+        state = {key: value.float() for key, value in load_checkpoint(weights)["model"].items()}
+        torch.save({"model": state}, cfg.MODEL.WEIGHTS)
+        return DefaultPredictorDetector(DefaultPredictor(cfg), name=f"DefaultPredictor {cfg.MODEL.TITLE}")

@@ -1,0 +1,125 @@
+"""One contender in a process of its own: cold start, latency, throughput, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from fracture_det.inference.registry import open_detector
+from fracture_det.inference.timing import peak_memory_mb
+from fracture_det.structures.radiograph import read_radiograph
+
+ROOT = Path(__file__).parents[3]
+
+
+MISSING = "missing"
+
+
+class MeasurementError(RuntimeError):
+    """A contender failed; the message is the end of what it said."""
+
+
+class MissingPackage(MeasurementError):
+    """A contender needs a package that is not installed."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process saw.
+
+    cold_start_s: from its start to the first answer, imports included. latency_ms: of single radiographs, read before,
+    from pixels to boxes. images_per_s: of all of them in one call. peak_mb: of main memory.
+    """
+
+    cold_start_s: float
+    latency_ms: tuple[float, ...]
+    images_per_s: float
+    peak_mb: float
+
+
+def measure(uri: str, images: Sequence[Path]) -> Measurement:
+    """Open `uri` in this process and time it; one answer before is not counted."""
+    detector = open_detector(uri)
+    detector.predict([read_radiograph(images[0]).pixels])
+    cold_start_s = time.time() - psutil.Process().create_time()
+    pixels = [read_radiograph(path).pixels for path in images]
+    # Graphs are prepared for each size, alone and side by side; the first alone has been.
+    for one in {each.shape: each for each in pixels if each.shape != pixels[0].shape}.values():
+        detector.predict([one])
+    detector.predict(pixels)
+    latency_ms = []
+    for one in pixels:
+        begun = time.perf_counter()
+        detector.predict([one])
+        latency_ms.append(1000 * (time.perf_counter() - begun))
+    begun = time.perf_counter()
+    detector.predict(pixels)
+    images_per_s = len(pixels) / (time.perf_counter() - begun)
+    return Measurement(cold_start_s, tuple(latency_ms), images_per_s, own_peak_mb())
+
+
+def own_peak_mb() -> float:
+    """Return the most main memory (1 MB = 10^6 bytes) that this program held; NaN where the system does not say.
+
+    On Linux not from getrusage(2): a process begins there with the peak of the one that started it, and execve keeps
+    it. VmHWM of proc(5) begins anew.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return peak_memory_mb() or float("nan")
+
+
+def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) -> Measurement:
+    """As `measure`, in a new process. Raises MissingPackage, or MeasurementError when it fails otherwise."""
+    code = f"from {__name__} import main; main()"
+    task = json.dumps({"uri": uri, "images": [str(path) for path in images]})
+    # Not by its working folder, which relative paths are relative to.
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=timeout_s, env=known
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MeasurementError(f"{uri}: no answer within {timeout_s:g} s") from error
+    if done.returncode:
+        raise MeasurementError(f"{uri}: {(done.stderr.strip().splitlines() or [_ending(done.returncode)])[-1]}")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    if MISSING in answer:
+        raise MissingPackage(answer[MISSING])
+    return Measurement(**{**answer, "latency_ms": tuple(answer["latency_ms"])})
+
+
+def _ending(code: int) -> str:
+    return f"ended by signal {-code}, such as for want of memory" if code < 0 else f"exit code {code} without a message"
+
+
+def missing_package(error: Exception) -> str | None:
+    """Return what `error` says where its cause is a package that is not installed, else None."""
+    for each in (error, error.__cause__):
+        if isinstance(each, ModuleNotFoundError) and not (each.name or "fracture_det").startswith("fracture_det"):
+            return str(error)
+    return None
+
+
+def main() -> None:
+    """Read a task as JSON from standard input, write the Measurement, or what is missing, to standard output."""
+    task = json.load(sys.stdin)
+    try:
+        found = asdict(measure(task["uri"], [Path(path) for path in task["images"]]))
+    except Exception as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        found = {MISSING: missing}
+    print(json.dumps(found))

@@ -1,0 +1,333 @@
+"""The readable report on a prepared data set: report.md, its numbers as report.json, and three figures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fracture_det.data.anchors import (
+    FITTED_STRIDES,
+    FPN_SIZES,
+    FPN_STRIDES,
+    PAPER_SIZES,
+    PAPER_STRIDES,
+    anchor_fit,
+    best_ious,
+    detectron2_yaml,
+    fit_anchors,
+)
+from fracture_det.data.records import Dataset, ImageRecord, Problem
+from fracture_det.data.splits import SPLITS, count_split
+from fracture_det.structures.letterbox import Letterbox
+
+LETTERBOX_PX = 800
+
+
+_INK, _BLUE, _ORANGE, _GREY, _GREEN = "#222222", "#2f6db3", "#d9822b", "#b9c0c8", "#2e8b57"
+
+
+_SIZE_EDGES_PX = (0, 256, 384, 512, 768, 1024, 1536, 2048, 3072, np.inf)
+
+
+# name -> (sizes, stride of each size)
+AnchorSets = dict[str, tuple[Sequence[float], Sequence[int]]]
+
+
+def write_report(
+    dataset: Dataset,
+    assignment: Mapping[str, str],
+    problems: Sequence[Problem],
+    folder: str | Path,
+    *,
+    n_images: int,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write report.md, report.json, box_sizes.png, anchor_fit.png and image_size.png to `folder`.
+
+    n_images: image files found. notes: further sentences about how the files were understood.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    boxes = letterboxed(dataset.records)
+    in_train = [record for record in dataset if assignment.get(record.file_name) == "train"]
+    train_boxes = letterboxed(in_train)
+    sets = anchor_sets(train_boxes)
+    numbers: dict[str, Any] = {
+        "images_found": n_images,
+        "letterbox_px": LETTERBOX_PX,
+        "problems": _count_problems(problems),
+        "splits": count_split(dataset, assignment),
+        "box_side_px": _quantiles(box_sides(boxes)),
+        "anchors": _fits(sets, boxes),
+        "image_size": size_against_label(dataset.records),
+    }
+    text = json.dumps(numbers, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    draw_box_sizes(boxes, sets).savefig(folder / "box_sizes.png", dpi=110)
+    draw_anchor_fit(boxes, sets).savefig(folder / "anchor_fit.png", dpi=110)
+    draw_image_size(numbers["image_size"]).savefig(folder / "image_size.png", dpi=110)
+    sections = [
+        _head(numbers, notes),
+        _problems_section(numbers["problems"]),
+        _split_section(numbers["splits"]),
+        _boxes_section(numbers["box_side_px"], boxes),
+        _anchor_section(numbers["anchors"], sets, len(train_boxes)),
+        _size_section(numbers["image_size"]),
+    ]
+    (folder / "report.md").write_text("\n".join(sections), encoding="utf-8")
+
+
+def letterboxed(records: Sequence[ImageRecord]) -> NDArray[np.float64]:
+    """Return all boxes (M, 4) of the records in pixels of the letterboxed image."""
+    letterbox = Letterbox(LETTERBOX_PX)
+    parts = [letterbox.apply_boxes(record.boxes, record.size) for record in records if record.fractured]
+    return np.concatenate(parts) if parts else np.zeros((0, 4))
+
+
+def box_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sides (M,) in px of the squares with the area of the boxes (M, 4)."""
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+
+
+def anchor_sets(train_boxes: NDArray[np.float64]) -> AnchorSets:
+    """Return the anchors to compare: the paper's, Detectron2's FPN default and, given enough boxes, the fitted."""
+    sets: AnchorSets = {"paper": (PAPER_SIZES, PAPER_STRIDES), "FPN default": (FPN_SIZES, FPN_STRIDES)}
+    with contextlib.suppress(ValueError):  # too few boxes: the report says so
+        sets["fitted"] = (fit_anchors(train_boxes, len(FITTED_STRIDES), strides=FITTED_STRIDES), FITTED_STRIDES)
+    return sets
+
+
+def size_against_label(records: Sequence[ImageRecord]) -> dict[str, Any]:
+    """Return, per range of the long side in px, how many images are fractured and healthy, and the AUC of the size.
+
+    AUC (Mann-Whitney): how well the long side alone tells fractured from healthy; .5 is not at all. None when one of
+    the two is absent.
+    """
+    sides = np.array([max(record.size) for record in records], dtype=np.float64)
+    broken = np.array([record.fractured for record in records], dtype=bool)
+    bins = []
+    for low, high in pairwise(_SIZE_EDGES_PX):
+        inside = (sides >= low) & (sides < high)
+        if inside.any():
+            label = f"{low:g}-{high - 1:g}" if np.isfinite(high) else f"{low:g}+"
+            bins.append({"long_side_px": label, "images": int(inside.sum()), "fractured": int(broken[inside].sum())})
+    return {"bins": bins, "auc": _auc(sides, broken)}
+
+
+def draw_box_sizes(boxes: NDArray[np.float64], sets: AnchorSets) -> Figure:
+    """Draw the histogram of box sides with the anchor sizes as marks under it."""
+    figure, axes = _axes(f"Box sizes at {LETTERBOX_PX} px", "side of the square of equal area, px (log)", "boxes")
+    sides = box_sides(boxes)
+    edges = np.geomspace(8, LETTERBOX_PX, 36)
+    axes.hist(np.clip(sides, edges[0], edges[-1]), bins=edges, color=_BLUE, edgecolor="white", linewidth=0.5)
+    axes.set_xscale("log")
+    ticks = [8, 16, 32, 64, 128, 256, 512, 800]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    top = max(axes.get_ylim()[1], 1.0)
+    for row, ((name, (sizes, _)), colour) in enumerate(zip(sets.items(), (_ORANGE, _GREY, _GREEN), strict=False)):
+        height = top * (1.06 + 0.07 * row)
+        axes.plot(sizes, [height] * len(sizes), "v", color=colour, markersize=8, label=f"{name} anchors")
+    axes.set_ylim(0, top * 1.3)
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    return figure
+
+
+def draw_anchor_fit(boxes: NDArray[np.float64], sets: AnchorSets) -> Figure:
+    """Draw, for each anchor set, the share of boxes whose best IoU is at least x."""
+    figure, axes = _axes("Anchor fit on the feature grid", "best IoU with any anchor", "share of boxes at or above")
+    for (name, (sizes, strides)), colour in zip(sets.items(), (_ORANGE, _GREY, _GREEN), strict=False):
+        best = np.sort(best_ious(boxes, sizes, strides=strides))
+        x = np.concatenate([[0.0], best, best[-1:]])
+        y = np.concatenate([[1.0], 1 - np.arange(len(best)) / max(len(best), 1), np.zeros(min(len(best), 1))])
+        axes.plot(x, y, color=colour, linewidth=2.2, label=f"{name}: {', '.join(f'{size:g}' for size in sizes)}")
+    for threshold, word in ((0.3, "negative below"), (0.7, "positive from")):
+        axes.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
+        axes.text(threshold + 0.008, 1.02, f"{word} {threshold:g}", fontsize=8, color=_INK)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.08)
+    axes.legend(
+        facecolor="white", edgecolor="none", framealpha=1, fontsize=9, loc="lower left", bbox_to_anchor=(0.24, 0.2)
+    )
+    return figure
+
+
+def draw_image_size(numbers: Mapping[str, Any]) -> Figure:
+    """Draw how many images of each size are healthy and fractured, with the share of the fractured above."""
+    figure, axes = _axes("Image size against label", "long side of the image, px", "images")
+    bins = numbers["bins"]
+    x = np.arange(len(bins))
+    fractured = np.array([entry["fractured"] for entry in bins])
+    total = np.array([entry["images"] for entry in bins])
+    axes.bar(x, total - fractured, color=_GREY, label="healthy", width=0.75)
+    axes.bar(x, fractured, bottom=total - fractured, color=_ORANGE, label="fractured", width=0.75)
+    for place, part, whole in zip(x, fractured, total, strict=True):
+        axes.text(place, whole, f"{part / whole:.0%} of {whole:,}", ha="center", va="bottom", fontsize=9, color=_INK)
+    axes.set_xticks(x, [entry["long_side_px"] for entry in bins])
+    axes.set_ylim(0, max(total, default=1) * 1.1)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=12, color=_INK)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float | None:
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return None
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    rank_sum = mean_rank[inverse][positive].sum()
+    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
+    if not len(values):
+        return {}
+    points = {"min": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
+    return {name: round(float(np.quantile(values, q)), 1) for name, q in points.items()}
+
+
+def _count_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    counts = Counter((problem.kind, problem.action) for problem in problems)
+    examples = {(problem.kind, problem.action): problem for problem in reversed(problems)}
+    return [
+        {"kind": kind, "action": action, "findings": n, "file": example.file, "detail": example.detail}
+        for (kind, action), n in sorted(counts.items())
+        for example in [examples[kind, action]]
+    ]
+
+
+def _fits(sets: AnchorSets, boxes: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return one row per anchor set and placing; without boxes the shares are null."""
+    rows = []
+    for name, (sizes, strides) in sets.items():
+        for placing, grid in (("centred on the box", None), ("on the feature grid", strides)):
+            fit = asdict(anchor_fit(boxes, sizes, strides=grid))
+            rows.append(
+                {
+                    "anchors": name,
+                    "placing": placing,
+                    "strides": list(strides),
+                    **{key: None if value != value else value for key, value in fit.items()},
+                }
+            )
+    return rows
+
+
+def _head(numbers: Mapping[str, Any], notes: Sequence[str]) -> str:
+    used = sum(counts["images"] for counts in numbers["splits"].values())
+    fractured = sum(counts["fractured"] for counts in numbers["splits"].values())
+    boxes = sum(counts["boxes"] for counts in numbers["splits"].values())
+    lines = [
+        "# Data set report",
+        "",
+        f"{numbers['images_found']:,} images found, {used:,} used: {fractured:,} fractured with {boxes:,} boxes and "
+        f"{used - fractured:,} healthy. The rest is listed in [problems.csv](problems.csv).",
+    ]
+    return "\n".join([*lines, *(f"\n{note}" for note in notes), ""])
+
+
+def _problems_section(problems: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [entry["kind"], entry["action"], f"{entry['findings']:,}", f"`{entry['file']}`: {entry['detail']}"]
+        for entry in problems
+    ]
+    table = _table(["kind", "action", "findings", "for example"], rows) if rows else "None.\n"
+    return f"## Problems by kind\n\n{table}"
+
+
+def _split_section(splits: Mapping[str, Any]) -> str:
+    columns = ("images", "fractured", "healthy", "boxes", "groups")
+    rows = [[split, *(f"{splits[split][column]:,}" for column in columns)] for split in SPLITS]
+    sites = sorted({site for split in SPLITS for site in splits[split]["sites"]})
+    none = {"images": 0, "fractured": 0}
+    site_rows = [
+        [site]
+        + [
+            f"{entry['images']:,} ({entry['fractured']:,})"
+            for split in SPLITS
+            for entry in [splits[split]["sites"].get(site, none)]
+        ]
+        for site in sites
+    ]
+    return (
+        f"## Splits\n\n{_table(['split', *columns], rows)}\nImages (of them fractured) by site; no group lies in two "
+        f"splits.\n\n{_table(['site', *SPLITS], site_rows)}"
+    )
+
+
+def _boxes_section(quantiles: Mapping[str, float], boxes: NDArray[np.float64]) -> str:
+    head = f"## Box sizes at {LETTERBOX_PX} px\n\n"
+    if not quantiles:
+        return head + "No boxes.\n"
+    small = float((box_sides(boxes) < 128).mean())
+    table = _table(list(quantiles), [[f"{value:g}" for value in quantiles.values()]])
+    return f"{head}![box sizes](box_sizes.png)\n\nSide in px; {small:.0%} of the boxes are under 128 px.\n\n{table}"
+
+
+def _anchor_section(fits: Sequence[Mapping[str, Any]], sets: AnchorSets, n_train: int) -> str:
+    keys = ("mean_best_iou", "above_70", "above_50", "under_30")
+    rows = [
+        [fit["anchors"], ", ".join(f"{size:g}" for size in fit["sizes"]), fit["placing"]]
+        + ["-" if fit[key] is None else f"{fit[key]:.3f}" for key in keys]
+        for fit in fits
+    ]
+    head = ["anchors", "sizes, px", "placing", "mean best IoU", ">= .7", ">= .5", "< .3"]
+    if "fitted" in sets:
+        yaml = detectron2_yaml(sets["fitted"][0])
+        fitted = (
+            f"Fitted to the {n_train:,} boxes of the training split, two sizes on each of p3 to p6 of a feature "
+            f"pyramid. For a Detectron2 config:\n\n```yaml\n{yaml}```\n"
+        )
+    else:
+        fitted = f"The training split has {n_train:,} boxes: too few to fit anchors to.\n"
+    return (
+        "## Anchor fit\n\n![anchor fit](anchor_fit.png)\n\nAll boxes against anchors with ratios 1:2, 1:1 and 2:1. "
+        "`centred on the box` compares shapes alone; `on the feature grid` puts each anchor on the nearest point of "
+        f"its stride, as in training.\n\n{_table(head, rows)}\n{fitted}"
+    )
+
+
+def _size_section(numbers: Mapping[str, Any]) -> str:
+    auc = numbers["auc"]
+    says = (
+        "One of the two labels is absent."
+        if auc is None
+        else f"The long side alone tells fractured from healthy with an AUC of {auc:.2f} (.5: not at all). Where this, "
+        "or a share in the table, is far off, a detector can score on image size instead of bone."
+    )
+    rows = [
+        [
+            entry["long_side_px"],
+            f"{entry['images']:,}",
+            f"{entry['fractured']:,}",
+            f"{entry['fractured'] / entry['images']:.1%}",
+        ]
+        for entry in numbers["bins"]
+    ]
+    table = _table(["long side, px", "images", "fractured", "share"], rows)
+    return f"## Image size against label\n\n![image size](image_size.png)\n\n{says}\n\n{table}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

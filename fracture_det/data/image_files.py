@@ -1,0 +1,127 @@
+"""What the pixels and bytes of an image file say: size, orientation, hash and a thumbnail, or why not."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+
+from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+
+THUMBNAIL_PX = 32
+
+
+# Files per message to a worker: large enough to hide the messages, small enough for a smooth progress bar.
+_CHUNK = 32
+
+
+Thumbnail = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """What was found in one image file.
+
+    file_name: path relative to the image folder, with forward slashes.
+    size: (height, width) in pixels of the upright image; None when the image cannot be read.
+    orientation: the EXIF orientation, 1 to 8.
+    sha256: of the file's bytes.
+    thumbnail: (32, 32) uint8, grey, the whole upright image squeezed; also of what is left of a truncated image.
+    error: why the image cannot be read, else None.
+    """
+
+    file_name: str
+    size: tuple[int, int] | None
+    orientation: int
+    sha256: str
+    thumbnail: Thumbnail | None
+    error: str | None = None
+
+    @property
+    def stored_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels as stored in the file, before the EXIF orientation is applied."""
+        return self.size[::-1] if self.size and self.orientation >= 5 else self.size
+
+
+def find_images(root: str | Path) -> list[str]:
+    """Return the image files under `root`, relative, with forward slashes, sorted.
+
+    Raises FileNotFoundError when `root` is not a folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: not a folder of images")
+    paths = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path.relative_to(root).as_posix() for path in paths)
+
+
+def probe_image(root: str | Path, file_name: str) -> Probe:
+    """Read one image whole and describe it; a broken image gives a Probe with `error`, never an exception."""
+    path = Path(root) / file_name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Probe(file_name, None, 1, "", None, error=f"{error.strerror or error}")
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        radiograph = read_radiograph(data)
+    except UnreadableImage as error:
+        reason = str(error).removeprefix("upload: ")
+        return Probe(file_name, None, 1, digest, _rest_of(path), error=reason)
+    grey = cv2.cvtColor(radiograph.pixels, cv2.COLOR_RGB2GRAY)
+    return Probe(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
+
+
+def probe_images(
+    root: str | Path,
+    file_names: Sequence[str],
+    *,
+    workers: int = 1,
+    progress: Callable[[Iterable[Probe], int], Iterable[Probe]] | None = None,
+) -> list[Probe]:
+    """Probe many images in `workers` processes; the order is that of `file_names`.
+
+    progress: wraps the stream of probes, given its length (a progress bar).
+    """
+    show = progress or (lambda stream, _total: stream)
+    return list(show(_stream(root, file_names, workers), len(file_names)))
+
+
+def _stream(root: str | Path, file_names: Sequence[str], workers: int) -> Iterator[Probe]:
+    if workers <= 1 or len(file_names) <= _CHUNK:
+        yield from (probe_image(root, name) for name in file_names)
+        return
+    # spawn: fork is unsafe beside the threads of OpenCV and of a progress bar.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.map(partial(probe_image, root), file_names, chunksize=_CHUNK)
+
+
+def _squeeze(grey: NDArray) -> Thumbnail:
+    return np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _rest_of(path: Path) -> Thumbnail | None:
+    """Return the thumbnail of what can be decoded of a truncated image, so that its copies can be found."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            image.draft("L", (THUMBNAIL_PX * 8, THUMBNAIL_PX * 8))
+            return _squeeze(np.asarray(ImageOps.exif_transpose(image).convert("L")))
+    except Exception:  # any broken file: there is simply no thumbnail, and the image is reported as unreadable
+        return None
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before

@@ -1,0 +1,289 @@
+"""AP50 and AUROC of a detector on radiographs that suffered on their way: eight perturbations at five strengths.
+
+Each row of the table is one pass over the images. What is predicted is kept as one predictions file per row, so that a
+run that was interrupted goes on where it stopped, and each row can be judged again with tools that read such files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tqdm import tqdm
+
+from fracture_det import __version__
+from fracture_det.data.predictions import ImagePrediction, PredictionWriter, align, read_predictions
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.evaluation.bootstrap import Floats, measure
+from fracture_det.evaluation.estimates import NO_TRUTH, estimate
+from fracture_det.evaluation.image_level import auroc
+from fracture_det.evaluation.lesion_level import average_precision
+from fracture_det.evaluation.matching import Matches, match_dataset
+from fracture_det.evaluation.perturbations import (
+    PERTURBATIONS,
+    STRENGTHS,
+    PerturbedTruth,
+    perturb_pixels,
+    perturb_truth,
+)
+from fracture_det.evaluation.report import RobustnessRow
+from fracture_det.inference.base import Detector
+from fracture_det.inference.batch import about, operating_score_of, predict_files
+from fracture_det.structures.radiograph import Pixels
+
+# The row that the others are compared with.
+UNTOUCHED = "none"
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What a detector withstands.
+
+    rows: the untouched images first (perturbation "none", strength 0), then by perturbation and strength.
+    notes: what a reader must know of them, in sentences.
+    """
+
+    rows: list[RobustnessRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One row to be measured. `kind` and `strength` as in PERTURBATIONS; any kind with strength 0 is untouched."""
+
+    kind: str
+    strength: int
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.strength else UNTOUCHED
+
+    @property
+    def setting(self) -> str:
+        return PERTURBATIONS[self.kind].setting(self.strength) if self.strength else "untouched"
+
+    def truth(self, record: ImageRecord) -> PerturbedTruth:
+        return perturb_truth(record.boxes, record.size, self.kind, self.strength, file_name=record.file_name)
+
+
+def measure_robustness(
+    detector: Detector,
+    dataset: Dataset,
+    images_dir: str | Path,
+    *,
+    perturbations: Sequence[str] = tuple(PERTURBATIONS),
+    strengths: Sequence[int] = STRENGTHS,
+    max_images: int | None = None,
+    cache: str | Path | None = None,
+    batch_size: int = 1,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Robustness:
+    """Predict and evaluate the images of `dataset` under each perturbation at each strength, and untouched.
+
+    images_dir: what the file names start from. max_images: evaluate only so many, see `choose_images`.
+    cache: folder that keeps the predictions of each row for this detector, these images and this setting; the same call
+    again goes on where the last one stopped, and tries again what failed. Without it nothing is kept.
+    n_bootstrap, seed: as in `measure`; the seed draws the images, too.
+
+    Raises ValueError for an unknown perturbation or strength, and for a `max_images` that is too small.
+    """
+    if not set(perturbations) <= set(PERTURBATIONS) or not set(strengths) <= set(STRENGTHS):
+        raise ValueError(
+            f"expected perturbations of {', '.join(PERTURBATIONS)} and strengths of {STRENGTHS}, "
+            f"got {', '.join(perturbations)} and {tuple(strengths)}"
+        )
+    chosen = choose_images(dataset, max_images, seed=seed)
+    cells = [_Cell("jpeg", 0), *(_Cell(kind, strength) for kind in perturbations for strength in strengths)]
+    judged = []
+    with TemporaryDirectory() as temporary:
+        passes = _Passes(detector, chosen, Path(images_dir), Path(cache or temporary), batch_size)
+        missing = sum(passes.n_missing(cell) for cell in cells)
+        with tqdm(total=missing, desc="robustness", unit="image", disable=not progress) as bar:
+            for cell in cells:
+                bar.set_postfix_str(f"{cell.name} {cell.strength}")
+                passes.predict(cell, bar)
+                judged.append(_judge(cell, chosen, passes.path(cell), n_bootstrap, seed))
+    notes = _sample_notes(dataset, chosen, seed) + [note for one in judged for note in one.notes]
+    return Robustness([one.row for one in judged], notes + _failure_notes([one.failures for one in judged]))
+
+
+def choose_images(dataset: Dataset, max_images: int | None, *, seed: int) -> Dataset:
+    """Return at most `max_images` images: whole groups drawn by lot, fractured and healthy in the data's proportion.
+
+    A group with at least one fractured image counts as fractured. A group that no longer fits is passed over, so that
+    the last places go to small groups. Raises ValueError when the images are too few for one group of each kind.
+    """
+    if max_images is None or max_images >= len(dataset):
+        return dataset
+    groups: dict[str, list[ImageRecord]] = {}
+    for record in dataset:
+        groups.setdefault(record.group_id, []).append(record)
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(groups):
+        kinds[any(record.fractured for record in groups[name])].append(name)
+    n_fractured = sum(len(groups[name]) for name in kinds[True])
+    share = round(max_images * n_fractured / len(dataset))
+    random = np.random.default_rng(seed)
+    taken: set[int] = set()
+    for names, places in ((kinds[True], share), (kinds[False], max_images - share)):
+        drawn = [names[index] for index in random.permutation(len(names))]
+        fitting = _fill(drawn, groups, places)
+        if names and not fitting:
+            smallest = min(len(groups[name]) for name in names)
+            raise ValueError(
+                f"max_images: {max_images} leaves {places} for {'fractured' if names is kinds[True] else 'healthy'} "
+                f"groups, of which the smallest has {smallest} images"
+            )
+        taken |= {record.image_id for name in fitting for record in groups[name]}
+    return Dataset(tuple(record for record in dataset if record.image_id in taken), dataset.class_names)
+
+
+def _fill(names: Iterable[str], groups: Mapping[str, Sequence[ImageRecord]], places: int) -> list[str]:
+    """Return the groups that fit into so many places, in order."""
+    fitting = []
+    for name in names:
+        if len(groups[name]) <= places:
+            fitting.append(name)
+            places -= len(groups[name])
+    return fitting
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """The passes of a detector over the perturbed images, kept in a folder."""
+
+    detector: Detector
+    dataset: Dataset
+    images_dir: Path
+    folder: Path
+    batch_size: int
+
+    def path(self, cell: _Cell) -> Path:
+        """Return where a cell's predictions lie: the name holds a hash of all that they depend on."""
+        facts = [self.detector.name, about(self.detector), operating_score_of(self.detector), self._images]
+        facts += [cell.name, cell.setting, __version__]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{cell.name}_{cell.strength}_{digest[:16]}.jsonl"
+
+    @cached_property
+    def _images(self) -> list[tuple[str, int]]:
+        """Name and bytes of each image; -1 where there is no file."""
+        paths = [(record.file_name, self.images_dir / record.file_name) for record in self.dataset]
+        return [(name, path.stat().st_size if path.is_file() else -1) for name, path in paths]
+
+    def n_missing(self, cell: _Cell) -> int:
+        """Return how many images are still to be predicted; those that failed are tried again."""
+        return len(self.dataset) - len(_kept(self.path(cell)))
+
+    def predict(self, cell: _Cell, bar: tqdm) -> None:
+        """Predict what is missing of a cell."""
+        path = self.path(cell)
+        kept = _kept(path)
+        files = [(r.file_name, self.images_dir / r.file_name) for r in self.dataset if r.file_name not in kept]
+        if not files and path.is_file():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        facts = (tuple(self.detector.class_names), operating_score_of(self.detector), about(self.detector))
+        with PredictionWriter(path, self.detector.name, *facts) as writer:
+            for image in kept.values():
+                writer.write(image)
+            alter = partial(_altered, cell)
+            for one in predict_files(self.detector, files, batch_size=self.batch_size, alter=alter):
+                writer.write(one.prediction)
+                bar.update()
+
+
+def _altered(cell: _Cell, file_name: str, pixels: Pixels) -> Pixels:
+    return perturb_pixels(pixels, cell.kind, cell.strength, file_name=file_name)
+
+
+def _kept(path: Path) -> dict[str, ImagePrediction]:
+    """Return what an earlier run predicted, by file name; a last line that was not finished is cut off the file."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        return {}
+    if whole != content:
+        path.write_bytes(whole)
+    return {image.file_name: image for image in read_predictions(path).images if image.error is None}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    row: RobustnessRow
+    notes: list[str]
+    failures: Mapping[str, str]
+
+
+def _judge(cell: _Cell, dataset: Dataset, path: Path, n_bootstrap: int, seed: int) -> _Judged:
+    """Return a cell's row, its notes, and file name -> error of the images that failed."""
+    truths = {record.image_id: cell.truth(record) for record in dataset}
+    moved = Dataset(tuple(_moved(record, truths[record.image_id]) for record in dataset), dataset.class_names)
+    aligned = align(read_predictions(path), moved)
+    lost = [record for record in dataset if record.fractured and not truths[record.image_id].kept.any()]
+    left_out = {record.image_id for record in lost}
+    detections = {key: found for key, found in aligned.detections.items() if key not in left_out}
+    matches = match_dataset(moved, detections, rule="iou50")
+    measured = measure(partial(_statistics, matches), matches.group, n_bootstrap=n_bootstrap, seed=seed)
+    missing = "fractured" if not matches.fractured.any() else "healthy"
+    figures = {
+        "AP50": estimate(measured["AP50"], NO_TRUTH, n=matches.n_truth),
+        "AUROC": estimate(measured["AUROC"], f"no {missing} image", n=matches.n_images),
+    }
+    failures = {
+        record.file_name: aligned.failures[record.image_id] for record in dataset if record.image_id in aligned.failures
+    }
+    row = RobustnessRow(cell.name, cell.strength, cell.setting, figures)
+    return _Judged(row, _loss_notes(cell, truths, lost), failures)
+
+
+def _moved(record: ImageRecord, truth: PerturbedTruth) -> ImageRecord:
+    height, width = truth.size
+    return replace(record, height=height, width=width, boxes=truth.boxes, classes=record.classes[truth.kept])
+
+
+def _statistics(matches: Matches, weights: Floats) -> dict[str, float]:
+    return {
+        "AP50": average_precision(matches, weights),
+        "AUROC": auroc(matches.top_score, matches.fractured, weights),
+    }
+
+
+def _sample_notes(dataset: Dataset, chosen: Dataset, seed: int) -> list[str]:
+    if len(chosen) == len(dataset):
+        return []
+    n_fractured, of = (sum(record.fractured for record in one) for one in (chosen, dataset))
+    return [
+        f"Robustness was measured on {len(chosen)} of {len(dataset)} images ({n_fractured} of {of} fractured): whole "
+        f"groups drawn with seed {seed}, with and without fracture in the data's proportion."
+    ]
+
+
+def _loss_notes(cell: _Cell, truths: Mapping[int, PerturbedTruth], lost: Sequence[ImageRecord]) -> list[str]:
+    n_boxes = sum(int((~truth.kept).sum()) for truth in truths.values())
+    if not n_boxes:
+        return []
+    return [
+        f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} truth boxes lost more than "
+        f"half of their area and are no truth any more; {len(lost)} images lost all of theirs and are not in this row."
+    ]
+
+
+def _failure_notes(failures: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a sentence for each image that failed, however many rows lack it."""
+    rows: dict[str, list[str]] = {}
+    for row in failures:
+        for name, error in row.items():
+            rows.setdefault(name, []).append(error)
+    return [
+        f"Robustness: {name} failed in {len(errors)} of {len(failures)} rows and is not in them: {errors[0]}"
+        for name, errors in sorted(rows.items())
+    ]

@@ -1,0 +1,159 @@
+"""What exported detectors share, whichever runtime runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fracture_det.inference.base import DetectorError
+from fracture_det.inference.checksums import ChecksumError, checked_sha256
+from fracture_det.inference.timing import stage
+from fracture_det.structures.detections import Detections
+from fracture_det.structures.letterbox import Letterbox
+from fracture_det.structures.letterboxed import alike, on_image
+from fracture_det.structures.radiograph import Pixels
+
+# Key of the JSON in a file's own metadata that makes the file enough to predict.
+FACTS_KEY = "fracture_det"
+
+
+# Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
+Answers = tuple[NDArray, NDArray, NDArray, NDArray]
+
+
+# From batches (batch_size, H, W, 3) uint8 RGB to their answers, in order.
+Engine = Callable[[Sequence[Pixels]], list[Answers]]
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a file says of the graph in it.
+
+    title: what people call the model. class_names: in the order of the class indices.
+    letterbox_px, letterbox_step: of the Letterbox that makes what the graph takes, uint8 RGB; it normalises by itself.
+    batch_size: images per call. operating_score: from which a box counts as a finding.
+    precision: of the arithmetic, "fp32" or "int8". source_sha256: of the weights that were exported.
+    about: what else must be known to make it again, such as normalisation, NMS IoU and what was changed on the way.
+    calibration: content of the source's calibration.json, for readers; it holds for the source's scores.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    letterbox_px: int
+    batch_size: int
+    operating_score: float
+    precision: str
+    source_sha256: str
+    about: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+    letterbox_step: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name in ("letterbox_px", "batch_size", "letterbox_step"):
+            value = getattr(self, name)
+            if (not isinstance(value, int) or value < 1) and (name, value) != ("letterbox_step", None):
+                raise ValueError(f"{name}: expected a whole number from 1 on, got {value!r}")
+        if not 0 <= self.operating_score <= 1:
+            raise ValueError(f"operating_score: expected 0..1, got {self.operating_score!r}")
+
+    def to_json(self) -> str:
+        """Return the text that stands in a file's metadata under FACTS_KEY."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Path) -> GraphFacts:
+        """Read `text` of the file at `path`. Raises DetectorError naming file, field and value."""
+        if not text:
+            raise DetectorError(f"{path}: no {FACTS_KEY!r} in its metadata; export it with tools/export_model.py")
+        try:
+            content = json.loads(text)
+            if missing := {"title", "class_names", "source_sha256"} - set(content):
+                raise ValueError(f"{sorted(missing)} missing")
+            return cls(**{name: content[name] for name in (each.name for each in fields(cls)) if name in content})
+        except (ValueError, TypeError) as error:
+            raise DetectorError(f"{path}, metadata {FACTS_KEY!r}: {error}") from error
+
+
+class ExportedDetector:
+    """An exported graph as a Detector.
+
+    name: title, precision and the first digits of the hash. sha256: of the file or files.
+    about, card, operating_score, device: as of any detector.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        facts: GraphFacts,
+        *,
+        runtime: str,
+        sha256: str,
+        card: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._engine, self.facts, self.sha256, self.card = engine, facts, sha256, card
+        self.letterbox = Letterbox(facts.letterbox_px, facts.letterbox_step)
+        self.class_names = facts.class_names
+        self.operating_score = facts.operating_score
+        self.name = f"{facts.title} {runtime} {facts.precision} {sha256[:8]}"
+        self.device = f"{device} ({runtime})"
+        self.about = {
+            "weights SHA-256": sha256,
+            "exported from SHA-256": facts.source_sha256,
+            "runtime": runtime,
+            "precision": facts.precision,
+            **facts.about,
+        }
+
+    def predict(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to the graph's own floor."""
+        if not images:
+            return []
+        with stage("preprocess"):
+            groups = alike(images, self.letterbox, most=self.facts.batch_size)
+            batches = [self._batch([images[index] for index in group]) for group in groups]
+        with stage("model"):
+            answers = self._engine(batches)
+        with stage("postprocess"):
+            found = {
+                index: on_image(*one, self.letterbox, images[index].shape[:2])
+                for group, answer in zip(groups, answers, strict=True)
+                for index, one in zip(group, _split(answer, len(group)), strict=True)
+            }
+            return [found[index] for index in range(len(images))]
+
+    def _batch(self, images: Sequence[Pixels]) -> Pixels:
+        """Return (batch_size, H, W, 3) of images of one letterbox size; what is missing is black."""
+        size = self.letterbox.outer_size(images[0].shape[:2])
+        batch = np.zeros((self.facts.batch_size, *size, 3), np.uint8)
+        for out, image in zip(batch, images, strict=False):
+            self.letterbox.apply_image(image, out=out)
+        return batch
+
+
+def _split(answers: Answers, count: int) -> list[tuple[NDArray, NDArray, NDArray]]:
+    boxes, scores, classes, image = answers
+    return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(count)]
+
+
+def named(target: str, name: str) -> Path:
+    """Return the file `target`, or `name` in the folder `target`. Raises DetectorError when there is none."""
+    path = Path(target) / name if Path(target).is_dir() else Path(target)
+    if not path.is_file():
+        raise DetectorError(f"{path}: no such file; make one with tools/export_model.py")
+    return path
+
+
+def model_sha256(*paths: Path) -> str:
+    """Return the SHA-256 of a model's files. Raises DetectorError when one is not as SHA256SUMS says."""
+    try:
+        return checked_sha256(*paths)
+    except ChecksumError as error:
+        raise DetectorError(str(error)) from error

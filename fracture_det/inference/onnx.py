@@ -1,0 +1,36 @@
+"""Exported detectors on ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fracture_det.inference.base import DetectorError, card_beside
+from fracture_det.inference.exported import FACTS_KEY, Answers, ExportedDetector, GraphFacts, model_sha256, named
+from fracture_det.inference.processors import available_cpus
+from fracture_det.structures.radiograph import Pixels
+
+
+def open_onnx(target: str) -> ExportedDetector:
+    """Open an .onnx file, or a folder with a model.onnx, with ONNX Runtime.
+
+    Raises DetectorError when the file is missing, broken, or not an export of this project.
+    """
+    path = named(target, "model.onnx")
+    sha256 = model_sha256(path)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cpus()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # its own exceptions have no common public base
+        raise DetectorError(f"{path}: ONNX Runtime cannot read it: {error}") from error
+    facts = GraphFacts.from_json(session.get_modelmeta().custom_metadata_map.get(FACTS_KEY), path)
+    name = session.get_inputs()[0].name
+
+    def run(batches: Sequence[Pixels]) -> list[Answers]:
+        return [tuple(session.run(None, {name: batch})) for batch in batches]
+
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    device = session.get_providers()[0].removesuffix("ExecutionProvider").lower()
+    return ExportedDetector(run, facts, runtime=runtime, sha256=sha256, card=card_beside(path), device=device)

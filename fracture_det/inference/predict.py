@@ -1,0 +1,77 @@
+"""One run of tools/predict.py: which files, by whom, into which folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fracture_det.inference.batch import FoundImages, NamedFile, find_images
+from fracture_det.inference.prediction_folder import FolderRun, Overlays, Shard, predict_to_folder, shown_score
+from fracture_det.inference.registry import open_detector
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is predicted.
+
+    detector, calibration: see `open_detector`. source: file, folder or glob. out: folder for the results.
+    score: from which boxes are shown, or None for the detector's own. shard: a part of the files alone, whose results
+    lie in a folder of their own in `out`. resume: go on with what a killed run left. engine: one of ENGINES; workers:
+    how many detectors Ray holds.
+    """
+
+    detector: str
+    source: str
+    out: Path
+    calibration: Path | None = None
+    score: float | None = None
+    batch_size: int = 1
+    overlays: bool = True
+    parquet: bool = False
+    resume: bool = False
+    shard: Shard | None = None
+    engine: str = "local"
+    workers: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where the results lie."""
+        return self.out if self.shard is None else self.shard.folder(self.out)
+
+    def find(self) -> FoundImages:
+        """Return the files of the whole archive. Raises InputError when there is none."""
+        return find_images(self.source, leave_out=self.out)
+
+
+def run_predict(archive: PredictOptions, files: Sequence[NamedFile]) -> FolderRun:
+    """Predict those of the `files` of `archive.find()` that are in its shard, and write everything.
+
+    Raises DetectorError, PredictionsError (what is to be resumed does not fit) or ClusterError.
+    """
+    opener = partial(open_detector, archive.detector, calibration=archive.calibration)
+    detector = opener()
+    drawn = None
+    if archive.overlays:
+        drawn = Overlays(archive.folder, tuple(detector.class_names), shown_score(detector, archive.score))
+
+    def on_ray(files: Sequence[NamedFile]) -> Iterator[str]:
+        from fracture_det.inference.ray import predict_on_cluster
+
+        return predict_on_cluster(opener, files, workers=archive.workers, batch_size=archive.batch_size, overlays=drawn)
+
+    return predict_to_folder(
+        detector,
+        files,
+        archive.folder,
+        score=archive.score,
+        batch_size=archive.batch_size,
+        overlays=archive.overlays,
+        parquet=archive.parquet,
+        go_on=archive.resume,
+        shard=archive.shard,
+        engine=on_ray if archive.engine == "ray" else None,
+    )

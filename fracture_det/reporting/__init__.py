@@ -1,0 +1,1 @@
+"""How an evaluation is shown: HTML, Markdown, figures, galleries, checklists, model card."""

@@ -1,0 +1,119 @@
+"""report.html: the report as one page that needs nothing else, to be read on a screen and printed on A4."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from fracture_det.evaluation.report import Estimate, GalleryItem, Report
+from fracture_det.reporting import formatting
+from fracture_det.reporting.blocks import Cell, Code, Column, Delta, Remark
+from fracture_det.reporting.figures import figure_path
+from fracture_det.reporting.gallery import crop_path
+from fracture_det.reporting.sections import OVERVIEW, sections
+from fracture_det.reporting.summary import plain_words
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+# On a phone the two halves of the overview stand one below the other.
+HALVES = ("froc", "roc")
+
+
+def html(report: Report, folder: Path) -> str:
+    """Return report.html; its figures and the gallery's crops are taken from `folder` into the page."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.tests["words"] = lambda column: column.words
+    environment.filters |= {
+        "marked": marked,
+        "breakable": breakable,
+        "kind": lambda block: type(block).__name__.lower(),
+        "cell": _cell,
+    }
+    return environment.get_template("report.html").render(
+        report=report,
+        page=_Page(folder),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
+        summary=plain_words(report),
+        overview=OVERVIEW,
+        halves=HALVES,
+        sections=sections(report),
+        research_only=formatting.RESEARCH_ONLY,
+        number=formatting.number,
+        spans=_spans,
+    )
+
+
+def marked(text: str) -> Markup:
+    """Return a text of ours: code between backticks stays code, all else is escaped."""
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+
+
+def breakable(path: str) -> Markup:
+    """Return a path that may be broken after its folders."""
+    return Markup("/<wbr>").join(path.split("/"))
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the page takes in from the report's folder."""
+
+    folder: Path
+
+    def svg(self, name: str, alt: str, twin: str = "") -> Markup:
+        """Return a figure as SVG, named `alt`. twin: sets its ids apart where a page holds it twice."""
+        text = (self.folder / figure_path(name, ".svg")).read_text(encoding="utf-8")
+        text = re.sub(r"^\s*<\?xml.*?\?>|<!DOCTYPE.*?>", "", text, flags=re.DOTALL).strip()
+        text = re.sub(r'aria-label="[^"]*"', lambda _: f'aria-label="{escape(alt)}"', text, count=1)
+        # How wide it was drawn, so that letters are alike in all figures whatever the width of the page.
+        text = re.sub(r'<svg\b([^>]*?\bwidth="([\d.]+pt)")', r'<svg style="--drawn: \2"\1', text, count=1)
+        # Written by our own figures, which escape what they are given.
+        return Markup(re.sub(r'(\bid="|#)(?=[0-9a-f]{8}-)', rf"\g<1>{twin}", text) if twin else text)  # nosec
+
+    def crop(self, item: GalleryItem) -> str | None:
+        """Return a crop of the gallery as a data URI, or None where there is none."""
+        path = self.folder / crop_path(item)
+        if not path.is_file():
+            return None
+        return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+    def has_crops(self, items: Sequence[GalleryItem]) -> bool:
+        """Return whether any of the items has a crop."""
+        return any((self.folder / crop_path(item)).is_file() for item in items)
+
+
+def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Return the headings above the columns, each with how many it covers; none when no column has one."""
+    if not any(column.group for column in columns):
+        return []
+    return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
+
+
+def _cell(cell: Cell, brief: bool) -> dict[str, Any]:
+    """Return a cell as the template wants it: its kind, and its text or its parts."""
+    if isinstance(cell, Estimate | Delta | Remark):
+        parts, last = formatting.shown(cell, brief)
+        return {"kind": "figure" if parts.defined else "undefined", "parts": parts, "last": last}
+    if isinstance(cell, Code):
+        return {"kind": "code", "text": cell.text}
+    if cell is None:
+        return {"kind": "none", "text": formatting.DASH}
+    return {"kind": "text", "text": f"{cell:,}" if isinstance(cell, int) else cell}

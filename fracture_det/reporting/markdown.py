@@ -1,0 +1,150 @@
+"""report.md: the report as Markdown, as GitHub shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fracture_det.evaluation.report import Estimate, Report
+from fracture_det.reporting.blocks import (
+    Beside,
+    Block,
+    Cell,
+    Code,
+    Delta,
+    Drawing,
+    Files,
+    Gallery,
+    Heading,
+    Remark,
+    Section,
+    Table,
+    Text,
+)
+from fracture_det.reporting.figures import figure_path
+from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, number, shown
+from fracture_det.reporting.gallery import sheet_path
+from fracture_det.reporting.sections import OVERVIEW, sections
+from fracture_det.reporting.summary import plain_words
+
+# What Markdown, GitHub's mathematics or HTML would take for its own.
+_MARKUP = re.compile(r"([\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_]))")
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is, in one line."""
+    text = _MARKUP.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
+    return text.replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+
+
+def code(text: str) -> str:
+    """Return a text as code, which a table can hold too: with more backticks around it than in it."""
+    text = " ".join(text.split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{padding}{text}{padding}{fence}".replace("|", "\\|")
+
+
+def marked(text: str) -> str:
+    """Return a text of ours: code between backticks stays code."""
+    parts = re.split(r"`([^`]+)`", text)
+    return "".join(code(part) if index % 2 else escaped(part) for index, part in enumerate(parts))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[bool] = ()) -> str:
+    """Return a table of cells that are escaped already; columns of figures are set to the right."""
+    left = [index == 0 or (index < len(words) and words[index]) for index in range(len(header))]
+    rule = [":---" if one else "---:" for one in left]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+
+
+def markdown(report: Report, folder: Path | None = None) -> str:
+    """Return report.md; sheets of the gallery are shown where `folder` has them."""
+    parts = [
+        "# Evaluation of a fracture detector",
+        f"*{RESEARCH_ONLY}*",
+        escaped(plain_words(report)),
+        _image(OVERVIEW),
+        "## To be known first",
+        "\n".join(f"- {escaped(note)}" for note in report.notes) or "Nothing out of the ordinary.",
+    ]
+    for section in sections(report):
+        parts += list(_section(section, folder))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section, folder: Path | None) -> Iterator[str]:
+    yield f"## {escaped(section.title)}"
+    for block in section.blocks:
+        yield from _block(block, folder)
+
+
+def _block(block: Block, folder: Path | None) -> Iterator[str]:
+    if isinstance(block, Gallery):
+        yield from _gallery(block, folder)
+    elif isinstance(block, Beside):
+        for each in block.blocks:
+            yield from _block(each, folder)
+    else:
+        yield _WRITERS[type(block)](block)
+
+
+def _image(drawing: Drawing) -> str:
+    return f"![{escaped(drawing.alt)}]({figure_path(drawing.name, '.png')})\n\n*{escaped(drawing.caption)}*"
+
+
+def _files(files: Files) -> str:
+    return "\n".join(f"- [{name}]({name}): {escaped(what)}" for name, what in files.files)
+
+
+def _table(block: Table) -> str:
+    heads = [f"{one.group}: {one.title}" if one.group else one.title for one in block.columns]
+    rows = []
+    for heading, members in block.parts:
+        if heading:
+            rows.append([f"**{escaped(heading)}**", *[""] * len(heads)])
+        rows += [[escaped(name) or DASH, *(_cell(cell, block.brief) for cell in cells)] for name, cells in members]
+    words = [True, *(one.words for one in block.columns)]
+    text = f"**{escaped(block.caption)}**\n\n" + table(["", *map(escaped, heads)], rows, words=words)
+    return f"{text}\n\n{marked(block.note)}" if block.note else text
+
+
+def _cell(cell: Cell, brief: bool) -> str:
+    if cell is None:
+        return DASH
+    if isinstance(cell, Estimate | Delta | Remark):
+        parts, second = shown(cell, brief)
+        return "<br>".join(escaped(line) for line in (parts.lines[0], second) if line)
+    if isinstance(cell, Code):
+        return code(cell.text) if cell.text else DASH
+    return escaped(f"{cell:,}" if isinstance(cell, int) else cell)
+
+
+def _gallery(block: Gallery, folder: Path | None) -> Iterator[str]:
+    yield f"**{escaped(block.caption)}**"
+    sheet = sheet_path(block.kind)
+    if folder is not None and (folder / sheet).is_file():
+        yield f"![{escaped(block.caption)}]({sheet})"
+    rows = [
+        [
+            str(item.rank),
+            code(item.file_name),
+            escaped(item.site or "unknown"),
+            DASH if item.score is None else number(item.score),
+            ", ".join(f"{value:g}" for value in item.box),
+        ]
+        for item in block.items
+    ]
+    header = ["Rank", "File", "Site", "Score", "Box x0, y0, x1, y1, px"]
+    yield table(header, rows, words=[False, True, True, False, False])
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    Table: _table,
+    Text: lambda block: marked(block.text),
+    Heading: lambda block: f"### {escaped(block.text)}",
+    Drawing: _image,
+    Files: _files,
+}

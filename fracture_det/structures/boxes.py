@@ -1,0 +1,33 @@
+"""Geometry of boxes x0 y0 x1 y1: areas, intersection over union, centres."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def box_area(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Return the areas (N,) in square pixels of boxes (N, 4) x0 y0 x1 y1."""
+    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return (array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1])
+
+
+def box_iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Return the intersection over union (N, M) of boxes (N, 4) with others (M, 4), both x0 y0 x1 y1.
+
+    Widths are x1 - x0 (continuous coordinates, as in pycocotools). Two boxes without area have IoU 0.
+    """
+    a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
+    b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
+    sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_area(a)[:, None] + box_area(b)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
+    """Return (N, M): whether the centre of boxes (N, 4) lies in others (M, 4) or on their edge, all x0 y0 x1 y1."""
+    a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
+    b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
+    centre = (a[..., :2] + a[..., 2:]) / 2
+    return np.asarray(((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1))

@@ -1,0 +1,69 @@
+"""The one letterbox of this project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fracture_det.structures.radiograph import Pixels
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Scaling to fit a square of `size` pixels, aspect ratio kept, zeros to the right and below.
+
+    step: pixels; with it the zeros end, each side for itself, at the next multiple of it that the square holds, so that
+    little of a long radiograph is padding. Without it they fill the square.
+
+    The only implementation: training, inference and export go through it. Axes are scaled by the exact ratio of
+    whole pixel sizes, so that `undo_boxes(apply_boxes(b)) == b`.
+    """
+
+    size: int = 800
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("size", "step"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"Letterbox.{name}: expected at least 1 px, got {value}")
+
+    def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) that an image of `size` (height, width) gets inside the letterbox."""
+        height, width = size
+        scale = self.size / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def outer_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of the letterbox itself for an image of `size` (height, width)."""
+        step = self.step or self.size
+        height, width = (min(self.size, -(-side // step) * step) for side in self.inner_size(size))
+        return height, width
+
+    def apply_image(self, pixels: Pixels, *, out: Pixels | None = None) -> Pixels:
+        """Return the letterboxed image (*outer_size, C) of `pixels` (H, W, C) uint8.
+
+        out: an array of that shape that is zero, to write into.
+        """
+        height, width = self.inner_size(pixels.shape[:2])
+        shrinks = height < pixels.shape[0] or width < pixels.shape[1]
+        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        if out is None:
+            out = np.zeros((*self.outer_size(pixels.shape[:2]), *pixels.shape[2:]), dtype=np.uint8)
+        out[:height, :width] = resized.reshape(height, width, *pixels.shape[2:])
+        return out
+
+    def apply_boxes(self, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Map boxes (N, 4) of an image of `size` (height, width) into the letterbox."""
+        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * self._scale_xyxy(size)
+
+    def undo_boxes(self, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Map boxes (N, 4) of the letterbox back to the image of `size` (height, width)."""
+        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / self._scale_xyxy(size)
+
+    def _scale_xyxy(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        height, width = size
+        inner_height, inner_width = self.inner_size(size)
+        return np.array([inner_width / width, inner_height / height] * 2)

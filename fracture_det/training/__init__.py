@@ -1,0 +1,1 @@
+"""Training on Detectron2: data sets, mapper, augmentation, samplers, trainer, hooks."""

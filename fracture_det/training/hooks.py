@@ -1,0 +1,108 @@
+"""Hooks of the trainer: best checkpoint, early stopping, moving average, curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.engine import hooks
+from detectron2.engine.train_loop import HookBase
+from detectron2.utils import comm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fracture_det.modeling.checkpoints import FractureCheckpointer
+from fracture_det.visualization.training_curves import draw_ap_curve, draw_loss_curves
+
+METRICS_FILE = "metrics.json"
+
+
+BEST_METRIC = "bbox/AP50"
+
+
+class EarlyStopping(BaseException):
+    """Ends training when validation has stopped to improve; no Exception, or Detectron2 would log it as a failure."""
+
+
+class BestCheckpoint(hooks.BestCheckpointer):
+    """Keep the weights of the best validation AP50 as model_best.pth; stop after `patience` evaluations without one.
+
+    What is best is part of the checkpoint, so that a resumed training does not overwrite a better model.
+    """
+
+    def __init__(self, period: int, checkpointer: FractureCheckpointer, patience: int) -> None:
+        super().__init__(period, checkpointer, BEST_METRIC)
+        self.patience = patience
+        self.evaluations_since_best = 0
+
+    def _best_checking(self) -> None:
+        best_before = self.best_iter
+        if comm.is_main_process():
+            super()._best_checking()
+        self.evaluations_since_best = 0 if self.best_iter != best_before else self.evaluations_since_best + 1
+        stop = bool(self.patience) and self.evaluations_since_best >= self.patience
+        if comm.all_gather(stop)[0] and self.trainer.iter + 1 < self.trainer.max_iter:
+            raise EarlyStopping(f"no better {BEST_METRIC} in {self.patience} evaluations")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training must know."""
+        names = ("best_metric", "best_iter", "evaluations_since_best")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over `state` of a former run."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+def moving_average(model: torch.nn.Module, decay: float) -> AveragedModel:
+    """Return the exponential moving average of the weights of `model`, which follows them more quickly at first.
+
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), the warm-up of TensorFlow's
+    ExponentialMovingAverage(num_updates=n): else a short training would mostly average its random start.
+    """
+
+    def update(averaged: Any, current: Any, n_updates: Any) -> None:
+        n = int(n_updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_updates)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+class MovingAverage(HookBase):
+    """Fold the weights into their moving average after every iteration."""
+
+    def __init__(self, average: AveragedModel, model: torch.nn.Module) -> None:
+        self.average = average
+        self.model = model
+
+    def after_step(self) -> None:
+        """Update the average."""
+        self.average.update_parameters(self.model)
+
+
+class PlotCurves(HookBase):
+    """Redraw loss_curves.png and ap_curve.png from metrics.json after every evaluation and at the end."""
+
+    def __init__(self, folder: Path, period: int, per_epoch: int) -> None:
+        self.folder = folder
+        self.period = period
+        self.per_epoch = per_epoch
+
+    def after_step(self) -> None:
+        """Draw when an evaluation was just written."""
+        if self.period > 0 and (self.trainer.iter + 1) % self.period == 0:
+            self.draw()
+
+    def after_train(self) -> None:
+        """Draw the last state."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw both figures from what metrics.json holds."""
+        metrics = self.folder / METRICS_FILE
+        if metrics.is_file():
+            history = [json.loads(line) for line in metrics.read_text().splitlines()]
+            draw_loss_curves(history, self.per_epoch, self.folder / "loss_curves.png")
+            draw_ap_curve(history, self.per_epoch, self.folder / "ap_curve.png")

@@ -1,0 +1,64 @@
+"""From a data set dict to a model input."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
+
+from fracture_det.structures.boxes import box_area
+from fracture_det.structures.radiograph import read_radiograph
+from fracture_det.training.augmentation import RandomLetterbox, build_augmentations
+
+
+class FractureMapper:
+    """Turns a data set dict into a model input: read, letterbox, augment; boxes into Instances.
+
+    is_train: with augmentation. with_truth: Instances are added (training and validation loss).
+    The image is (3, h, w) uint8 in the channel order of INPUT.FORMAT; `height` and `width` are those of the
+    letterboxed image, so that a model answers in the letterbox frame, and `original_size` is (height, width) of
+    the radiograph.
+    """
+
+    def __init__(self, cfg: CfgNode, *, is_train: bool, with_truth: bool = True) -> None:
+        seen = RandomLetterbox(cfg.INPUT.LETTERBOX, step=cfg.INPUT.LETTERBOX_STEP or None)
+        self.augmentations = build_augmentations(cfg) if is_train else [seen]
+        self.with_truth = with_truth
+        self.channels = slice(None, None, -1) if cfg.INPUT.FORMAT == "BGR" else slice(None)
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Raises UnreadableImage for a broken file, and ValueError when its size is not the recorded one."""
+        result = copy.deepcopy(dataset_dict)
+        annotations = result.pop("annotations", [])
+        radiograph = read_radiograph(result["file_name"])
+        if radiograph.size != (result["height"], result["width"]):
+            raise ValueError(
+                f"{result['file_name']}: the upright image is {radiograph.size} (height, width), "
+                f"the data set says {(result['height'], result['width'])}"
+            )
+        xywh = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+        aug_input = T.AugInput(radiograph.pixels, boxes=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]))
+        T.AugmentationList(self.augmentations)(aug_input)
+        image = aug_input.image[:, :, self.channels]
+        result["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        result["original_size"] = radiograph.size
+        result["height"], result["width"] = image.shape[:2]
+        if self.with_truth:
+            classes = np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64)
+            result["instances"] = _truth(aug_input.boxes, classes, image.shape[:2])
+        return result
+
+
+def _truth(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> Instances:
+    """Boxes that a crop left outside are dropped; BBoxSafeRandomCrop cuts none."""
+    clipped = np.clip(boxes, 0, [size[1], size[0]] * 2)
+    visible = box_area(clipped) > 0
+    instances = Instances(size)
+    instances.gt_boxes = Boxes(torch.as_tensor(clipped[visible], dtype=torch.float32))
+    instances.gt_classes = torch.as_tensor(classes[visible])
+    return instances

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from fracture_det.data.predictions import (
+    ImagePrediction,
+    Predictions,
+    PredictionsError,
+    PredictionWriter,
+    read_predictions,
+    write_predictions,
+)
+from fracture_det.structures.detections import Detections
+
+HEADER = {"format": "fracture_det predictions", "version": 1, "class_names": ["fracture"], "detector": "toy"}
+FOUND = {"box_xyxy_px": [1, 2, 3.5, 4], "score": 0.5, "label": "fracture"}
+IMAGE = {"file_name": "a.png", "height": 10, "width": 20, "detections": [FOUND]}
+
+
+def write_lines(path, *lines):
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), "utf-8")
+    return path
+
+
+def test_a_round_trip_is_exact_in_float32(tmp_path):
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 4000, (200, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + random.uniform(0, 900, (200, 2)).astype(np.float32)], axis=1)
+    detections = Detections.from_unsorted(boxes, random.uniform(0, 1, 200), random.integers(0, 2, 200))
+    images = (
+        ImagePrediction("Ordner/Röntgen 1.png", (4000, 5000), detections),
+        ImagePrediction("healthy.png", (7, 9), Detections.empty()),
+        ImagePrediction("broken.png", error="file is truncated"),
+    )
+    path = tmp_path / "predictions.jsonl"
+    write_predictions(path, Predictions("toy", ("fracture", "implant"), images, 0.25, {"weights SHA-256": "ab"}))
+    read = read_predictions(path)
+    assert (read.detector, read.class_names, read.operating_score) == ("toy", ("fracture", "implant"), 0.25)
+    assert read.about == {"weights SHA-256": "ab"}
+    assert [(image.file_name, image.size, image.error) for image in read.images] == [
+        (image.file_name, image.size, image.error) for image in images
+    ]
+    for name in ("boxes", "scores", "classes"):
+        np.testing.assert_array_equal(getattr(read.images[0].detections, name), getattr(detections, name))
+    assert len(read.images[1].detections) == 0
+    assert [image.file_name for image in read.failed] == ["broken.png"]
+    write_predictions(tmp_path / "again.jsonl", read)
+    assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    with PredictionWriter(path, "toy", ("fracture",)) as writer:
+        writer.write(ImagePrediction("a.png", (1, 1), Detections.empty()))
+        assert len(read_predictions(path).images) == 1  # before it is closed
+    with pytest.raises(ValueError, match="not open"):
+        PredictionWriter(path, "toy", ("fracture",)).write(ImagePrediction("a.png", error="x"))
+
+
+def test_rows_of_others_may_be_unsorted_and_lines_blank(tmp_path):
+    rows = [{**FOUND, "score": 0.1}, {**FOUND, "score": 1}]
+    path = write_lines(tmp_path / "p.jsonl", HEADER, {**IMAGE, "detections": rows}, "", "")
+    assert read_predictions(path).images[0].detections.scores.tolist() == pytest.approx([1, 0.1])
+
+
+def without(name):
+    return {key: value for key, value in IMAGE.items() if key != name}
+
+
+WRONG = [
+    ("empty", [], "empty"),
+    ("no header", [IMAGE], r"line 1, format"),
+    ("other version", [{**HEADER, "version": 2}], r"line 1, version: .*2"),
+    ("no detector", [{**HEADER, "detector": None}], r"line 1, detector: expected text, got None"),
+    ("class names", [{**HEADER, "class_names": [1]}], r"line 1, class_names"),
+    ("operating score", [{**HEADER, "operating_score": 5}], r"line 1, operating_score: expected 0..1, got 5"),
+    ("not JSON", [HEADER, IMAGE, "{"], r"line 3: not JSON"),
+    ("not an object", [HEADER, "[1]"], r"line 2: expected a JSON object"),
+    ("no file name", [HEADER, without("file_name")], r"line 2, file_name: missing"),
+    ("no detections", [HEADER, without("detections")], r"line 2, detections: missing"),
+    ("height is text", [HEADER, {**IMAGE, "height": "10"}], r"line 2, height: expected a whole number, got '10'"),
+    ("width is 0", [HEADER, {**IMAGE, "width": 0}], r"line 2, height, width: .* 10 and 0"),
+    ("score missing", [HEADER, {**IMAGE, "detections": [{"box_xyxy_px": [0, 0, 1, 1]}]}], r"line 2, score: missing"),
+    ("score is true", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": True}]}], r"line 2, score: .*True"),
+    ("score above 1", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": 89}]}], r"line 2, detections: .*89"),
+    ("score is NaN", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": float("nan")}]}], r"line 2, detections"),
+    ("label", [HEADER, {**IMAGE, "detections": [{**FOUND, "label": "x"}]}], r"line 2, label: .*'fracture'.*'x'"),
+    ("short box", [HEADER, {**IMAGE, "detections": [{**FOUND, "box_xyxy_px": [1, 2, 3]}]}], r"line 2, box_xyxy_px"),
+    ("xywh box", [HEADER, {**IMAGE, "detections": [{**FOUND, "box_xyxy_px": [9, 9, 2, 2]}]}], r"line 2, detections"),
+    ("row is a list", [HEADER, {**IMAGE, "detections": [[1]]}], r"line 2, detections: .*\[1\]"),
+    ("twice", [HEADER, IMAGE, IMAGE], r"line 3, file_name: 'a.png' comes a second time"),
+    ("error is a number", [HEADER, {"file_name": "a.png", "error": 5}], r"line 2, error: expected text, got 5"),
+]
+
+
+@pytest.mark.parametrize(("lines", "message"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_wrong_file_is_an_error_with_file_line_field_and_value(tmp_path, lines, message):
+    path = write_lines(tmp_path / "p.jsonl", *lines)
+    with pytest.raises(PredictionsError, match=rf"p\.jsonl.*{message}"):
+        read_predictions(path)
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(PredictionsError, match=r"absent\.jsonl: cannot be read"):
+        read_predictions(tmp_path / "absent.jsonl")
+
+
+def test_a_prediction_is_detections_or_an_error():
+    for wrong in ({}, {"size": (1, 1)}, {"size": (1, 1), "detections": Detections.empty(), "error": "both"}):
+        with pytest.raises(ValueError, match=r"a\.png: expected"):
+            ImagePrediction("a.png", **wrong)

@@ -1,0 +1,118 @@
+"""The application: its settings, its routes, its detector and its store put together."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from typing import IO
+
+from apiflask import APIFlask
+from flask import Request, request
+
+from fracture_det.inference.base import DetectorError
+from fracture_det.inference.registry import open_detector
+from fracture_det.inference.service import PredictionService
+
+from . import api, auth, errors, login, pages
+from .context import AppContext, IdempotencyKeys
+from .metrics import Metrics
+from .settings import Settings
+from .store import Store
+from .uploads import DRAWING_AT_ONCE
+
+# Room for the frame of a multipart form around its file.
+FORM_FRAME_BYTES = 64 * 1024
+
+
+class MemoryRequest(Request):
+    """A request whose uploads stay in memory: nothing that a client sends is written to disk as it came."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
+
+
+class FractureApp(APIFlask):
+    """The app: uploads in memory, its API described in OpenAPI 3.1."""
+
+    request_class = MemoryRequest
+
+
+def create_app(
+    config: Settings | None = None, *, predictor: PredictionService | None = None, loopback: bool = True
+) -> FractureApp:
+    """Return the app, with `config` or the FRACTURE_* variables as its settings.
+
+    Without a `predictor` the detector that the settings name is opened and warmed up; this belongs after the fork
+    of a server's worker. loopback: whether only this machine can reach it; then it answers to its own names alone.
+
+    Raises SettingsError, StoreError, DetectorError or DetectorFailed.
+    """
+    settings = Settings.from_environ() if config is None else config
+    logging.getLogger("PIL").setLevel(logging.WARNING)  # below, it writes what EXIF says of a patient
+    store = open_store(settings)
+    service = open_service(settings) if predictor is None else predictor
+    # The library's own pages would load their scripts from elsewhere.
+    app = FractureApp(__name__, title="fracture_det", version="1.0", docs_path=None, spec_path=None, json_errors=False)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_FRAME_BYTES,
+        MAX_FORM_PARTS=50,
+        AUTO_404_RESPONSE=False,
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_SERVERS=False,
+        VALIDATION_ERROR_STATUS_CODE=400,
+        DESCRIPTION=api.__doc__,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.spec_processor(api.require_bodies)
+    drawing = threading.BoundedSemaphore(DRAWING_AT_ONCE)
+    app.extensions["fracture"] = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    errors.register(app)
+    auth.register(app, settings, loopback=loopback)
+    for blueprint in (api.blueprint, api.probes, api.description, login.blueprint, pages.blueprint):
+        app.register_blueprint(blueprint)
+    # An API's request comes with a token, or from our own pages: its origin was checked.
+    auth.csrf.exempt(api.blueprint)
+    app.before_request(lambda: None if request.blueprint == "probes" else store.results.sweep_if_due())
+    store.results.sweep_if_due()
+    return app
+
+
+def open_store(settings: Settings) -> Store:
+    """Open what the page keeps. Raises StoreError."""
+    return Store(
+        settings.data_dir,
+        url=settings.database_url,
+        retention_days=settings.retention_days,
+        feedback_days=settings.feedback_days,
+        keep_images=settings.keep_images,
+    )
+
+
+def open_service(settings: Settings) -> PredictionService:
+    """Open the detector of `settings` and return a service that has passed its warm-up.
+
+    Raises DetectorError or DetectorFailed.
+    """
+    options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
+    detector = open_detector(settings.detector, calibration=settings.calibration, **options)
+    found, wanted = getattr(detector, "sha256", None), settings.model_sha256
+    if wanted is not None and found != wanted:
+        raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, got {found}")
+    service = PredictionService(
+        detector,
+        max_batch=settings.max_batch,
+        max_wait_ms=settings.max_wait_ms,
+        queue_size=settings.queue_size,
+        max_pixels=settings.max_pixels,
+        timeout_s=settings.timeout_s,
+    )
+    service.warm_up()
+    return service

@@ -1,0 +1,105 @@
+"""The report as a PDF: picture with boxes, findings, model, thresholds, time and notice on one page."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from fpdf import FPDF
+from fpdf.enums import XPos, YPos
+from PIL import Image
+
+from fracture_det.inference.service import overlay_png
+
+from .presentation import percent
+from .schemas import PredictionSchema
+from .store import StoredPrediction
+
+MARGIN_MM, TALLEST_MM = 15, 130
+
+
+BOX_COLUMNS = {"No.": 12, "Finding": 28, "Confidence": 28, "Box x0, y0, x1, y1 (px)": 70, "Reader": 30}
+
+
+def report_pdf(result: PredictionSchema, picture: Path, stored: StoredPrediction) -> bytes:
+    """Return the report of a result on its `picture` as a PDF; boxes below `result.score` are left out."""
+    pdf = FPDF(format="A4")
+    pdf.set_margins(MARGIN_MM, MARGIN_MM)
+    pdf.set_auto_page_break(True, MARGIN_MM)
+    pdf.set_title(f"Radiograph report {result.id[:8]}")
+    pdf.set_creator("fracture_det")
+    pdf.set_creation_date(result.created_at)
+    pdf.add_page()
+    _line(pdf, "Radiograph report", size=18, bold=True)
+    _line(pdf, result.notice, size=10, bold=True)
+    _line(pdf, headline(result), size=14, bold=True)
+    _line(pdf, result.finding.advice, size=10)
+    drawn = overlay_png(picture, stored.detections, stored.class_names, minimum_score=result.score)
+    _picture(pdf, drawn)
+    _boxes(pdf, result)
+    for name, value in facts(result).items():
+        _line(pdf, f"{name}: {value}", size=8)
+    return bytes(pdf.output())
+
+
+def headline(result: PredictionSchema) -> str:
+    """Return the finding with its confidence, where there is one."""
+    confidence = result.finding.confidence
+    return result.finding.title if confidence is None else f"{result.finding.title} ({percent(confidence)} probability)"
+
+
+def facts(result: PredictionSchema) -> dict[str, str]:
+    """Return what a report says beside the findings."""
+    said = {
+        "Result": result.id,
+        "Analysed": f"{result.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "Model": result.model,
+        "Model SHA-256": result.model_sha256 or "unknown",
+        "Scores": "calibrated probabilities" if result.calibrated else "raw scores of the model",
+        "Thresholds": f"likely from {result.operating_score:.4g}, possible from {result.possible_score:.4g},"
+        f" boxes shown from {result.score:.4g}",
+        "Radiograph": f"{result.image.width} x {result.image.height} px",
+    }
+    if result.feedback is not None:
+        verdict = "no fracture" if result.feedback.no_fracture else f"{len(result.feedback.missed)} missed"
+        said["Reader"] = f"{result.feedback.author}, {result.feedback.updated_at:%Y-%m-%d %H:%M} UTC: {verdict}"
+        if result.feedback.comment:
+            said["Comment"] = result.feedback.comment
+    return said
+
+
+def _line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:
+    pdf.set_font("Helvetica", "B" if bold else "", size)
+    # The fonts that every reader has know Latin letters; others become question marks in the PDF, not on the page.
+    text = text.encode("latin-1", "replace").decode("latin-1")
+    pdf.multi_cell(0, size * 0.5, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _picture(pdf: FPDF, drawn: bytes) -> None:
+    with Image.open(io.BytesIO(drawn)) as image:
+        width, height = image.size
+        scale = min(pdf.epw / width, TALLEST_MM / height)
+        pdf.ln(2)
+        pdf.image(image, w=width * scale, h=height * scale, x=MARGIN_MM + (pdf.epw - width * scale) / 2)
+    pdf.ln(3)
+
+
+def _boxes(pdf: FPDF, result: PredictionSchema) -> None:
+    if not result.detections:
+        _line(pdf, f"No box at or above {result.score:.4g}.", size=10)
+        return
+    verdicts = {box.number: box.verdict for box in result.feedback.boxes} if result.feedback else {}
+    pdf.set_font("Helvetica", "", 9)
+    with pdf.table(col_widths=tuple(BOX_COLUMNS.values()), line_height=5, width=sum(BOX_COLUMNS.values())) as table:
+        table.row(tuple(BOX_COLUMNS))
+        for box in result.detections:
+            sides = ", ".join(f"{side:.0f}" for side in box.box_xyxy_px)
+            row = (
+                str(box.number),
+                f"{box.label}, {box.level}",
+                f"{box.score:.2f}",
+                sides,
+                verdicts.get(box.number, ""),
+            )
+            table.row(tuple(text.encode("latin-1", "replace").decode("latin-1") for text in row))
+    pdf.ln(3)

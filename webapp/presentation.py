@@ -1,0 +1,158 @@
+"""From scores to words: the three levels, and the JSON that API and page share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from flask import url_for
+
+from .schemas import (
+    BoxSchema,
+    FeedbackSchema,
+    FindingSchema,
+    Level,
+    LinksSchema,
+    PredictionSchema,
+    SizeSchema,
+    VerdictSchema,
+)
+from .store import Feedback, StoredPrediction
+
+NOTICE = "Research use only. Not a medical device."
+
+
+# Boxes below it are noise of the detector and are not kept.
+FLOOR_SCORE = 0.05
+
+
+LIKELY, POSSIBLE, WEAK, NONE_SEEN = "likely", "possible", "weak", "none seen"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is said about a whole radiograph: its level, a headline and a sentence of advice."""
+
+    level: Level
+    title: str
+    advice: str
+
+
+FINDINGS = {
+    LIKELY: Finding("likely", "Fracture likely", "The model marks at least one place at or above its operating point."),
+    POSSIBLE: Finding(
+        "possible",
+        "Fracture possible",
+        "The model marks places, but only below its operating point. Look at them closely.",
+    ),
+    NONE_SEEN: Finding(
+        "none seen", "No fracture seen", "The model marks no fracture. It misses some, so this does not rule one out."
+    ),
+}
+
+
+def floor_score(possible_score: float) -> float:
+    """Return the lowest score (0..1) of a box that is kept."""
+    return min(FLOOR_SCORE, possible_score)
+
+
+def level_of(score: float, operating_score: float, possible_score: float) -> str:
+    """Return the level of one box: likely, possible, or weak when it is below both thresholds."""
+    score = round(score, 6)  # undoes float32: .7 is not to fall below a threshold of .7
+    if score >= operating_score:
+        return LIKELY
+    return POSSIBLE if score >= possible_score else WEAK
+
+
+def finding_level(highest: float | None, operating_score: float, possible_score: float) -> str:
+    """Return the level of a radiograph with this highest score, or None without a box; whatever boxes are shown."""
+    level = WEAK if highest is None else level_of(highest, operating_score, possible_score)
+    return NONE_SEEN if level == WEAK else level
+
+
+def percent(probability: float) -> str:
+    """Return a probability in words: neither certainty nor impossibility can be known."""
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionSchema:
+    """Return the JSON of a result, with the boxes of at least `score` (0..1)."""
+    finding = FINDINGS[stored.finding]
+    return PredictionSchema(
+        id=stored.id,
+        created_at=_time(stored.created_at),
+        finding=FindingSchema(
+            level=finding.level,
+            title=finding.title,
+            advice=finding.advice,
+            confidence=None if stored.confidence is None else round(stored.confidence, 6),
+        ),
+        detections=boxes(stored, score),
+        score=score,
+        operating_score=stored.operating_score,
+        possible_score=stored.possible_score,
+        floor_score=floor_score(stored.possible_score),
+        calibrated=stored.calibrated,
+        image=SizeSchema(height=stored.height, width=stored.width),
+        model=stored.model,
+        model_sha256=stored.model_sha256,
+        latency_ms=round(stored.latency_ms["total"], 1),
+        stages_ms={name: round(value, 1) for name, value in stored.latency_ms.items()},
+        feedback=None if stored.feedback is None else feedback_schema(stored.feedback),
+        feedback_days=feedback_days,
+        notice=NOTICE,
+        links=_links(stored),
+    )
+
+
+def feedback_schema(feedback: Feedback) -> FeedbackSchema:
+    """Return the JSON of what a reader said."""
+    return FeedbackSchema(
+        boxes=[VerdictSchema.model_validate({"number": n, "verdict": v}) for n, v in feedback.verdicts.items()],
+        missed=list(feedback.missed),
+        no_fracture=feedback.no_fracture,
+        comment=feedback.comment,
+        author=feedback.author,
+        updated_at=_time(feedback.updated_at),
+    )
+
+
+def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
+    """Return the boxes of at least `score` (0..1), highest first; `number` is the n-th of all boxes."""
+    shown = stored.detections.above(score)
+    # `above` keeps the head of the list, as scores descend.
+    found = zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True)
+    return [
+        BoxSchema.model_validate(
+            {
+                "number": number,
+                "box_xyxy_px": tuple(round(float(side), 2) for side in box),
+                "score": round(float(value), 6),
+                "label": label,
+                "level": level_of(float(value), stored.operating_score, stored.possible_score),
+            }
+        )
+        for number, (box, value, label) in enumerate(found, start=1)
+    ]
+
+
+def _links(stored: StoredPrediction) -> LinksSchema:
+    self_url = url_for("api.prediction", identifier=stored.id)
+    page = url_for("pages.result", identifier=stored.id)
+    kept = stored.image_path is not None
+    return LinksSchema(
+        self=self_url,
+        image=f"{self_url}/image.png" if kept else None,
+        overlay=f"{self_url}/overlay.png" if kept else None,
+        page=page,
+        report=f"{page}/report",
+        report_pdf=f"{page}/report.pdf",
+        feedback=f"{self_url}/feedback",
+        model=url_for("pages.model"),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), timezone.utc)
