@@ -20,18 +20,10 @@ from .settings import Settings
 from .store.accounts import LOCAL, Account
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
-
-
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-
-
 # Asked by browsers and by other machines before anyone has logged in.
 OPEN = frozenset({"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"})
-
-
 LARGEST_LOGIN_BYTES = 16_384
-
-
 csrf = CSRFProtect()
 
 

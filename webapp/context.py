@@ -15,7 +15,8 @@ from .errors import RETRY_AFTER_S, RequestError
 from .metrics import Metrics
 from .settings import Settings
 from .store import Store
-from .uploads import UNDER_WAY
+
+UNDER_WAY = "An upload with the same Idempotency-Key is being analysed; please ask again in a few seconds."
 
 
 class IdempotencyKeys:

@@ -13,12 +13,8 @@ from .security_headers import HEADERS
 from .store import StoreUnavailable
 
 JSON_PATHS = ("/api/", "/healthz", "/readyz", "/metrics")
-
-
 # What a sender may still push after a refusal before the connection is cut.
 DRAIN_FACTOR, DRAIN_S = 8, 20.0
-
-
 SENTENCES = {
     400: "The request could not be understood.",
     404: "There is no such page or result. Results are deleted after {kept_for}.",
@@ -27,11 +23,7 @@ SENTENCES = {
     429: "There were too many requests; please wait a little.",
     500: "Something failed on the server. Nothing was concluded about the radiograph; please try again.",
 }
-
-
 NOT_KEPT = "The server cannot keep results at the moment. Nothing was concluded about the radiograph; please try again."
-
-
 RETRY_AFTER_S = 3
 
 

@@ -16,8 +16,6 @@ from .schemas import PredictionSchema
 from .store import StoredPrediction
 
 MARGIN_MM, TALLEST_MM = 15, 130
-
-
 BOX_COLUMNS = {"No.": 12, "Finding": 28, "Confidence": 28, "Box x0, y0, x1, y1 (px)": 70, "Reader": 30}
 
 

@@ -20,12 +20,8 @@ from .schemas import (
 from .store import Feedback, StoredPrediction
 
 NOTICE = "Research use only. Not a medical device."
-
-
 # Boxes below it are noise of the detector and are not kept.
 FLOOR_SCORE = 0.05
-
-
 LIKELY, POSSIBLE, WEAK, NONE_SEEN = "likely", "possible", "weak", "none seen"
 
 

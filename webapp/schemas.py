@@ -8,31 +8,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 MOST_MISSED = 50
-
-
 LONGEST_COMMENT = 2000
-
-
 PER_PAGE, MOST_PER_PAGE, LAST_PAGE = 20, 100, 10_000_000
-
-
 Level = Literal["likely", "possible", "none seen"]
-
-
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
 # Strict: 0 for false or "1" for 1 is a mistake of the client, and not to be guessed at.
 Side = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-
-
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})]
-
-
 # PostgreSQL keeps no NUL.
 Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-
-
 BoxPx = tuple[Side, Side, Side, Side]
 
 

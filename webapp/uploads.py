@@ -29,17 +29,8 @@ from .settings import Settings
 from .store import Reading, StoredPrediction
 
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
-
-
 DRAWING_AT_ONCE, DRAWING_WAIT_S = 2, 30.0
-
-
 NOT_ANALYSED = "This file was not analysed."
-
-
-UNDER_WAY = "An upload with the same Idempotency-Key is being analysed; please ask again in a few seconds."
-
-
 BUSY = f"{NOT_ANALYSED} Too many radiographs are waiting; please try again in a few seconds."
 
 

@@ -20,18 +20,10 @@ from .security_headers import HEADERS
 from .uploads import BUSY
 
 UPLOADS = (b"POST /api/v1/predictions ", b"POST /api/v1/predictions?")
-
-
 LONGEST_HEAD = 8_192
-
-
 ACCEPTED_AT_ONCE, READS_AT_ONCE = 64, 16
-
-
 # Threads that take uploads apart keep the one from its work that says "busy": they start one after the other.
 STARTED_EVERY_S = 0.01
-
-
 # How long a client may be silent: before its first byte, between the bytes of what was refused, and at the end.
 FIRST_BYTE_S, NEXT_BYTE_S, HANG_UP_S = 5.0, 2.0, 2.0
 

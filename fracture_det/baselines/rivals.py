@@ -31,31 +31,15 @@ from fracture_det.structures.radiograph import Pixels
 
 # In place of a file: seeded random weights. Their boxes mean nothing; they are for measuring time.
 RANDOM = "random"
-
-
 SEED = 0
-
-
 CLASS_NAMES = ("fracture",)
-
-
 SCORE_FLOOR, NMS_IOU, MAX_BOXES = 0.05, 0.5, 100
-
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
 # Boxes (N, 4) XYXY in pixels of what the network was fed, scores (N,) 0..1, classes (N,) from 0.
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
 Outputs = Sequence[torch.Tensor]
-
-
 # What a network is fed, (1, 3, H, W) float32.
 Batch = NDArray[np.float32]
-
-
 # From what is fed, one radiograph each, to what each makes the network answer, in order.
 Run = Callable[[Sequence[Batch]], list[Outputs]]
 
@@ -342,6 +326,4 @@ BASELINES = {
         "torchvision Faster R-CNN R50-FPN", ShortestSide(800), _build_torchvision, _decode_torchvision
     ),
 }
-
-
 open_yolov3, open_efficientdet, open_detr, open_torchvision = (opener(scheme) for scheme in BASELINES)

@@ -19,15 +19,9 @@ from fracture_det.calibration.score_maps import IDENTITY, METHODS, CalibrationEr
 from fracture_det.structures.detections import Detections
 
 FORMAT = "fracture_det calibration"
-
-
 VERSION = 1
-
-
 # Where `fitted_on` keeps the SHA-256 of the weights whose scores these are, and the detector's name.
 WEIGHTS, DETECTOR = "weights SHA-256", "detector"
-
-
 # What follows in the name of a detector whose scores are calibrated.
 CALIBRATED = ", calibrated ("
 

@@ -8,11 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from fracture_det.calibration.score_maps import METHODS, CalibrationError, Floats, ScoreMap, _check, _logit, _sigmoid
 
 MAX_STEPS = 100
-
-
 NO_RISE = "the scores do not rise with the truth, so that no rising map fits them"
-
-
 NO_TEMPERATURE = "no temperature fits: the scores say more than .5 of what is mostly false, or less of what is true"
 
 

@@ -18,12 +18,8 @@ RULES = {
     "fp target": "False positives per image",
     "paper": "The paper's",
 }
-
-
 # The paper calls a box a fracture from this confidence on.
 PAPER_SCORE = 0.5
-
-
 WANTED = 0.95
 
 

@@ -8,19 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-
-
 # How a map may be fitted, the recommended one first; see `fit_map`.
 METHODS = ("platt", "temperature", "isotonic")
-
-
 DEFAULT_METHOD = METHODS[0]
-
-
 # The map of scores that nothing could be fitted to.
 IDENTITY = "identity"
-
-
 # Softmax in float32 reaches 1, where the logit has no end: scores count as at most 1 - this, and at least this.
 EPSILON = 1e-6
 

@@ -31,14 +31,8 @@ from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.letterbox import Letterbox
 
 LETTERBOX_PX = 800
-
-
 _INK, _BLUE, _ORANGE, _GREY, _GREEN = "#222222", "#2f6db3", "#d9822b", "#b9c0c8", "#2e8b57"
-
-
 _SIZE_EDGES_PX = (0, 256, 384, 512, 768, 1024, 1536, 2048, 3072, np.inf)
-
-
 # name -> (sizes, stride of each size)
 AnchorSets = dict[str, tuple[Sequence[float], Sequence[int]]]
 

@@ -16,8 +16,6 @@ from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.data.voc import voc_xml
 
 RIGHT = "right"
-
-
 Box = tuple[float, float, float, float]
 
 

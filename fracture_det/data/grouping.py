@@ -8,8 +8,6 @@ from pathlib import PurePosixPath
 
 # <name>_jpg.rf.<32 hex digits>.jpg: Roboflow's export of one of several augmented copies of the image <name>.
 _ROBOFLOW = re.compile(r"^(?P<name>.+?)(?:[_-](?:jpe?g|png|bmp|tiff?))?\.rf\.[0-9a-f]{16,}$", re.IGNORECASE)
-
-
 _NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<number>\d+)$")
 
 

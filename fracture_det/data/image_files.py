@@ -18,15 +18,9 @@ from PIL import Image, ImageFile, ImageOps
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-
-
 THUMBNAIL_PX = 32
-
-
 # Files per message to a worker: large enough to hide the messages, small enough for a smooth progress bar.
 _CHUNK = 32
-
-
 Thumbnail = NDArray[np.uint8]
 
 

@@ -21,11 +21,7 @@ from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.detections import Detections
 
 FORMAT = "fracture_det predictions"
-
-
 VERSION = 1
-
-
 # Bytes that are looked through together for the end of a line.
 BLOCK = 1 << 16
 

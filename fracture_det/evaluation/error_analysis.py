@@ -22,8 +22,6 @@ from fracture_det.structures.boxes import box_area, box_iou
 from fracture_det.structures.detections import Detections
 
 GALLERY_SIZE = 12
-
-
 ALL, UNKNOWN = "all", "unknown"
 
 
@@ -142,8 +140,6 @@ MATCH_COLUMNS = (
     "file_name", "group", "site", "fractured", "kind", "score", "shown", "label", "x0", "y0", "x1", "y1",
     "truth_label", "truth_x0", "truth_y0", "truth_x1", "truth_y1", "iou", "error",
 )  # fmt: skip
-
-
 NOTHING, NOT_COUNTED, NOT_PREDICTED = "nothing", "not counted", "not predicted"
 
 

@@ -16,17 +16,9 @@ from fracture_det.evaluation.matching import Matches
 from fracture_det.evaluation.report import Estimate, Froc, OperatingPoint, PredictiveValues
 
 NO_TRUTH = "no truth box"
-
-
 LESION = ("precision", "recall", "f1", "fp_per_image")
-
-
 CALLS = ("sensitivity", "specificity", "accuracy", "ppv", "npv", "f1")
-
-
 PREVALENCES = (0.05, 0.2, 0.5)
-
-
 Values = dict[str, float]
 
 

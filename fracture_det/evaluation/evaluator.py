@@ -35,11 +35,7 @@ from fracture_det.structures.timing import Timing
 
 # The rule of precision, recall and F1, of the strata and of the error types.
 MAIN_RULE = "iou50"
-
-
 AREAS = {"AUROC": auroc, "AUPRC": auprc}
-
-
 MAX_CURVE_POINTS = 1000
 
 

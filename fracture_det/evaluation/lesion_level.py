@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from fracture_det.evaluation.matching import Matches
 
 Floats = NDArray[np.float64]
-
-
 RECALL_GRID = np.linspace(0.0, 1.0, 101)
 
 

@@ -21,22 +21,12 @@ from fracture_det.structures.letterbox import Letterbox
 from fracture_det.structures.radiograph import Pixels
 
 STRENGTHS = (1, 2, 3, 4, 5)
-
-
 # A box that keeps less than this share of its area no longer shows its lesion.
 MIN_KEPT_AREA = 0.5
-
-
 # The longer side that a blur's width is stated for, so that it is alike on small and large images.
 REFERENCE_SIDE_PX = 800
-
-
 Boxes = NDArray[np.float64]
-
-
 Size = tuple[int, int]
-
-
 Lot = np.random.Generator
 
 

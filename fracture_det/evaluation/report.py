@@ -16,15 +16,9 @@ import msgspec
 from fracture_det.structures.timing import Timing
 
 FORMAT = "fracture_det report"
-
-
 VERSION = 2
-
-
 # Cells that rest on fewer than this are marked: their value says little.
 SMALL_N = 30
-
-
 Curve = dict[str, list[float]]
 
 

@@ -18,8 +18,6 @@ from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig
 from fracture_det.inference.registry import SHIPPED, open_detector
 
 SAFETENSORS = "safetensors"
-
-
 Say = Callable[[str], None]
 
 

@@ -16,8 +16,6 @@ from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
 
 WEIGHTS_NAME = "model.safetensors"
-
-
 # Measures of training that say how the weights came to be.
 TRAINING_FILES = {"metrics.json": "training_log.jsonl", "loss_curves.png": "loss_curves.png"}
 

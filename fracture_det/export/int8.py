@@ -28,8 +28,6 @@ from fracture_det.structures.radiograph import Pixels, read_radiograph
 PART = re.compile(
     r"/(bottom_up/(?:network/)?[^/]+(?:/[^/]+\.\d+(?=/))?|backbone(?=/(?!bottom_up))|rpn_head/conv|box_head)"
 )
-
-
 CALIBRATION_IMAGES = 60
 
 

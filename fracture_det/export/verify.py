@@ -20,26 +20,14 @@ from fracture_det.structures.radiograph import read_radiograph
 
 # How far an export may move what the source finds with at least SCORE_COMPARED.
 MAX_BOX_SHIFT_PX = 1.0
-
-
 MAX_SCORE_SHIFT = 0.01
-
-
 SCORE_COMPARED = 0.05
-
-
 # Of two overlapping boxes with nearly the same score, rounding may change which one survives suppression; such a box
 # then has only a neighbour for a partner. More of them than this share are no such accident.
 MAX_SHARE_MOVED = 0.02
-
-
 # How much INT8 or pruning may cost, of values in 0..1.
 MAX_AUROC_DROP = 0.005
-
-
 MAX_AP50_DROP_INT8 = 0.005
-
-
 MAX_AP50_DROP_PRUNED = 0.01
 
 

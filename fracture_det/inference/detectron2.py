@@ -25,11 +25,7 @@ from fracture_det.structures.radiograph import Pixels
 
 # In a training folder, the file that speaks for it.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
-
-
 CONFIG_FILE = "config.yaml"
-
-
 _logger = logging.getLogger(__name__)
 
 

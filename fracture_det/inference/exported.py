@@ -21,12 +21,8 @@ from fracture_det.structures.radiograph import Pixels
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
 FACTS_KEY = "fracture_det"
-
-
 # Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
 Answers = tuple[NDArray, NDArray, NDArray, NDArray]
-
-
 # From batches (batch_size, H, W, 3) uint8 RGB to their answers, in order.
 Engine = Callable[[Sequence[Pixels]], list[Answers]]
 

@@ -17,8 +17,6 @@ from fracture_det.inference.processors import available_cpus
 
 # So many inputs are worked on side by side at most: each needs memory for its feature maps.
 MOST_STREAMS = 4
-
-
 # What OpenVINO made of a model is kept for so many pairs of the size of an input and the number side by side: the three
 # sizes of a letterbox in large steps, for one radiograph and for several.
 COMPILED_KEPT = 6

@@ -27,11 +27,7 @@ from fracture_det.inference.timing import stage
 from fracture_det.visualization.overlay import draw_overlay
 
 JPEG_QUALITY = 92
-
-
 PREDICTIONS, TABLE, PARQUET = "predictions.jsonl", "predictions.csv", "predictions.parquet"
-
-
 # From files to the lines of predictions.jsonl, in any order.
 Engine = Callable[[Sequence[NamedFile]], Iterator[str]]
 

@@ -12,12 +12,8 @@ from fracture_det.data.predictions import ImagePrediction, stream_predictions
 
 COLUMNS = ("file_name", "status", "height", "width", "number", "label", "score",
            "x0_px", "y0_px", "x1_px", "y1_px", "error")  # fmt: skip
-
-
 # Rows of a Parquet file that are in memory together.
 ROW_GROUP = 50_000
-
-
 Row = tuple[Any, ...]
 
 

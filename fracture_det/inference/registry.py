@@ -14,12 +14,8 @@ from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
-
-
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
 FLOAT = SHIPPED / "float.json"
-
-
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
 DETECTORS = {
     "d2": "fracture_det.inference.detectron2:D2Detector.open",

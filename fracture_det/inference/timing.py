@@ -17,12 +17,8 @@ from fracture_det.structures.timing import Stage, Timing
 
 # In order of an image's way. `draw` is draw_overlay alone, without writing the file.
 STAGES = ("read", "preprocess", "model", "postprocess", "draw")
-
-
 # From the file to the boxes: what images per second counts.
 PREDICTION_STAGES = STAGES[:-1]
-
-
 _running: ContextVar[StageTimer | None] = ContextVar("running stage clock", default=None)
 
 

@@ -26,8 +26,6 @@ DOWNLOADS = {
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     ),
 }
-
-
 # URI -> (distribution, file in site-packages, SHA-256): weights that pip brings, so that they need no other network.
 PACKAGES = {
     "package://efficientnet-lite2": (

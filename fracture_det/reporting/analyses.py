@@ -31,8 +31,6 @@ ERROR_MEANINGS = {
     "false positive": "every box that does not hit",
     "false negative": "every fracture that is not hit",
 }
-
-
 GALLERY_CAPTIONS = {
     "false positive": "False positives, the surest first",
     "miss": "Missed fractures, the largest first",

@@ -33,8 +33,6 @@ class Code:
 
 # None is a cell that says nothing, because the column does not apply to the row.
 Cell: TypeAlias = "Estimate | Remark | Delta | Code | str | int | None"
-
-
 Row: TypeAlias = "tuple[str, Sequence[Cell]]"
 
 

@@ -32,8 +32,6 @@ class Item:
 
 # heading -> its items
 Parts = Mapping[str, Sequence[Item]]
-
-
 CLAIM: Parts = {
     "Title and abstract": (
         Item("1", "Title or abstract names the AI technology"),
@@ -106,11 +104,7 @@ CLAIM: Parts = {
         Item("44", "Funding and the funders' role"),
     ),
 }
-
-
 BOTH, DEVELOPMENT, EVALUATION = "D;E", "D", "E"
-
-
 TRIPOD: Parts = {
     "Title and abstract": (
         Item("1", "Title: development or evaluation, population, outcome", None, BOTH),

@@ -23,8 +23,6 @@ TITLES = {
     "sensitivity": "Sensitivity, image, at the operating score",
     "specificity": "Specificity, image, at the operating score",
 }
-
-
 READING = (
     "Every figure is of the same images. A figure is followed by its 95 % interval, from a bootstrap that draws whole "
     "groups (a group is one patient, or copies of one image), and by the cases that it rests on.",

@@ -13,18 +13,10 @@ from fracture_det.visualization.charts import draw_errors, draw_forest, draw_rel
 from fracture_det.visualization.curves import draw_froc, draw_overview, draw_pr_curve, draw_roc
 
 FOLDER = "figures"
-
-
 SUFFIXES = (".png", ".svg")
-
-
 # Match rules as a curve's label.
 SHORT_RULES = {"iou50": "IoU ≥ .5", "iou30": "IoU ≥ .3", "centre": "centre"}
-
-
 Drawn = Callable[[Path], None]
-
-
 Place = tuple[float, float]
 
 

@@ -9,14 +9,8 @@ from fracture_det.evaluation.report import SMALL_N, Estimate, OperatingPoint, Re
 from fracture_det.reporting.blocks import Delta, Remark
 
 SMALL, UNDEFINED = "†", "‡"
-
-
 DASH = "\N{EN DASH}"
-
-
 RESEARCH_ONLY = "Research use only; not a medical device."
-
-
 # figure of a report -> its heading in a table
 TITLES = {
     "precision": "Precision",

@@ -16,37 +16,17 @@ from fracture_det.structures.radiograph import Pixels, read_radiograph
 from fracture_det.visualization.overlay import BOX_COLOURS
 
 FOLDER = "gallery"
-
-
 MISS = "miss"
-
-
 DETECTION_COLOUR, TRUTH_COLOUR = BOX_COLOURS[0], BOX_COLOURS[1]
-
-
 # A crop shows at least so much around a box: twice its longer side, a quarter of the radiograph's, 160 px.
 CONTEXT, LEAST_SHARE, LEAST_FIELD_PX = 2.0, 0.25, 160
-
-
 CROP_PX = 360
-
-
 LINE_PX, DASH_PX = 3, 9
-
-
 # A sheet: tiles of 280 px in rows of four, so that a page of print or of Markdown holds it.
 COLUMNS, TILE_PX, GAP_PX, FONT_PX = 4, 280, 12, 14
-
-
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
-
-
 JPEG = {"quality": 88, "subsampling": 0}
-
-
 Colour = tuple[int, int, int]
-
-
 Rectangle = tuple[int, int, int, int]
 
 

@@ -22,8 +22,6 @@ from fracture_det.reporting.sections import OVERVIEW, sections
 from fracture_det.reporting.summary import plain_words
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
 # On a phone the two halves of the overview stand one below the other.
 HALVES = ("froc", "roc")
 

@@ -12,8 +12,6 @@ from fracture_det.reporting.markdown import code, escaped, table
 from fracture_det.reporting.summary import plain_words
 
 OPEN = "not in this report"
-
-
 TRAINING_CARD = f"{OPEN}; see the training's own card"
 
 

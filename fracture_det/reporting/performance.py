@@ -17,8 +17,6 @@ COCO_MEANINGS = {
     "AR@10": "recall with at most 10 boxes per image",
     "AR@100": "recall with at most 100 boxes per image",
 }
-
-
 SIZE_MEANINGS = {
     "small": "fractures below 32² px",
     "medium": "fractures of 32² to 96² px",

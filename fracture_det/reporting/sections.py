@@ -13,15 +13,11 @@ OVERVIEW = Drawing(
     "Free-response curve beside the image-level ROC curve with the operating points marked; the values are in the "
     "tables of operating points and of boxes.",
 )
-
-
 CHECKLISTS = (
     ("MODEL_CARD.md", "model card, generated from this report"),
     ("CLAIM_2024.md", "CLAIM, 2024 update: a skeleton, filled as far as this report answers it"),
     ("TRIPOD_AI.md", "TRIPOD+AI: a skeleton, filled as far as this report answers it"),
 )
-
-
 DATA_FILES = (
     ("report.json", "every figure of this report, for programs"),
     ("per_site.csv", "the table by body part"),

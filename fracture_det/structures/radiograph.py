@@ -17,43 +17,21 @@ from PIL import Image
 
 # What a data set may hold; the web page asks for fewer.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
-
-
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
-
-
 # Each scan of a progressive JPEG goes over the whole image, however few its bytes; the usual file has 10.
 MAX_SCANS = 64
-
-
 # Into how many parts a file may be cut: libpng cuts pixels every 8 KiB, and a profile fills up to 255 segments.
 MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
-
-
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-
-
 # Within coded pixels FF stands before 00, and before a restart where a segment said so (ISO/IEC 10918-1, B.1.1.5).
 SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-
-
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-
-
 # All that is read beside the pixels: how their colours are coded, and which side is up.
 JPEG_NOTES = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-
-
 PNG_NOTES = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
-
-
 PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-
-
 EXIF_ORIENTATION_TAG = 0x0112
-
-
 # How stored pixels (H, W, ...) are turned upright (EXIF 2.32, tag 0x0112).
 UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
     1: lambda stored: stored,
@@ -65,8 +43,6 @@ UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
     7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
     8: lambda stored: np.rot90(stored),
 }
-
-
 Pixels = NDArray[np.uint8]
 
 

@@ -16,8 +16,6 @@ from fracture_det.modeling.checkpoints import FractureCheckpointer
 from fracture_det.visualization.training_curves import draw_ap_curve, draw_loss_curves
 
 METRICS_FILE = "metrics.json"
-
-
 BEST_METRIC = "bbox/AP50"
 
 

@@ -27,8 +27,6 @@ from fracture_det.training.samplers import build_sampler
 from fracture_det.training.validation import LetterboxCOCOEvaluator, validation_losses
 
 CHECKPOINTS_KEPT = 2
-
-
 _logger = logging.getLogger("detectron2")
 
 

@@ -35,19 +35,11 @@ from fracture_det.visualization.style import (
 
 # low, high, n, mean score, rate, and the rate's interval
 Bin = tuple[float, float, int, float | None, float | None, float | None, float | None]
-
-
 # label, value, low, high, n, and whether it rests on few
 Row = tuple[str, float | None, float | None, float | None, int | None, bool]
-
-
 # strength, value, low, high
 Step = tuple[float, float | None, float | None, float | None]
-
-
 LONGEST_LABEL = 34
-
-
 # The types of evaluation.tide in words; another name is shown as it is.
 ERROR_NAMES = {
     "classification": "Right place, wrong class",
@@ -59,8 +51,6 @@ ERROR_NAMES = {
     "false positive": "All false boxes",
     "false negative": "All fractures not found",
 }
-
-
 # Each of these holds several of the others, and is no answer to "which one alone?".
 WHOLES = ("false positive", "false negative")
 

@@ -35,14 +35,8 @@ from fracture_det.visualization.style import (
 )
 
 Points = Mapping[str, tuple[float, float]]
-
-
 Curve = tuple[Sequence[float], Sequence[float]]
-
-
 Estimates = Sequence[tuple[float, float, float | None, float | None]]
-
-
 # rule -> its symbol and its name in every figure
 MARKS = {
     "paper": ("s", "The paper's .5"),
@@ -53,33 +47,15 @@ MARKS = {
     "detector": ("o", "The detector's own"),
     "given": ("*", "Given by the caller"),
 }
-
-
 OTHER_SYMBOLS = "Xph8<>"
-
-
 # Without points to mark, the axis of a free-response curve goes around LUNA16's 1/8 to 8.
 FROC_RANGE = (1 / 8, 8.0)
-
-
 FURTHEST_LEFT = 1 / 64
-
-
 NO_TRUTH = "not defined: no truth box"
-
-
 ONE_CLASS = "not defined: it takes fractured and healthy images"
-
-
 FROC_X = "False positives per image"
-
-
 FROC_Y = "Sensitivity (share of fractures found)"
-
-
 ROC_X = "1 \N{MINUS SIGN} specificity (healthy images called fractured)"
-
-
 ROC_Y = "Sensitivity (fractured images called fractured)"
 
 

@@ -13,18 +13,10 @@ from fracture_det.structures.radiograph import Pixels
 
 # Okabe and Ito (2008), colours that stay apart for colour-blind readers; amber first: it is seen on bone and on black.
 BOX_COLOURS = ((255, 176, 0), (86, 180, 233), (0, 190, 130), (240, 228, 66), (204, 121, 167), (213, 94, 0))
-
-
 # Sizes as shares of the longer side, so that an overlay fitted to a screen looks alike at 300 px and at 3000 px.
 FONT_SHARE, LINE_SHARE = 0.018, 0.0028
-
-
 MIN_FONT_PX, MIN_LINE_PX = 12, 2
-
-
 MAX_TAG_SHARE = 0.2
-
-
 Rectangle = tuple[int, int, int, int]
 
 

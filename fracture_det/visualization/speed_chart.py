@@ -20,11 +20,7 @@ from fracture_det.visualization.style import (
 
 # kind -> colour and what it means; all other kinds are rivals.
 COLOURS = {"ours": (TRAINING, "this project's detector"), "detectron2": (INK, "the same, as Detectron2 comes")}
-
-
 NAME_IN = 2.9
-
-
 RIVAL = (GREY, "rivals")
 
 

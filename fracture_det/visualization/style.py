@@ -18,32 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, TRAINING, VALIDATION = "#333333", "#0072B2", "#D55E00"
-
-
 GREY, PALE = "#767676", "#E5E5E5"
-
-
 # Okabe and Ito (2008); each colour goes with a dash and a symbol, so that a line is known without it.
 COLOURS = (TRAINING, VALIDATION, "#009E73", "#CC79A7", "#56B4E9", "#000000")
-
-
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
-
-
 SYMBOLS = "os^Dv*"
-
-
 # Widths in inches on an A4 page: a column of two, and the whole width. Letters are set for these, not for a screen.
 HALF_IN, FULL_IN = 3.5, 7.1
-
-
 TEXT_PT, TITLE_PT = 8, 9
-
-
 # Mean width of a letter of DejaVu Sans, as a share of its size.
 LETTER_SHARE = 0.55
-
-
 STYLE = {
     "figure.dpi": 200,
     "savefig.dpi": 200,
@@ -72,12 +56,8 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fracture_det",
 }
-
-
 # Verdana is as wide as DejaVu, most other letters are narrower: nothing runs over where it is missing.
 FONT_FAMILY = "'DejaVu Sans', Verdana, sans-serif"
-
-
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.inference import exported
+from fracture_det.inference import openvino as openvino_runtime
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.exported import ExportedDetector, GraphFacts
 from fracture_det.inference.openvino import COMPILED_KEPT, openvino_engine, quiet_openvino
@@ -109,8 +109,8 @@ def test_openvino_answers_inputs_of_many_sizes_in_their_order(side_by_side):
     ("inputs", "cpus", "streams"), [(1, 16, 1), (2, 16, 2), (3, 16, 2), (8, 2, 2), (8, 6, 4), (64, 64, 4), (5, 1, 1)]
 )
 def test_so_many_are_worked_on_side_by_side(inputs, cpus, streams, monkeypatch):
-    monkeypatch.setattr(exported, "available_cpus", lambda: cpus)
-    openvino = exported.quiet_openvino()
+    monkeypatch.setattr("fracture_det.inference.openvino.available_cpus", lambda: cpus)
+    openvino = openvino_runtime.quiet_openvino()
     seen = []
     queue = openvino.AsyncInferQueue
     monkeypatch.setattr(openvino, "AsyncInferQueue", lambda model, jobs: seen.append(jobs) or queue(model, jobs))
@@ -178,8 +178,8 @@ class TestOpen:
 
 def test_the_runtimes_need_no_torch_and_openvino_reports_to_no_one():
     code = (
-        "import sys; import fracture_det.inference.exported as r; ov = r.quiet_openvino(); ov.Core()\n"
-        "import fracture_det.inference.service, fracture_det.inference.fused\n"
+        "import sys; import fracture_det.inference.openvino as r; ov = r.quiet_openvino(); ov.Core()\n"
+        "import fracture_det.inference.service, fracture_det.inference.ensemble\n"
         "loaded = {'torch', 'detectron2', 'timm'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
         "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]\n"

@@ -6,7 +6,7 @@ import pytest
 from fracture_det.inference.fusion import weighted_boxes_fusion
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.orientations import ORIENTATIONS, orient_image, undo_orientation
-from tests.test_detections import detections
+from tests.structures.test_detections import detections
 
 
 class TestOrientations:

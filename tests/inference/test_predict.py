@@ -84,7 +84,7 @@ class TestResume:
             assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
 
     def test_the_end_of_the_last_line_is_found_from_behind(self, run, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr("fracture_det.predictions.BLOCK", 7)
+        monkeypatch.setattr("fracture_det.data.predictions.BLOCK", 7)
         self.test_a_torn_header_is_begun_anew(run, tmp_path)
         path = tmp_path / "out" / "predictions.jsonl"
         whole = path.read_bytes()

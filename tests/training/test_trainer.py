@@ -283,10 +283,10 @@ def test_mixed_precision_is_used_where_the_processor_has_it(data, tmp_path, monk
 
     cfg = configuration(data, tmp_path)
     for supported, kind in ((True, BFloat16Step), (False, SimpleTrainer)):
-        monkeypatch.setattr("fracture_det.train.cpu_has_bfloat16", lambda supported=supported: supported)
+        monkeypatch.setattr("fracture_det.training.trainer.cpu_has_bfloat16", lambda supported=supported: supported)
         assert step_class(cfg) is kind
     cfg.SOLVER.AMP.ENABLED = False
-    monkeypatch.setattr("fracture_det.train.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("fracture_det.training.trainer.cpu_has_bfloat16", lambda: True)
     assert step_class(cfg) is SimpleTrainer
 
 

@@ -304,7 +304,7 @@ def test_a_picture_that_was_cut_short_is_not_there(client, settings):
 
 
 def test_drawing_takes_turns(app, client, monkeypatch):
-    monkeypatch.setattr("webapp.intake.DRAWING_WAIT_S", 0.0)
+    monkeypatch.setattr("webapp.uploads.DRAWING_WAIT_S", 0.0)
     link = upload(client).json["links"]["overlay"]
     places = app.extensions["fracture"].drawing
     assert places.acquire()

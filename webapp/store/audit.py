@@ -21,8 +21,6 @@ from .models import AuditRow
 FIRST = "0" * 64
 HEAD_FILE = "audit_head.json"
 COLUMNS = ("number", "at", "actor", "action", "subject", "input_sha256", "model_sha256", "result_sha256")
-
-
 log = logging.getLogger(__name__)
 
 

@@ -19,20 +19,10 @@ from fracture_det.modeling.checkpoints import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
 
 Say = Callable[[str], None]
-
-
 RUNTIMES = {"openvino": "OpenVINO FP32", "onnx": "ONNX Runtime", "torchscript": "TorchScript"}
-
-
 SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned, one look"
-
-
 SAME_WEIGHTS = "same weights"
-
-
 RANDOM_NOTE = "random weights: speed only"
-
-
 # Of these, INT8 takes a rival's ranges; with random weights more would say nothing more.
 CALIBRATION_IMAGES = 2
 

@@ -18,8 +18,6 @@ from fracture_det.inference.timing import peak_memory_mb
 from fracture_det.structures.radiograph import read_radiograph
 
 ROOT = Path(__file__).parents[3]
-
-
 MISSING = "missing"
 
 

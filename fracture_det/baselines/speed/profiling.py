@@ -19,11 +19,7 @@ from fracture_det.structures.radiograph import read_radiograph
 
 # Stage -> the part of Detectron2's model that it is; what is left of "model" is normalisation.
 PARTS = {"backbone": "backbone", "proposals": "proposal_generator", "heads": "roi_heads"}
-
-
 STAGES = ("read", "preprocess", *PARTS, "postprocess")
-
-
 MATRIX = 1536
 
 

@@ -21,11 +21,7 @@ from fracture_det.inference.timing import machine_name
 from fracture_det.visualization.speed_chart import draw_benchmark
 
 VERSIONS = ("torch", "torchvision", "detectron2", "openvino", "onnxruntime", "ultralytics", "effdet", "transformers")
-
-
 N_RESAMPLES = 1000
-
-
 Measure = Callable[[str, Sequence[Path]], Measurement]
 
 

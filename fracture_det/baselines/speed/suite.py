@@ -19,8 +19,6 @@ from fracture_det.inference.registry import FLOAT
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 
 SYNTHETIC_NOTE = "synthetic radiographs: --images and FRACATLAS_DIR name none"
-
-
 QUICK_NOTE = "quick: rivals in OpenVINO FP32 alone, so no comparison with their best form; one round; no profile"
 
 
