@@ -66,7 +66,7 @@ def draw_radiograph(
 def build_dataset(
     folder: str | Path, *, n_fractured: int, n_healthy: int, seed: int, size: tuple[int, int] = (320, 256)
 ) -> Dataset:
-    """Write images, LabelImg XML (healthy: without object) and metadata.csv (file_name, site, patient).
+    """Write images, LabelImg XML (healthy: without object) and metadata.csv (file_name, anatomy, patient).
 
     Fractured and healthy images are mixed, PNG and JPEG alternate, and each patient has two images. Returns the
     truth, with `group_id` the patient and file names relative to `folder`/images.
@@ -84,12 +84,14 @@ def build_dataset(
         xml = labelimg_xml(folder / "images" / name, pixels.shape, [("fracture", box) for box in boxes])
         (folder / "annotations" / name).with_suffix(".xml").write_text(xml, encoding="utf-8")
         patient = f"patient_{seed}_{index // IMAGES_PER_PATIENT:04d}"
-        site = SITES[index // IMAGES_PER_PATIENT % len(SITES)]
-        records.append(ImageRecord(index + 1, name, *size, patient, site, boxes, np.zeros(len(boxes), dtype=np.int64)))
+        anatomy = SITES[index // IMAGES_PER_PATIENT % len(SITES)]
+        records.append(
+            ImageRecord(index + 1, name, *size, patient, anatomy, boxes, np.zeros(len(boxes), dtype=np.int64))
+        )
     with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file_name", "site", "patient"])
-        writer.writerows([record.file_name, record.site, record.group_id] for record in records)
+        writer.writerow(["file_name", "anatomy", "patient"])
+        writer.writerows([record.file_name, record.anatomy, record.group_id] for record in records)
     return Dataset(tuple(records), ("fracture",))
 
 

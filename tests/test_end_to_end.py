@@ -37,7 +37,7 @@ def work(tmp_path_factory):
     work = tmp_path_factory.mktemp("end_to_end")
     build_dataset(work, n_fractured=N_FRACTURED, n_healthy=N_HEALTHY, seed=11)
     images, data, shipped = work / "images", work / "data", f"d2:{work / 'shipped'}"
-    columns = ["--metadata", work / "metadata.csv", "--group-column", "patient", "--site-columns", "site"]
+    columns = ["--metadata", work / "metadata.csv", "--group-column", "patient", "--anatomy-columns", "anatomy"]
     source = ["--images", images, "--annotations", work / "annotations", *columns]
     run("prepare_dataset.py", *source, "--fractions", 0.7, 0.1, 0.2, "--out", data)
     run("train_net.py", "--config-file", QUICK_CONFIG, "--data", data, "--images", images, "OUTPUT_DIR", work / "run")

@@ -2,9 +2,9 @@
 
     .venv/bin/python tools/prepare_dataset.py --images datasets/fracatlas/images \\
         --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv \\
-        --site-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
+        --anatomy-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
 
-writes train.json, val.json and test.json (COCO, with `site` and `group` on each image), split.json (what was done, and
+writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
 the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
 corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done, 1 `--strict` and
 something is left out, 2 nothing could be written.
@@ -26,6 +26,20 @@ from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, Options, Prepared, pre
 from fracture_det.data.splits import SPLITS
 
 
+class Renamed(argparse.Action):
+    """An option under its former name: it works, and says what its name is now."""
+
+    def __init__(self, option_strings: list[str], dest: str, *, new: str, **options: Any) -> None:
+        self.new = new
+        super().__init__(option_strings, dest, **{"help": argparse.SUPPRESS, **options})
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        print(f"{option} is now {self.new}; the former name goes with version 1.0", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; its help says what each choice means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +51,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--yolo-names", nargs="+", metavar="NAME", help="class names by id, where there is no classes.txt")
     add("--metadata", type=Path, metavar="CSV", help="table with a column file_name or image_id, one row per image")
-    add("--site-columns", nargs="+", default=[], metavar="COLUMN", help="one text column, or one 0/1 column per site")
+    add(
+        "--anatomy-columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="one text column, or a 0/1 column per body part",
+    )
+    add("--site-columns", dest="anatomy_columns", action=Renamed, new="--anatomy-columns", nargs="+")
     add("--group-column", metavar="COLUMN", help="patient: images of one value are never divided between splits")
     add = parser.add_argument_group("how to understand it").add_argument
     add("--classes", nargs="+", default=["fracture"], metavar="NAME", help="final classes (default: fracture)")

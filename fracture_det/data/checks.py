@@ -84,7 +84,7 @@ def assemble(
 ) -> tuple[ImageRecord | None, list[Problem]]:
     """Return the record of one readable image, or None when it is excluded, and every problem found on the way.
 
-    The record's group is the file name and its site None; both are filled in later from metadata.
+    The record's group is the file name and its anatomy None; both are filled in later from metadata.
     """
     if probe.size is None:
         raise ValueError(f"{probe.file_name}: an unreadable image has no record")

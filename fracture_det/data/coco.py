@@ -18,7 +18,7 @@ EXACT_KEY = "bbox_xyxy"
 
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
-    """Write the data set for pycocotools and Detectron2, with site, group and attributes on each image.
+    """Write the data set for pycocotools and Detectron2, with anatomy, group and attributes on each image.
 
     Boxes are x, y, width, height as floats. Where their sums do not give back the last bit of a corner, the corners
     are kept beside them as `bbox_xyxy`, so that a round trip changes nothing. Category ids are class index + 1.
@@ -37,7 +37,7 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
                 "file_name": record.file_name,
                 "height": record.height,
                 "width": record.width,
-                "site": record.site,
+                "anatomy": record.anatomy,
                 "group": record.group_id,
                 "attributes": dict(record.attributes),
             }
@@ -62,7 +62,7 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
 
 
 def read_coco(path: str | Path) -> Dataset:
-    """Read a COCO file into a Dataset, with site, group and attributes where it has them.
+    """Read a COCO file into a Dataset, with anatomy, group and attributes where it has them.
 
     An image of the file without annotations is a reviewed, healthy image. Raises AnnotationError for a file that is
     not COCO, with the field that is missing or wrong.
@@ -75,7 +75,8 @@ def read_coco(path: str | Path) -> Dataset:
         boxes = [_corners(path, item) for item in boxes_of[image["id"]]]
         classes = [index_of[_category(path, item, names)] for item in boxes_of[image["id"]]]
         attributes = {key: str(value) for key, value in image.get("attributes", {}).items()}
-        group, site = image.get("group"), image.get("site")
+        group = image.get("group")
+        anatomy = image.get("anatomy", image.get("site"))  # its name in files written before 2026-11
         try:
             record = ImageRecord(
                 int(image["id"]),
@@ -83,7 +84,7 @@ def read_coco(path: str | Path) -> Dataset:
                 int(image["height"]),
                 int(image["width"]),
                 str(group) if group is not None else image["file_name"],
-                site,
+                anatomy,
                 np.array(boxes, dtype=np.float64).reshape(-1, 4),
                 np.array(classes, dtype=np.int64),
                 attributes,

@@ -252,20 +252,20 @@ def _problems_section(problems: Sequence[Mapping[str, Any]]) -> str:
 def _split_section(splits: Mapping[str, Any]) -> str:
     columns = ("images", "fractured", "healthy", "boxes", "groups")
     rows = [[split, *(f"{splits[split][column]:,}" for column in columns)] for split in SPLITS]
-    sites = sorted({site for split in SPLITS for site in splits[split]["sites"]})
+    anatomies = sorted({anatomy for split in SPLITS for anatomy in splits[split]["anatomies"]})
     none = {"images": 0, "fractured": 0}
-    site_rows = [
-        [site]
+    anatomy_rows = [
+        [anatomy]
         + [
             f"{entry['images']:,} ({entry['fractured']:,})"
             for split in SPLITS
-            for entry in [splits[split]["sites"].get(site, none)]
+            for entry in [splits[split]["anatomies"].get(anatomy, none)]
         ]
-        for site in sites
+        for anatomy in anatomies
     ]
     return (
-        f"## Splits\n\n{_table(['split', *columns], rows)}\nImages (of them fractured) by site; no group lies in two "
-        f"splits.\n\n{_table(['site', *SPLITS], site_rows)}"
+        f"## Splits\n\n{_table(['split', *columns], rows)}\nImages (of them fractured) by body part; no group lies in "
+        f"two splits.\n\n{_table(['anatomy', *SPLITS], anatomy_rows)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The table beside the images: body site, patient and further columns per file."""
+"""The table beside the images: body part, patient and further columns per file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class MetadataError(ValueError):
 class Metadata:
     """What the table says, per image file name.
 
-    sites: body site; absent where unknown. patients: value of the group column, None when no column was named.
+    anatomies: body part; absent where unknown. patients: value of the group column, None when no column was named.
     attributes: all other columns.
     """
 
-    sites: dict[str, str] = field(default_factory=dict)
+    anatomies: dict[str, str] = field(default_factory=dict)
     patients: dict[str, str] | None = None
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -67,22 +67,22 @@ class NameIndex:
 
 
 def read_metadata(
-    path: str | Path, file_names: Sequence[str], *, site_columns: Sequence[str] = (), group_column: str | None = None
+    path: str | Path, file_names: Sequence[str], *, anatomy_columns: Sequence[str] = (), group_column: str | None = None
 ) -> Metadata:
-    """Read sites, patients and attributes for the image files from a CSV.
+    """Read anatomies, patients and attributes for the image files from a CSV.
 
-    site_columns: one column of text, or one flag (0 or 1) per site. Of several set flags, a column named `mixed`
+    anatomy_columns: one column of text, or one flag (0 or 1) per anatomy. Of several set flags, a column named `mixed`
     wins; without it the names are joined with `+` and reported. Raises MetadataError for an unknown column.
     """
     rows, key = read_table(path)
     columns = list(rows[0]) if rows else [key]
-    for column in (*site_columns, *([group_column] if group_column else [])):
+    for column in (*anatomy_columns, *([group_column] if group_column else [])):
         if column not in columns:
             raise MetadataError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
     metadata = Metadata(patients={} if group_column else None)
     problems: list[Problem] = []
     index = NameIndex(file_names)
-    others = [column for column in columns if column not in (key, group_column, *site_columns)]
+    others = [column for column in columns if column not in (key, group_column, *anatomy_columns)]
     for row in rows:
         files = index.find(row[key])
         if not files:
@@ -92,11 +92,11 @@ def read_metadata(
         elif files[0] in metadata.attributes:
             problems.append(Problem(files[0], "metadata_twice", f"a second row {row[key]!r}; not used"))
         else:
-            _take_row(metadata, files[0], row, (site_columns, group_column, others), problems)
+            _take_row(metadata, files[0], row, (anatomy_columns, group_column, others), problems)
     for file_name in file_names:
         if file_name not in metadata.attributes:
-            problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; site unknown"))
-    return Metadata(metadata.sites, metadata.patients, metadata.attributes, tuple(problems))
+            problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; anatomy unknown"))
+    return Metadata(metadata.anatomies, metadata.patients, metadata.attributes, tuple(problems))
 
 
 def _take_row(
@@ -106,7 +106,7 @@ def _take_row(
     columns: tuple[Sequence[str], str | None, Sequence[str]],
     problems: list[Problem],
 ) -> None:
-    site_columns, group_column, others = columns
+    anatomy_columns, group_column, others = columns
     metadata.attributes[file_name] = {column: row[column] for column in others}
     if group_column:
         if row[group_column]:
@@ -115,16 +115,16 @@ def _take_row(
         else:
             detail = f"column {group_column} is empty; the image is a group of its own"
             problems.append(Problem(file_name, "group_unknown", detail))
-    if site_columns:
-        site, remark = _site(row, site_columns)
-        if site is not None:
-            metadata.sites[file_name] = site
+    if anatomy_columns:
+        anatomy, remark = _anatomy(row, anatomy_columns)
+        if anatomy is not None:
+            metadata.anatomies[file_name] = anatomy
         if remark is not None:
             problems.append(Problem(file_name, *remark))
 
 
-def _site(row: dict[str, str], columns: Sequence[str]) -> tuple[str | None, tuple[str, str] | None]:
-    """Return the site, or None, and the kind and detail of what is odd about it, or None."""
+def _anatomy(row: dict[str, str], columns: Sequence[str]) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the anatomy, or None, and the kind and detail of what is odd about it, or None."""
     if len(columns) == 1 and row[columns[0]].lower() not in _TRUE + _FALSE:
         return row[columns[0]], None
     odd = [column for column in columns if row[column].lower() not in _TRUE + _FALSE]

@@ -53,7 +53,7 @@ class Options:
     rules: Rules = field(default_factory=Rules)
     yolo_names: tuple[str, ...] | None = None
     metadata: Path | None = None
-    site_columns: tuple[str, ...] = ()
+    anatomy_columns: tuple[str, ...] = ()
     group_column: str | None = None
     neighbours: int = DEFAULT_NEIGHBOURS
     fractions: tuple[float, float, float] | None = None
@@ -69,13 +69,13 @@ class Options:
             raise ValueError(f"neighbours: expected 0 or more, got {self.neighbours}")
         if self.group_column and not self.metadata:
             raise ValueError("group column: needs a metadata table")
-        if self.site_columns and not self.metadata:
-            raise ValueError("site columns: need a metadata table")
+        if self.anatomy_columns and not self.metadata:
+            raise ValueError("anatomy columns: need a metadata table")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result: records with site and group, their split, all problems, and how many image files were found."""
+    """The result: records with anatomy and group, their split, all problems, and how many image files were found."""
 
     dataset: Dataset
     assignment: Mapping[str, str]
@@ -142,7 +142,9 @@ def read_problems(path: str | Path) -> list[Problem]:
 def _metadata(options: Options, names: Sequence[str]) -> Metadata:
     if options.metadata is None:
         return Metadata()
-    return read_metadata(options.metadata, names, site_columns=options.site_columns, group_column=options.group_column)
+    return read_metadata(
+        options.metadata, names, anatomy_columns=options.anatomy_columns, group_column=options.group_column
+    )
 
 
 def _copies(probes: Sequence[Probe], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
@@ -168,7 +170,7 @@ def _copies(probes: Sequence[Probe], dataset: Dataset) -> tuple[list[tuple[str, 
 
 
 def _with_groups(dataset: Dataset, metadata: Metadata, copies: Sequence[Sequence[str]], options: Options) -> Dataset:
-    """Return the data set with the group, site and attributes of each record filled in."""
+    """Return the data set with the group, anatomy and attributes of each record filled in."""
     groups = group_files(
         (record.file_name for record in dataset),
         patients=metadata.patients,
@@ -179,7 +181,7 @@ def _with_groups(dataset: Dataset, metadata: Metadata, copies: Sequence[Sequence
         replace(
             record,
             group_id=groups[record.file_name],
-            site=metadata.sites.get(record.file_name),
+            anatomy=metadata.anatomies.get(record.file_name),
             attributes=metadata.attributes.get(record.file_name, {}),
         )
         for record in dataset

@@ -36,7 +36,7 @@ class ImageRecord:
     file_name: path relative to the image folder, with forward slashes.
     height, width: pixels of the upright image (EXIF orientation applied).
     group_id: patient, or a cluster of duplicates or neighbours; a group is never split between train and test.
-    site: body part, or None where unknown.
+    anatomy: body part, or None where unknown.
     boxes: (M, 4) float64, x0 y0 x1 y1 in pixels of the upright image.
     classes: (M,) int64, indices into the Dataset's class names.
     attributes: further columns of the metadata (view, hardware, ...), for strata.
@@ -47,7 +47,7 @@ class ImageRecord:
     height: int
     width: int
     group_id: str
-    site: str | None = None
+    anatomy: str | None = None
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     attributes: Mapping[str, str] = field(default_factory=dict)

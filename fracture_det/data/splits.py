@@ -31,7 +31,7 @@ def split_by_group(
 ) -> dict[str, Dataset]:
     """Divide a data set into train, val and test so that no group is in two of them.
 
-    fractions: of train, val and test; they are scaled to a sum of 1. Strata are site and label, each and crossed.
+    fractions: of train, val and test; they are scaled to a sum of 1. Strata are anatomy and label, each and crossed.
     The same seed gives the same split on any machine and Python version. Raises ValueError for impossible fractions.
     """
     assignment = assign(dataset.records, fractions, seed=seed)
@@ -144,13 +144,13 @@ def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment,
 
 
 def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return per split: images, fractured, healthy, boxes, groups, boxes by class, images and fractured by site."""
+    """Return per split: images, fractured, healthy, boxes, groups, boxes by class, images and fractured by anatomy."""
     counts: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         members = take(dataset, assignment, split).records
         classes = Counter(dataset.class_names[index] for record in members for index in record.classes.tolist())
-        sites = Counter(record.site or "unknown" for record in members)
-        broken = Counter(record.site or "unknown" for record in members if record.fractured)
+        anatomies = Counter(record.anatomy or "unknown" for record in members)
+        broken = Counter(record.anatomy or "unknown" for record in members if record.fractured)
         counts[split] = {
             "images": len(members),
             "fractured": sum(record.fractured for record in members),
@@ -158,7 +158,9 @@ def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, di
             "boxes": sum(len(record.boxes) for record in members),
             "groups": len({record.group_id for record in members}),
             "classes": {name: classes[name] for name in dataset.class_names},
-            "sites": {site: {"images": sites[site], "fractured": broken[site]} for site in sorted(sites)},
+            "anatomies": {
+                anatomy: {"images": anatomies[anatomy], "fractured": broken[anatomy]} for anatomy in sorted(anatomies)
+            },
         }
     return counts
 
@@ -170,12 +172,13 @@ def _shares(fractions: Sequence[float]) -> dict[str, float]:
 
 
 def _strata(record: ImageRecord) -> tuple[str, ...]:
-    """Return what is to be balanced: all images, the label, the site, and site x label.
+    """Return what is to be balanced: all images, the label, the anatomy, and anatomy x label.
 
     The coarse strata decide where the fine ones are too small to fill every split.
     """
     label = "fractured" if record.fractured else "healthy"
-    return "all", label, f"site {record.site}", f"{label} {record.site}"
+    # These keys are summed in alphabetical order: another word would divide the same data differently.
+    return "all", label, f"site {record.anatomy}", f"{label} {record.anatomy}"
 
 
 def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -75,17 +75,17 @@ def _kept(value: float) -> float | None:
 def _healthy_rows(
     records: Sequence[ImageRecord], found: Tide, score: float, resampling: tuple[int, int]
 ) -> list[HealthyRow]:
-    """Return a row per site that has healthy images, by name, and one for all; none without a healthy image."""
+    """Return a row per anatomy that has healthy images, by name, and one for all; none without a healthy image."""
     shown = np.bincount(found.image[found.shown(score)], minlength=len(records))
     healthy = [index for index, record in enumerate(records) if not record.fractured]
-    sites = np.array([records[index].site or UNKNOWN for index in healthy], dtype=object)
+    anatomies = np.array([records[index].anatomy or UNKNOWN for index in healthy], dtype=object)
     groups = np.array([records[index].group_id for index in healthy], dtype=object)
-    cuts = [(site, sites == site) for site in sorted(set(sites))]
+    cuts = [(anatomy, anatomies == anatomy) for anatomy in sorted(set(anatomies))]
     cuts += [(ALL, np.ones(len(healthy), dtype=bool))] if healthy else []
-    return [_healthy_row(site, shown[healthy][keep], groups[keep], resampling) for site, keep in cuts]
+    return [_healthy_row(anatomy, shown[healthy][keep], groups[keep], resampling) for anatomy, keep in cuts]
 
 
-def _healthy_row(site: str, n_boxes: NDArray[np.int64], groups: NDArray, resampling: tuple[int, int]) -> HealthyRow:
+def _healthy_row(anatomy: str, n_boxes: NDArray[np.int64], groups: NDArray, resampling: tuple[int, int]) -> HealthyRow:
     def statistics(weights: Floats) -> dict[str, float]:
         n_images = float(weights.sum())
         called, boxes = float(weights @ (n_boxes > 0)), float(weights @ n_boxes)
@@ -95,7 +95,7 @@ def _healthy_row(site: str, n_boxes: NDArray[np.int64], groups: NDArray, resampl
     measured = measure(statistics, group, n_bootstrap=resampling[0], seed=resampling[1])
     called, boxes, n = int((n_boxes > 0).sum()), int(n_boxes.sum()), len(n_boxes)
     return HealthyRow(
-        site=site,
+        anatomy=anatomy,
         n_images=n,
         n_boxes=boxes,
         images_called=estimate(measured["called"], "no healthy image", count=called, n=n),
@@ -124,12 +124,12 @@ def _gallery(records: Sequence[ImageRecord], found: Tide, score: float) -> list[
 
 def _box_item(kind: str, rank: int, records: Sequence[ImageRecord], found: Tide, index: int) -> GalleryItem:
     record, score = records[found.image[index]], round(float(found.score[index]), 6)
-    return GalleryItem(kind, rank, record.file_name, _listed(found.box[index]), score, record.site)
+    return GalleryItem(kind, rank, record.file_name, _listed(found.box[index]), score, record.anatomy)
 
 
 def _miss_item(rank: int, records: Sequence[ImageRecord], found: Tide, index: int) -> GalleryItem:
     record = records[found.truth_image[index]]
-    return GalleryItem("miss", rank, record.file_name, _listed(found.truth_box[index]), None, record.site)
+    return GalleryItem("miss", rank, record.file_name, _listed(found.truth_box[index]), None, record.anatomy)
 
 
 def _listed(box: NDArray) -> list[float]:
@@ -137,7 +137,7 @@ def _listed(box: NDArray) -> list[float]:
 
 
 MATCH_COLUMNS = (
-    "file_name", "group", "site", "fractured", "kind", "score", "shown", "label", "x0", "y0", "x1", "y1",
+    "file_name", "group", "anatomy", "fractured", "kind", "score", "shown", "label", "x0", "y0", "x1", "y1",
     "truth_label", "truth_x0", "truth_y0", "truth_x1", "truth_y1", "iou", "error",
 )  # fmt: skip
 NOTHING, NOT_COUNTED, NOT_PREDICTED = "nothing", "not counted", "not predicted"
@@ -167,7 +167,7 @@ def write_match_csv(
         rows.writeheader()
         records = sorted(dataset, key=lambda record: record.image_id)
         for record in tqdm(records, desc="matches", unit="image", disable=not progress):
-            image = {"file_name": record.file_name, "group": record.group_id, "site": record.site or ""}
+            image = {"file_name": record.file_name, "group": record.group_id, "anatomy": record.anatomy or ""}
             image |= {"fractured": str(int(record.fractured))}
             for row in _match_rows(record, detections.get(record.image_id), dataset.class_names, score):
                 rows.writerow(image | row)

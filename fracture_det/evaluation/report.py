@@ -7,8 +7,10 @@ a reason in words, never NaN.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,7 +18,9 @@ import msgspec
 from fracture_det.structures.timing import Timing
 
 FORMAT = "fracture_det report"
-VERSION = 2
+VERSION = 3
+# Version 2 named the body part `site`.
+EARLIER = 2
 # Cells that rest on fewer than this are marked: their value says little.
 SMALL_N = 30
 Curve = dict[str, list[float]]
@@ -148,9 +152,9 @@ class ErrorType:
 
 @dataclass(frozen=True)
 class HealthyRow:
-    """False positives on healthy images of one site at the first operating point; site "all" is every one."""
+    """False positives on healthy images of one anatomy at the first operating point; anatomy "all" is every one."""
 
-    site: str
+    anatomy: str
     n_images: int
     n_boxes: int
     images_called: Estimate
@@ -169,7 +173,7 @@ class GalleryItem:
     file_name: str
     box: list[float]
     score: float | None
-    site: str | None
+    anatomy: str | None
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class Report:
     coco: the twelve figures of COCOeval. froc: by match rule. image, group: AUROC, AUPRC.
     operating_points: the main one first. not_reached: rule -> why validation gave no score for it.
     calibration: reliability of raw and, where one was applied, calibrated scores.
-    strata: every column, "site" first; the row of all images has column "all".
+    strata: every column, "anatomy" first; the row of all images has column "all".
     curves: pr (recall, precision), froc RULE (fp_per_image, sensitivity), roc (fpr, tpr), image_pr (recall, precision).
     failures: image -> error; these images are in no figure. notes: what a reader must know first, in sentences.
     """
@@ -241,7 +245,16 @@ class Report:
     def load(cls, path: str | Path) -> Report:
         """Read a report.json, or the one in a folder. Raises ReportError naming file, field and value."""
         path = Path(path)
-        return from_json(path / "report.json" if path.is_dir() else path, cls, FORMAT, VERSION)
+        path = path / "report.json" if path.is_dir() else path
+        return from_json(path, cls, FORMAT, VERSION, earlier={EARLIER: _from_version_2})
+
+
+def _from_version_2(content: dict[str, Any]) -> None:
+    """Bring the content of a version 2 report to version 3, in place."""
+    for row in (*content["errors"]["healthy"], *content["errors"]["gallery"]):
+        row["anatomy"] = row.pop("site")
+    for row in content["strata"]:
+        row["column"] = "anatomy" if row["column"] == "site" else row["column"]
 
 
 def to_json(name: str, version: int, content: Any) -> str:
@@ -249,16 +262,30 @@ def to_json(name: str, version: int, content: Any) -> str:
     return json.dumps({"format": name, "version": version, **asdict(content)}, indent=1, allow_nan=False) + "\n"
 
 
-def from_json(path: Path, kind: type, name: str, version: int) -> Any:
-    """Read a dataclass of `kind` from a file of `to_json`. Raises ReportError naming file, field and value."""
+def from_json(
+    path: Path,
+    kind: type,
+    name: str,
+    version: int,
+    *,
+    earlier: Mapping[int, Callable[[dict[str, Any]], None]] = MappingProxyType({}),
+) -> Any:
+    """Read a dataclass of `kind` from a file of `to_json`. Raises ReportError naming file, field and value.
+
+    earlier: version -> what brings the content of such a file, in place, to `version`.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
     found = (content.pop("format", None), content.pop("version", None)) if isinstance(content, dict) else (None, None)
-    if found != (name, version):
+    if found[0] != name or found[1] not in (version, *earlier):
         raise ReportError(f"{path}: expected format {name!r}, version {version}, got {found[0]!r}, {found[1]!r}")
     try:
+        if found[1] in earlier:
+            earlier[found[1]](content)
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise ReportError(f"{path}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path}: not a {name} of version {found[1]}: {error!r}") from error

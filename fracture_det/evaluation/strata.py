@@ -1,4 +1,4 @@
-"""The paper's Table II for every column that the data has: site, box size, image size, view, hardware, and so on."""
+"""The paper's Table II for every column that the data has: anatomy, box size, image size, view, hardware, and so on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fracture_det.evaluation.report import Estimate, Stratum
 from fracture_det.structures.boxes import box_area
 from fracture_det.structures.detections import Detections
 
-ALL, SITE, BOX_SIZE, IMAGE_SIZE = "all", "site", "box size", "image size"
+ALL, ANATOMY, BOX_SIZE, IMAGE_SIZE = "all", "anatomy", "box size", "image size"
 UNKNOWN = "unknown"
 # Long side of the image in pixels.
 IMAGE_SIZES = ((512, "up to 512 px"), (1024, "513 to 1024 px"), (2048, "1025 to 2048 px"), (None, "over 2048 px"))
@@ -50,7 +50,7 @@ def strata(
     """
     cuts = [(ALL, ALL, np.ones(len(records), dtype=bool)), *_cuts(records)]
     sizes = [(BOX_SIZE, name, one) for name, one in sized.items()]
-    place = next((index for index, (column, *_) in enumerate(cuts) if column not in (ALL, SITE)), len(cuts))
+    place = next((index for index, (column, *_) in enumerate(cuts) if column not in (ALL, ANATOMY)), len(cuts))
     parts = [(column, value, matches.of_images(keep)) for column, value, keep in cuts]
     parts[place:place] = sizes
     shown = tqdm(parts, desc="strata", unit="row", disable=not progress)
@@ -110,7 +110,7 @@ def _unfit(column: str, records: Sequence[ImageRecord]) -> str:
 
 def _cuts(records: Sequence[ImageRecord]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield column, value, and which images (I,) have it."""
-    yield from _by_value(SITE, [record.site or UNKNOWN for record in records])
+    yield from _by_value(ANATOMY, [record.anatomy or UNKNOWN for record in records])
     sizes = [next(name for limit, name in IMAGE_SIZES if limit is None or max(r.size) <= limit) for r in records]
     yield from _by_value(IMAGE_SIZE, sizes, order=[name for _, name in IMAGE_SIZES])
     unfit = left_out(records)

@@ -108,7 +108,7 @@ def _healthy(report: Report) -> Iterator[Block]:
         yield Text("There is no healthy image.")
         return
     rows: list[Row] = [
-        (row.site, [row.n_images, row.n_boxes, row.images_called, row.fp_per_image]) for row in report.errors.healthy
+        (row.anatomy, [row.n_images, row.n_boxes, row.images_called, row.fp_per_image]) for row in report.errors.healthy
     ]
     columns = [Column("Healthy images"), Column("Boxes on them"), Column("Images called"), Column("Boxes per image")]
     yield Table(f"By body part, {point_title(report.operating_points[0])}", columns, [("", rows)])

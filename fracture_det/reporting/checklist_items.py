@@ -97,7 +97,7 @@ def clusters(report: Report) -> Answer | None:
     if uncertainty(report) is None:
         return None
     return Answer(
-        "intervals draw whole groups (patients, or copies of an image); strata show each site", "strata", True
+        "intervals draw whole groups (patients, or copies of an image); strata show each anatomy", "strata", True
     )
 
 
@@ -144,11 +144,11 @@ def by_stratum(report: Report) -> Answer:
 
 
 def heterogeneity(report: Report) -> Answer | None:
-    sites = [row for row in report.strata if row.column == "site" and "AUROC" in row.figures]
-    if len(sites) < 2:
+    anatomies = [row for row in report.strata if row.column == "anatomy" and "AUROC" in row.figures]
+    if len(anatomies) < 2:
         return None
-    said = [f"{escaped(row.value)} {_said(row.figures['AUROC'])}" for row in sites]
-    return Answer(f"AUROC by site: {'; '.join(said)}; no model of the differences", "strata", True)
+    said = [f"{escaped(row.value)} {_said(row.figures['AUROC'])}" for row in anatomies]
+    return Answer(f"AUROC by anatomy: {'; '.join(said)}; no model of the differences", "strata", True)
 
 
 def accuracy(report: Report) -> Answer | None:
@@ -171,7 +171,7 @@ def failure_analysis(report: Report) -> Answer | None:
     if not errors.types:
         return None
     often = ", ".join(f"{name} {one.count:,}" for name, one in errors.types.items())
-    text = f"error types: {escaped(often)}; false positives on healthy images by site"
+    text = f"error types: {escaped(often)}; false positives on healthy images by anatomy"
     return Answer(
         text + (f"; {counted(len(errors.gallery), 'example')} in galleries" if errors.gallery else ""), "errors"
     )

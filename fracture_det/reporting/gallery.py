@@ -164,7 +164,7 @@ def _draw_dashes(draw: ImageDraw.ImageDraw, frame: Rectangle) -> None:
 
 
 def _sheet(chosen: Sequence[tuple[GalleryItem, Image.Image]]) -> Image.Image:
-    """Return all crops of one kind in rows of four, each with its rank, site, score and file name."""
+    """Return all crops of one kind in rows of four, each with its rank, anatomy, score and file name."""
     font: Any = ImageFont.load_default(FONT_PX)
     line_px = sum(font.getmetrics()) + 2
     cell = TILE_PX + GAP_PX, TILE_PX + 2 * line_px + GAP_PX
@@ -191,7 +191,7 @@ def _tile(crop: Image.Image) -> Image.Image:
 
 
 def _caption(item: GalleryItem) -> str:
-    parts = [str(item.rank), item.site or "site unknown"]
+    parts = [str(item.rank), item.anatomy or "body part unknown"]
     return "   ".join(parts if item.score is None else [*parts, f"score {item.score:.2f}"])
 
 

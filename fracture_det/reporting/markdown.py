@@ -131,7 +131,7 @@ def _gallery(block: Gallery, folder: Path | None) -> Iterator[str]:
         [
             str(item.rank),
             code(item.file_name),
-            escaped(item.site or "unknown"),
+            escaped(item.anatomy or "unknown"),
             DASH if item.score is None else number(item.score),
             ", ".join(f"{value:g}" for value in item.box),
         ]

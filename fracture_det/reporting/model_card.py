@@ -122,7 +122,7 @@ def _of_boxes(name: str) -> str:
 
 
 def _by_site(report: Report) -> str:
-    rows = [row for row in report.strata if row.column == "site"]
+    rows = [row for row in report.strata if row.column == "anatomy"]
     if not rows:
         return ""
     names = [

@@ -20,7 +20,7 @@ CHECKLISTS = (
 )
 DATA_FILES = (
     ("report.json", "every figure of this report, for programs"),
-    ("per_site.csv", "the table by body part"),
+    ("per_anatomy.csv", "the table by body part"),
     ("strata.csv", "the tables of all strata"),
 )
 

@@ -75,10 +75,10 @@ def _named(point: OperatingPoint) -> str:
 
 
 def _weakest(report: Report) -> Iterator[str]:
-    """Yield the site where most is missed, if there are several that rest on enough."""
-    sites = [row for row in report.strata if row.column == "site" and _missed(row) is not None]
-    if len(sites) > 1:
-        worst = max(sites, key=lambda row: _missed(row) or 0.0)
+    """Yield the anatomy where most is missed, if there are several that rest on enough."""
+    anatomies = [row for row in report.strata if row.column == "anatomy" and _missed(row) is not None]
+    if len(anatomies) > 1:
+        worst = max(anatomies, key=lambda row: _missed(row) or 0.0)
         figure = worst.figures["sensitivity"]
         missed = (figure.n or 0) - (figure.count or 0)
         if missed:

@@ -19,13 +19,13 @@ CELL_COLUMNS = ("", "_low", "_high", "_wilson_low", "_wilson_high", "_count", "_
 def publish(report: Report, folder: str | Path) -> None:
     """Write the report into a folder, or draw a loaded one again: `publish(Report.load(folder), folder)`.
 
-    report.json, report.html, report.md, per_site.csv, strata.csv, figures/ (PNG and SVG), MODEL_CARD.md, CLAIM_2024.md
-    and TRIPOD_AI.md. The pictures of a `gallery/` in the folder are shown.
+    report.json, report.html, report.md, per_anatomy.csv, strata.csv, figures/ (PNG and SVG), MODEL_CARD.md,
+    CLAIM_2024.md and TRIPOD_AI.md. The pictures of a `gallery/` in the folder are shown.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     draw_figures(report, folder)
-    sites = [row for row in report.strata if row.column in ("site", "all")]
+    anatomies = [row for row in report.strata if row.column in ("anatomy", "all")]
     texts = {
         "report.json": report.to_json(),
         "report.html": html(report, folder),
@@ -36,7 +36,7 @@ def publish(report: Report, folder: str | Path) -> None:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    _write_csv(folder / "per_site.csv", ("site",), ((row.value,) for row in sites), sites)
+    _write_csv(folder / "per_anatomy.csv", ("anatomy",), ((row.value,) for row in anatomies), anatomies)
     _write_csv(
         folder / "strata.csv", ("column", "value"), ((row.column, row.value) for row in report.strata), report.strata
     )

@@ -161,9 +161,9 @@ def test_coco_keeps_site_group_attributes_and_every_bit_of_a_box(tmp_path):
 
     first, second = back.records
     assert (first.image_id, first.file_name, first.size) == (7, "a/b.png", (2000, 2001))
-    assert (first.group_id, first.site, dict(first.attributes)) == ("patient 3", "wrist", {"view": "lateral"})
+    assert (first.group_id, first.anatomy, dict(first.attributes)) == ("patient 3", "wrist", {"view": "lateral"})
     np.testing.assert_array_equal(first.boxes, boxes)
-    assert (second.image_id, second.site, second.fractured) == (9, None, False)
+    assert (second.image_id, second.anatomy, second.fractured) == (9, None, False)
 
 
 def test_a_bbox_that_was_edited_wins_over_the_corners_beside_it(tmp_path):

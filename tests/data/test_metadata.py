@@ -23,25 +23,25 @@ def test_flags_become_one_site_and_other_columns_attributes(tmp_path):
     path = table(
         tmp_path, "image_id,hand,leg,mixed,view\n1.png,1,0,0,front\n2.png,1,1,1,\n3.png,0,0,0,side\n4,1,1,0,\n"
     )
-    metadata = read_metadata(path, NAMES, site_columns=FLAGS)
-    assert metadata.sites == {"a/1.png": "hand", "a/2.png": "mixed", "b/4.png": "hand+leg"}
+    metadata = read_metadata(path, NAMES, anatomy_columns=FLAGS)
+    assert metadata.anatomies == {"a/1.png": "hand", "a/2.png": "mixed", "b/4.png": "hand+leg"}
     assert metadata.attributes["a/1.png"] == {"view": "front"}
     assert metadata.patients is None
     assert found(metadata) == [("b/3.png", "site_unknown"), ("b/4.png", "several_sites")]
 
 
 def test_one_text_column_is_the_site_and_patients_are_groups(tmp_path):
-    path = table(tmp_path, "file_name,site,patient\na/1.png,wrist,p1\na/2.png,,p1\nb/3.png,hand,\nb/4.png,hand,p2\n")
-    metadata = read_metadata(path, NAMES, site_columns=["site"], group_column="patient")
-    assert metadata.sites == {"a/1.png": "wrist", "b/3.png": "hand", "b/4.png": "hand"}
+    path = table(tmp_path, "file_name,anatomy,patient\na/1.png,wrist,p1\na/2.png,,p1\nb/3.png,hand,\nb/4.png,hand,p2\n")
+    metadata = read_metadata(path, NAMES, anatomy_columns=["anatomy"], group_column="patient")
+    assert metadata.anatomies == {"a/1.png": "wrist", "b/3.png": "hand", "b/4.png": "hand"}
     assert metadata.patients == {"a/1.png": "p1", "a/2.png": "p1", "b/4.png": "p2"}
     assert found(metadata) == [("a/2.png", "site_unknown"), ("b/3.png", "group_unknown")]
 
 
 def test_rows_that_fit_no_image_or_two_and_images_without_a_row_are_reported(tmp_path):
-    path = table(tmp_path, "image_id,site\n1.png,hand\n1.png,leg\n9.png,leg\nsame.png,leg\n")
-    metadata = read_metadata(path, ["a/1.png", "a/same.png", "b/same.png"], site_columns=["site"])
-    assert metadata.sites == {"a/1.png": "hand"}
+    path = table(tmp_path, "image_id,anatomy\n1.png,hand\n1.png,leg\n9.png,leg\nsame.png,leg\n")
+    metadata = read_metadata(path, ["a/1.png", "a/same.png", "b/same.png"], anatomy_columns=["anatomy"])
+    assert metadata.anatomies == {"a/1.png": "hand"}
     assert found(metadata) == [
         ("a/1.png", "metadata_twice"),
         ("9.png", "metadata_without_image"),
@@ -53,15 +53,15 @@ def test_rows_that_fit_no_image_or_two_and_images_without_a_row_are_reported(tmp
 
 def test_a_flag_that_is_no_flag_is_reported(tmp_path):
     path = table(tmp_path, "image_id,hand,leg,mixed\n1.png,maybe,0,0\n")
-    assert found(read_metadata(path, NAMES[:1], site_columns=FLAGS)) == [("a/1.png", "site_unknown")]
+    assert found(read_metadata(path, NAMES[:1], anatomy_columns=FLAGS)) == [("a/1.png", "site_unknown")]
 
 
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("id,site\n", {}, "expected one of the columns file_name, image_id"),
-        ("image_id,site\n1.png,x\n", {"site_columns": ["place"]}, "no column 'place'; it has image_id, site"),
-        ("image_id,site\n1.png,x\n", {"group_column": "patient"}, "no column 'patient'"),
+        ("id,anatomy\n", {}, "expected one of the columns file_name, image_id"),
+        ("image_id,anatomy\n1.png,x\n", {"anatomy_columns": ["place"]}, "no column 'place'; it has image_id, anatomy"),
+        ("image_id,anatomy\n1.png,x\n", {"group_column": "patient"}, "no column 'patient'"),
     ],
 )
 def test_a_table_without_the_named_columns_is_refused(tmp_path, text, options, message):

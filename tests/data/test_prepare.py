@@ -36,7 +36,7 @@ def run(folder, out, *more, annotations=None):
 
 
 def with_metadata(folder):
-    return ["--metadata", folder / "metadata.csv", "--site-columns", "site", "--group-column", "patient"]
+    return ["--metadata", folder / "metadata.csv", "--anatomy-columns", "anatomy", "--group-column", "patient"]
 
 
 def splits_in(out):
@@ -57,7 +57,7 @@ def test_what_is_written_is_what_was_drawn(drawn, prepared):
     for record in found:
         expected = truth[record.file_name]
         assert record.boxes.tolist() == expected.boxes.tolist()
-        assert (record.site, record.group_id, record.size) == (expected.site, expected.group_id, expected.size)
+        assert (record.anatomy, record.group_id, record.size) == (expected.anatomy, expected.group_id, expected.size)
         assert record.image_id == expected.image_id
     assert read_problems(prepared / "problems.csv") == []
 
@@ -65,7 +65,7 @@ def test_what_is_written_is_what_was_drawn(drawn, prepared):
 def test_pycocotools_reads_site_and_group(prepared):
     coco = COCO(str(prepared / "train.json"))
     image = coco.loadImgs(coco.getImgIds()[:1])[0]
-    assert image["site"] in ("wrist", "hand", "elbow", "shoulder", "lower limb")
+    assert image["anatomy"] in ("wrist", "hand", "elbow", "shoulder", "lower limb")
     assert image["group"].startswith("patient_2_")
 
 

@@ -42,8 +42,8 @@ def prepare(out, folder, annotations, *more):
 @pytest.fixture(scope="module")
 def fracatlas(tmp_path_factory):
     folder = folder_of("FRACATLAS_DIR", "fracatlas")
-    sites = ["--site-columns", "hand", "leg", "hip", "shoulder", "mixed", "--metadata", folder / "dataset.csv"]
-    more = [*sites, "--class-map", "fractured=fracture"]
+    anatomies = ["--anatomy-columns", "hand", "leg", "hip", "shoulder", "mixed", "--metadata", folder / "dataset.csv"]
+    more = [*anatomies, "--class-map", "fractured=fracture"]
     return folder, *prepare(tmp_path_factory.mktemp("fracatlas"), folder, "annotations", *more)
 
 
@@ -89,7 +89,7 @@ def test_fracatlas_images_boxes_and_sites(fracatlas):
         assert record.attributes.keys() == {
             "hardware", "multiscan", "fractured", "fracture_count", "frontal", "lateral", "oblique"
         }  # fmt: skip
-    assert {record.site for record in records} == {"hand", "leg", "hip", "shoulder", "mixed"}
+    assert {record.anatomy for record in records} == {"hand", "leg", "hip", "shoulder", "mixed"}
 
 
 def test_fracatlas_split_is_whole_by_group_and_even(fracatlas):

@@ -28,16 +28,16 @@ from fracture_det.data.splits import (
 ROOT = Path(__file__).parents[2]
 
 
-def record(number, group, *, fractured=False, site=None):
+def record(number, group, *, fractured=False, anatomy=None):
     boxes = np.array([[1, 1, 5, 5]] * fractured, float).reshape(-1, 4)
-    return ImageRecord(number, f"{number:04d}.png", 9, 9, group, site, boxes, np.zeros(len(boxes), int))
+    return ImageRecord(number, f"{number:04d}.png", 9, 9, group, anatomy, boxes, np.zeros(len(boxes), int))
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    """1,000 images in 334 patients of three; every tenth patient is fractured, one of three sites each."""
+    """1,000 images in 334 patients of three; every tenth patient is fractured, one of three anatomies each."""
     records = [
-        record(k, f"patient {k // 3}", fractured=(k // 3) % 10 == 0, site=("hand", "leg", "hip")[(k // 3) % 3])
+        record(k, f"patient {k // 3}", fractured=(k // 3) % 10 == 0, anatomy=("hand", "leg", "hip")[(k // 3) % 3])
         for k in range(1000)
     ]
     return Dataset(tuple(records), ("fracture",))
@@ -55,9 +55,9 @@ def test_groups_stay_whole_and_all_images_are_used(dataset):
 
 def test_every_stratum_is_divided_as_asked_to_within_one_group(dataset):
     parts = split_by_group(dataset, (0.7, 0.2, 0.1), seed=1)
-    totals = Counter((item.site, item.fractured) for item in dataset)
+    totals = Counter((item.anatomy, item.fractured) for item in dataset)
     for split, fraction in zip(SPLITS, (0.7, 0.2, 0.1), strict=True):
-        counts = Counter((item.site, item.fractured) for item in parts[split])
+        counts = Counter((item.anatomy, item.fractured) for item in parts[split])
         for stratum, total in totals.items():
             assert abs(counts[stratum] - fraction * total) <= 3, (split, stratum)
 
@@ -136,7 +136,7 @@ def test_a_group_that_straddles_splits_fails_loudly_or_is_dropped_from_the_earli
 
 
 def test_counts_are_by_split_class_and_site():
-    records = [record(1, "a", fractured=True, site="hand"), record(2, "a", site="hand"), record(3, "b")]
+    records = [record(1, "a", fractured=True, anatomy="hand"), record(2, "a", anatomy="hand"), record(3, "b")]
     counts = count_split(Dataset(tuple(records), ("fracture",)), dict.fromkeys(("0001.png", "0002.png"), "train"))
     assert counts["train"] == {
         "images": 2,
@@ -145,7 +145,7 @@ def test_counts_are_by_split_class_and_site():
         "boxes": 1,
         "groups": 1,
         "classes": {"fracture": 1},
-        "sites": {"hand": {"images": 2, "fractured": 1}},
+        "anatomies": {"hand": {"images": 2, "fractured": 1}},
     }
     assert counts["test"]["images"] == 0
 

@@ -21,12 +21,12 @@ def box(number: int) -> list[float]:
 
 
 def record(
-    image_id: int, truth: Sequence[int] = HEALTHY, *, group: str | None = None, site: str | None = None
+    image_id: int, truth: Sequence[int] = HEALTHY, *, group: str | None = None, anatomy: str | None = None
 ) -> ImageRecord:
     """Return an image whose truth is the numbered boxes."""
     boxes = np.array([box(number) for number in truth]).reshape(-1, 4)
     name = f"image{image_id}.png"
-    return ImageRecord(image_id, name, 100, 400, group or name, site, boxes, np.zeros(len(truth), np.int64))
+    return ImageRecord(image_id, name, 100, 400, group or name, anatomy, boxes, np.zeros(len(truth), np.int64))
 
 
 def found(*pairs: tuple[int, float]) -> Detections:

@@ -88,17 +88,19 @@ class TestTypes:
 class TestHealthy:
     # wrist: two images of one patient with two boxes and one, and one of another patient without; elbow: one without
     STUDY = (
-        (record(0, group="a", site="wrist"), found((1, 0.9), (2, 0.5), (3, 0.4))),
-        (record(1, group="a", site="wrist"), found((1, 0.6))),
-        (record(2, group="b", site="wrist"), found((1, 0.49))),
-        (record(3, group="c", site="elbow"), NOTHING),
-        (record(4, (1,), group="d", site="elbow"), found((9, 0.9))),  # fractured: not here
+        (record(0, group="a", anatomy="wrist"), found((1, 0.9), (2, 0.5), (3, 0.4))),
+        (record(1, group="a", anatomy="wrist"), found((1, 0.6))),
+        (record(2, group="b", anatomy="wrist"), found((1, 0.49))),
+        (record(3, group="c", anatomy="elbow"), NOTHING),
+        (record(4, (1,), group="d", anatomy="elbow"), found((9, 0.9))),  # fractured: not here
         (record(5, group="e"), found((1, 0.9))),
     )
 
     def test_rows(self):
         rows = errors_of(*self.STUDY).healthy
-        cells = [(row.site, row.n_images, row.n_boxes, row.images_called.count, row.fp_per_image.count) for row in rows]
+        cells = [
+            (row.anatomy, row.n_images, row.n_boxes, row.images_called.count, row.fp_per_image.count) for row in rows
+        ]
         assert cells == [("elbow", 1, 0, 0, 0), ("unknown", 1, 1, 1, 1), ("wrist", 3, 3, 2, 3), ("all", 5, 4, 3, 4)]
         assert [row.images_called.value for row in rows] == pytest.approx([0, 1, 2 / 3, 3 / 5])
         assert [row.fp_per_image.value for row in rows] == pytest.approx([0, 1, 3 / 3, 4 / 5])
@@ -109,7 +111,7 @@ class TestHealthy:
         assert (row.fp_per_image.wilson_low, row.fp_per_image.wilson_high) == (None, None)
 
     def test_intervals_draw_groups(self):
-        rows = {row.site: row for row in errors_of(*self.STUDY, n_bootstrap=400).healthy}
+        rows = {row.anatomy: row for row in errors_of(*self.STUDY, n_bootstrap=400).healthy}
         # patient a alone (2 of 2 called, 3 boxes on 2 images), patient b alone (0), or both: the ends are a and b
         assert (rows["wrist"].images_called.low, rows["wrist"].images_called.high) == (0, 1)
         assert (rows["wrist"].fp_per_image.low, rows["wrist"].fp_per_image.high) == (0, 1.5)
@@ -143,7 +145,7 @@ class TestGallery:
         assert [(item.rank, item.file_name, item.box) for item in misses] == [
             (1, "image1.png", box(1)), (2, "image1.png", box(2)), (3, "wide.png", [0, 0, 20, 20])
         ]  # fmt: skip
-        assert (misses[2].site, misses[2].score) == ("hip", None)
+        assert (misses[2].anatomy, misses[2].score) == ("hip", None)
 
     def test_a_fracture_with_a_badly_placed_box_is_among_the_misses(self):
         x0, y0, x1, y1 = box(1)
@@ -170,7 +172,7 @@ def match_rows(path, study, predictions, score=0.5):
 
 class TestMatchCsv:
     def test_a_row_for_everything_and_for_every_image(self, tmp_path):
-        images = (record(3), record(1, (1, 2, 3), group="p", site="wrist"), record(2), record(0, (1,)))
+        images = (record(3), record(1, (1, 2, 3), group="p", anatomy="wrist"), record(2), record(0, (1,)))
         boxes = {1: found((1, 0.9), (9, 0.8), (2, 0.4)), 2: found((1, 0.3)), 3: NOTHING}
         rows = match_rows(tmp_path / "m.csv", dataset(*images), boxes)
         short = [(row["file_name"], row["kind"], row["score"], row["shown"], row["error"]) for row in rows]
@@ -185,7 +187,7 @@ class TestMatchCsv:
             ("image3.png", "nothing", "", "", ""),
         ]
         assert [row["fractured"] for row in rows] == list("11111100")
-        assert {(row["group"], row["site"]) for row in rows[1:6]} == {("p", "wrist")}
+        assert {(row["group"], row["anatomy"]) for row in rows[1:6]} == {("p", "wrist")}
         assert [float(rows[1][name]) for name in ("x0", "y0", "x1", "y1")] == box(1)
         assert (rows[1]["label"], rows[1]["truth_label"], rows[1]["iou"]) == ("fracture", "fracture", "1.000000")
         assert (rows[2]["truth_label"], rows[2]["truth_x0"], rows[2]["iou"]) == ("", "", "")

@@ -17,7 +17,7 @@ from fracture_det.inference.registry import DETECTORS
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "eval.py"
 OUTPUT = {
-    "report.html", "report.md", "report.json", "per_site.csv", "strata.csv", "matches.csv", "predictions.jsonl",
+    "report.html", "report.md", "report.json", "per_anatomy.csv", "strata.csv", "matches.csv", "predictions.jsonl",
     "figures", "gallery", "MODEL_CARD.md", "CLAIM_2024.md", "TRIPOD_AI.md",
 }  # fmt: skip
 FITTED = {"calibration.json", "validation_predictions.jsonl"}
@@ -35,8 +35,8 @@ def write_study(folder, name, first):
         file_name = f"images/{first + index}.png"
         Image.fromarray(pixels).save(folder / file_name)
         classes, group = np.zeros(len(truth), np.int64), f"p{(first + index) // 2}"
-        site = "wrist" if index < 4 else "hand"
-        records.append(ImageRecord(index + 1, file_name, 40, 60, group, site, truth, classes))
+        anatomy = "wrist" if index < 4 else "hand"
+        records.append(ImageRecord(index + 1, file_name, 40, 60, group, anatomy, truth, classes))
     write_coco(Dataset(tuple(records), ("fracture",)), folder / f"{name}.json")
 
 
@@ -69,7 +69,7 @@ def test_a_detector_is_evaluated(evaluate, study, capsys):
     assert report.operating_points[0].lesion["recall"].count == 4
     assert report.coco["AP50"].value == pytest.approx(1)
     assert report.image["AUROC"].value == 1
-    assert [row.value for row in report.strata if row.column == "site"] == ["hand", "wrist"]
+    assert [row.value for row in report.strata if row.column == "anatomy"] == ["hand", "wrist"]
     assert report.timing.images == 8
     assert report.timing.machine
     assert report.about["data SHA-256"] == hashlib.sha256((study / "test.json").read_bytes()).hexdigest()

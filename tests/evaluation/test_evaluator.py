@@ -40,7 +40,7 @@ def figures_of(value, path=""):
 
 def test_a_detector_that_knows_the_truth_scores_one_everywhere():
     # sizes for small (< 32^2), medium and large (> 96^2 px), one box per image, so that AR@1 is 1, too
-    records = [record(index, (), site="wrist", group=f"p{index // 2}") for index in range(12)]
+    records = [record(index, (), anatomy="wrist", group=f"p{index // 2}") for index in range(12)]
     boxes = {index: [[0, 0, side, side]] for index, side in enumerate([20, 60, 99] * 3)}
     fractured = [replace(one, boxes=np.array(boxes[i], float), classes=[0]) for i, one in enumerate(records[:9])]
     study = dataset(*fractured, *records[9:])
@@ -159,11 +159,11 @@ def test_an_operating_score_is_a_share(score):
 
 def test_sites_have_their_own_rows():
     study = dataset(
-        record(0, (1,), site="wrist"), record(1, (1, 2), site="hand"), record(2, site="hand"), record(3, (1,))
+        record(0, (1,), anatomy="wrist"), record(1, (1, 2), anatomy="hand"), record(2, anatomy="hand"), record(3, (1,))
     )
     predictions = {0: found((1, 0.9)), 1: found((1, 0.9), (9, 0.8)), 2: found((1, 0.6)), 3: found()}
     strata = evaluate(study, predictions, n_bootstrap=20).strata
-    rows = {row.value: row for row in strata if row.column in ("all", "site")}
+    rows = {row.value: row for row in strata if row.column in ("all", "anatomy")}
     assert list(rows) == ["all", "hand", "unknown", "wrist"]
     hand = rows["hand"]
     assert (hand.n_images, hand.n_fractured, hand.n_boxes) == (2, 1, 2)
@@ -271,7 +271,7 @@ class TestReport:
         [
             (lambda text: "{", "cannot be read"),
             (lambda text: "[]", "expected format"),
-            (lambda text: text.replace('"version": 2', '"version": 99'), "99"),
+            (lambda text: text.replace('"version": 3', '"version": 99'), "99"),
             (lambda text: text.replace('"coco"', '"koko"'), "coco"),
             (lambda text: text.replace('"fp_per_image": [', '"fp_per_image": 7, "x": [', 1), r"\$\.froc\[\.\.\.\]"),
         ],

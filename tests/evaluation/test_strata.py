@@ -21,12 +21,12 @@ def with_attributes(one, **attributes):
 
 
 RECORDS = [
-    with_attributes(record(0, [1, 2], site="hand"), view="ap", hardware="0", truth="1", number="a"),
-    with_attributes(record(1, [1], site="leg"), view="lateral", hardware="0", truth="1", number="b"),
-    with_attributes(record(2, site="hand"), view="ap", hardware="0", truth="0", number="c"),
+    with_attributes(record(0, [1, 2], anatomy="hand"), view="ap", hardware="0", truth="1", number="a"),
+    with_attributes(record(1, [1], anatomy="leg"), view="lateral", hardware="0", truth="1", number="b"),
+    with_attributes(record(2, anatomy="hand"), view="ap", hardware="0", truth="0", number="c"),
     with_attributes(replace(record(3), width=1500), view="lateral", hardware="0", truth="0", number="d"),
 ]
-# hand: box 1 hit at .9, box 2 missed, one false box of .6 on the healthy image; leg: hit at .4; unknown site: nothing
+# hand: box 1 hit at .9, box 2 missed, one false box of .6 on the healthy image; leg: hit at .4; unknown: nothing
 PREDICTIONS = {0: found((1, 0.9)), 1: found((1, 0.4)), 2: found((5, 0.6)), 3: found()}
 
 
@@ -40,7 +40,7 @@ def test_every_column_has_its_rows_all_first_then_site():
     table, _ = rows()
     assert [(row.column, row.value) for row in table] == [
         ("all", "all"),
-        ("site", "hand"), ("site", "leg"), ("site", "unknown"),
+        ("anatomy", "hand"), ("anatomy", "leg"), ("anatomy", "unknown"),
         ("image size", "up to 512 px"), ("image size", "1025 to 2048 px"),
         ("view", "ap"), ("view", "lateral"),
     ]  # fmt: skip

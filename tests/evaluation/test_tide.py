@@ -25,10 +25,10 @@ def box(number, shift=0.0):
     return [20.0 * number + shift, 0.0, 20.0 * number + shift + 10, 10.0]
 
 
-def record(image_id, truth, group=None, site=None):
+def record(image_id, truth, group=None, anatomy=None):
     boxes = np.array([corners for corners, _ in truth]).reshape(-1, 4)
     labels = np.array([ord(label) - ord("a") for _, label in truth], dtype=np.int64)
-    return ImageRecord(image_id, f"{image_id}.png", 400, 400, group or f"{image_id}.png", site, boxes, labels)
+    return ImageRecord(image_id, f"{image_id}.png", 400, 400, group or f"{image_id}.png", anatomy, boxes, labels)
 
 
 def found(rows):

@@ -223,7 +223,7 @@ def _reliability(of: str, scores: str, ece: float) -> Reliability:
 
 def _strata() -> list[Stratum]:
     rows = [_stratum("all", "all", 344, 95, 104)]
-    rows += [_stratum("site", site, *sizes) for site, sizes in SITES.items()]
+    rows += [_stratum("anatomy", anatomy, *sizes) for anatomy, sizes in SITES.items()]
     for name, boxes in (("small", 0), ("medium", 37), ("large", 67)):
         cells = _stratum("box size", f"{name} truth boxes", 344, 95, boxes).figures
         kept = {key: cells[key] for key in ("AP50", "precision", "recall")}
@@ -258,9 +258,13 @@ def _errors() -> Errors:
     }
     healthy = [
         HealthyRow(
-            site, n - sick, round((n - sick) / 6), share(round((n - sick) / 5), n - sick), figure(0.17, 0.05, n - sick)
+            anatomy,
+            n - sick,
+            round((n - sick) / 6),
+            share(round((n - sick) / 5), n - sick),
+            figure(0.17, 0.05, n - sick),
         )
-        for site, (n, sick, _) in SITES.items()
+        for anatomy, (n, sick, _) in SITES.items()
     ]
     healthy.append(HealthyRow("all", 249, 43, share(49, 249), figure(43 / 249, 0.04, 249)))
     return Errors(0.4127, types, healthy, _gallery())
@@ -272,8 +276,8 @@ def _gallery() -> list[GalleryItem]:
         for rank in range(1, 6):
             name = HOSTILE if rank == 2 else f"{kind.replace(' ', '_')}/IMG000{rank}.jpg"
             score = None if kind == "miss" else round(0.97 - 0.031 * rank, 6)
-            site = None if rank == 3 else "hand"
-            items.append(GalleryItem(kind, rank, name, [10.5, 20.0, 60.25, 90.0], score, site))
+            anatomy = None if rank == 3 else "hand"
+            items.append(GalleryItem(kind, rank, name, [10.5, 20.0, 60.25, 90.0], score, anatomy))
     return items
 
 

@@ -23,8 +23,8 @@ HEIGHT, WIDTH = 400, 500
 BOX, TRUTH = [200.0, 150.0, 300.0, 210.0], [210.0, 140.0, 290.0, 220.0]
 
 
-def item(kind="false positive", rank=1, box=BOX, file_name="a.png", score=0.9, site="wrist"):
-    return GalleryItem(kind, rank, file_name, list(box), None if kind == "miss" else score, site)
+def item(kind="false positive", rank=1, box=BOX, file_name="a.png", score=0.9, anatomy="wrist"):
+    return GalleryItem(kind, rank, file_name, list(box), None if kind == "miss" else score, anatomy)
 
 
 def study(tmp_path, *names, truth=(), size=(HEIGHT, WIDTH)):
@@ -134,7 +134,7 @@ class TestSheets:
 
     def test_a_sheet_for_each_kind_that_there_is(self, tmp_path):
         dataset, images = study(tmp_path, "a.png", "b/ä.png", truth=[TRUTH])
-        items = [item(rank=1), item(rank=2, file_name="b/ä.png"), item("miss", box=TRUTH, site=None)]
+        items = [item(rank=1), item(rank=2, file_name="b/ä.png"), item("miss", box=TRUTH, anatomy=None)]
         paths = draw_gallery(items, dataset, images, tmp_path / "out")
         names = [path.relative_to(tmp_path / "out").as_posix() for path in paths]
         assert names == [*map(crop_path, items), sheet_path("false positive"), sheet_path("miss")]

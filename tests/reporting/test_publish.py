@@ -20,7 +20,7 @@ from tests.reporting.reports import HOSTILE, bare, draw_crops, realistic
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = {
-    "report.json", "report.html", "report.md", "per_site.csv", "strata.csv", "MODEL_CARD.md", "CLAIM_2024.md",
+    "report.json", "report.html", "report.md", "per_anatomy.csv", "strata.csv", "MODEL_CARD.md", "CLAIM_2024.md",
     "TRIPOD_AI.md",
 }  # fmt: skip
 
@@ -263,7 +263,7 @@ def test_a_figure_that_the_report_no_longer_has_is_removed(folder, tmp_path):
     ("name", "keys", "chosen"),
     [
         ("strata.csv", ["column", "value"], lambda row: True),
-        ("per_site.csv", ["site"], lambda row: row.column in ("all", "site")),
+        ("per_anatomy.csv", ["anatomy"], lambda row: row.column in ("all", "anatomy")),
     ],
 )
 def test_csvs_read_back_equal(folder, name, keys, chosen):

@@ -169,8 +169,8 @@ def test_the_model_card_has_figures_and_what_is_not_known():
     figures = {row[0]: row[1] for table in card.tables if table.header[:1] != ["Images"] for row in table.rows}
     assert figures["AUROC of images"] == ".868 (.827 to .909), n = 95"
     assert figures["weights SHA-256"] == "c0de" * 16
-    sites = next(table for table in card.tables if table.header[:1] == ["Images"]).by_name
-    assert sites["shoulder"]["AP50"] == "not defined: no truth box"
+    anatomies = next(table for table in card.tables if table.header[:1] == ["Images"]).by_name
+    assert anatomies["shoulder"]["AP50"] == "not defined: no truth box"
     assert "a score of .8 does not mean 80 %" in model_card(bare())
     assert "a score of .8 does not mean 80 %" not in model_card(realistic())
     assert "Robustness to poor images was not measured." in model_card(bare())

@@ -80,7 +80,7 @@ def test_reading_explains_every_sign():
 def test_the_paragraph_says_what_was_tested_found_and_missed_and_how_sure_that_is():
     # 75/95 = .789, interval .699 to .880; 49/249 false alarms = .197, specificity .749 to .858, so .142 to .251;
     # 61/104 = .587, .482 to .691; 74 false of 61 + 74 = 135 boxes; 74/344 = .22;
-    # by site 9/43 = .21 and 7/35 = .20 are missed, elbow has only 17.
+    # by anatomy 9/43 = .21 and 7/35 = .20 are missed, elbow has only 17.
     assert plain_words(realistic()) == (
         "Faster R-CNN R50-FPN, half width was tested on 344 radiographs in 263 groups (patients, or copies of "
         "one image): 95 fractured (104 marked fractures), 249 healthy; 3 more could not be predicted. "
@@ -116,19 +116,19 @@ def test_without_a_healthy_radiograph_false_alarms_cannot_be_said():
 
 
 SITES = [
-    # fractured and called by site, the sentence
+    # fractured and called by anatomy, the sentence
     ({"hand": (40, 30), "leg": (40, 20)}, "It missed the largest share on leg: 20 of 40"),
-    ({"hand": (29, 0), "leg": (40, 20)}, None),  # only one site has 30
+    ({"hand": (29, 0), "leg": (40, 20)}, None),  # only one anatomy has 30
     ({"hand": (40, 40), "leg": (50, 50)}, None),  # nothing was missed
     ({}, None),
 ]
 
 
-@pytest.mark.parametrize(("sites", "sentence"), SITES)
-def test_the_weakest_site_is_named_only_among_sites_that_rest_on_enough(sites, sentence):
+@pytest.mark.parametrize(("anatomies", "sentence"), SITES)
+def test_the_weakest_site_is_named_only_among_sites_that_rest_on_enough(anatomies, sentence):
     rows = [
-        Stratum("site", site, n, n, n, {"sensitivity": share(called, n, "no fractured image")})
-        for site, (n, called) in sites.items()
+        Stratum("anatomy", anatomy, n, n, n, {"sensitivity": share(called, n, "no fractured image")})
+        for anatomy, (n, called) in anatomies.items()
     ]
     words = plain_words(replace(realistic(), strata=rows))
     assert ("largest share" in words) == (sentence is not None)
