@@ -13,7 +13,7 @@ from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.strata import by_box_size, left_out, strata
 from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record
-from tests.evaluation.test_coco import pycocotools_judge
+from tests.evaluation.test_coco_eval import pycocotools_judge
 
 
 def with_attributes(one, **attributes):
