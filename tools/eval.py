@@ -6,8 +6,8 @@
 
 Writes report.html, report.md, report.json, per_anatomy.csv, strata.csv, matches.csv, figures, galleries, a model
 card, the CLAIM and TRIPOD+AI checklists; docs/evaluation.md explains each figure. Thresholds and calibration are
-fitted on --val, kept in calibration.json, and applied to --data. Exit code 1 when an image could not be predicted (the report
-says which), 2 when nothing was evaluated.
+fitted on --val, kept in calibration.json, and applied to --data. Exit code 1 when an image could not be predicted
+(the report says which), 2 when nothing was evaluated.
 """
 
 from __future__ import annotations
