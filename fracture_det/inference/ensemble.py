@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fracture_det.inference.base import Detector, DetectorError, card_beside
+from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
 from fracture_det.inference.fusion import weighted_boxes_fusion
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.timing import stage
@@ -62,31 +62,38 @@ class EnsembleConfig:
 class EnsembleDetector:
     """Detectors whose answers, in every orientation, are fused into one.
 
-    name: the title and the first digits of the hash. sha256: of the settings and the members' own.
-    card: the model card beside fusion.json, or None. about, operating_score, device: as of any detector.
+    info: named by the title and the first digits of the hash, which is of the settings and the members' own.
+    card: the model card beside fusion.json, or None.
 
     Raises DetectorError when the members do not know the same classes.
     """
 
     def __init__(self, members: Sequence[Detector], fusion: EnsembleConfig, *, card: Path | None = None) -> None:
-        self.members, self.fusion, self.card = tuple(members), fusion, card
-        self.class_names = tuple(members[0].class_names)
-        for member in members:
-            if tuple(member.class_names) != self.class_names:
+        self.members, self.fusion = tuple(members), fusion
+        infos = [member.info for member in members]
+        for info in infos:
+            if info.class_names != infos[0].class_names:
                 raise DetectorError(
-                    f"{fusion.title}: {member.name} knows {member.class_names}, {members[0].name} {self.class_names}"
+                    f"{fusion.title}: {info.name} knows {info.class_names}, {infos[0].name} {infos[0].class_names}"
                 )
-        settings = [fusion.orientations, fusion.iou, [getattr(member, "sha256", member.name) for member in members]]
-        self.sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-        self.name = f"{fusion.title} {self.sha256[:8]}"
-        self.operating_score = fusion.operating_score
-        self.device: str | None = getattr(members[0], "device", None)
-        self.about = {
-            "weights SHA-256": self.sha256,
-            "members": ", ".join(f"{member.name} ({getattr(member, 'sha256', '-')})" for member in members),
-            "orientations": ", ".join(fusion.orientations),
-            "fusion IoU": f"{fusion.iou:g}",
-        }
+        settings = [fusion.orientations, fusion.iou, [info.sha256 or info.name for info in infos]]
+        sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        devices = dict.fromkeys(info.device for info in infos if info.device)
+        inputs = list(dict.fromkeys(info.input for info in infos))
+        self.info = DetectorInfo(
+            f"{fusion.title} {sha256[:8]}",
+            infos[0].class_names,
+            sha256=sha256,
+            card=card,
+            operating_score=fusion.operating_score,
+            device=", ".join(devices) or None,
+            input=inputs[0] if len(inputs) == 1 else None,
+            about={
+                "members": ", ".join(f"{info.name} ({info.sha256 or '-'})" for info in infos),
+                "orientations": ", ".join(fusion.orientations),
+                "fusion IoU": f"{fusion.iou:g}",
+            },
+        )
 
     @classmethod
     def open(cls, target: str, **options: Any) -> EnsembleDetector:

@@ -47,7 +47,7 @@ def export(*arguments, out, radiographs):
 def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tmp_path, capsys):
     assert export("--detector", f"fused:{detectors}", "--to", "onnx", out=tmp_path, radiographs=radiographs) == 0
     fused = open_detector(f"fused:{tmp_path}")
-    assert [member.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
+    assert [member.info.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
     assert fused.fusion.orientations == ("identity", "half_turn")
     assert "fusion.json: onnx:one and onnx:two, fused as before" in capsys.readouterr().out
 
@@ -61,7 +61,7 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
     export_, source = open_detector(f"openvino:{tmp_path}"), open_detector(f"d2:{detectors / 'one'}")
     assert export_.facts.precision == "int8"
     assert " int8 " in export_.name
-    assert export_.facts.source_sha256 == source.sha256
+    assert export_.facts.source_sha256 == source.info.sha256
     # The weights of the parts are bytes now: the file is much smaller than the source's float32.
     size = (detectors / "one" / "model.safetensors").stat().st_size
     assert (tmp_path / "model.bin").stat().st_size < 0.4 * size

@@ -58,17 +58,16 @@ class TestOpen:
         (tmp_path / "MODEL_CARD.md").write_text("# Card")
         fused = open_detector(f"fused:{tmp_path}")
         assert isinstance(fused, Detector)
-        assert [member.name for member in fused.members] == [str(tmp_path / "one"), str(tmp_path / "two")]
-        assert (fused.operating_score, fused.card) == (0.3, tmp_path / "MODEL_CARD.md")
-        assert fused.name == f"Both {fused.sha256[:8]}"
-        assert fused.about["orientations"] == "identity, flip"
+        assert [member.info.name for member in fused.members] == [str(tmp_path / "one"), str(tmp_path / "two")]
+        assert (fused.info.operating_score, fused.info.card) == (0.3, tmp_path / "MODEL_CARD.md")
+        assert fused.info.name == f"Both {fused.info.sha256[:8]}"
+        assert fused.info.about["orientations"] == "identity, flip"
 
     def test_another_member_or_orientation_is_another_detector(self):
         def digest(*members, orientations=("identity",)):
-            return EnsembleDetector(members, EnsembleConfig("t", ("a:",) * len(members), orientations)).sha256
+            return EnsembleDetector(members, EnsembleConfig("t", ("a:",) * len(members), orientations)).info.sha256
 
-        one, two = BrightDetector(), BrightDetector()
-        two.sha256 = "b" * 64
+        one, two = BrightDetector(), BrightDetector(sha256="b" * 64)
         assert len({digest(one), digest(two), digest(one, two), digest(one, orientations=("mirror",))}) == 4
         assert digest(one) == digest(BrightDetector())
 
@@ -96,7 +95,6 @@ class TestOpen:
             open_detector(f"fused:{tmp_path}")
 
     def test_members_that_know_other_classes_are_refused(self):
-        other = BrightDetector()
-        other.class_names = ("cat",)
+        other = BrightDetector(class_names=("cat",))
         with pytest.raises(DetectorError, match="knows"):
             EnsembleDetector([BrightDetector(), other], EnsembleConfig("t", ("a:", "b:")))

@@ -77,7 +77,7 @@ def test_the_split_manifest_keeps_test_images_out_of_training():
 
 
 def test_its_card_names_data_licence_and_use(shipped):
-    text = shipped.card.read_text()
+    text = shipped.info.card.read_text()
     for words in ("Research use only", "FracAtlas", "CC BY 4.0", "AUROC", "95 % interval"):
         assert words in text
 
