@@ -52,11 +52,11 @@ train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped
 	$(TRAIN) --config-file configs/shipped/efficientnet_3.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/efficientnet_3
 	for member in resnet_4 efficientnet_3; do $(BIN)/python tools/export_model.py --detector d2:$(SHIPPED)/$$member \
 		--check-images $(FRACATLAS)/images/Fractured --out $(SHIPPED)/detector/$${member%_*} || exit 1; done
-	cp weights/shipped/fusion.json weights/shipped/float.json $(SHIPPED)/detector
-	$(BIN)/python tools/export_model.py --detector fused:$(SHIPPED)/detector/float.json --to openvino --int8 \
+	cp weights/shipped/ensemble.json weights/shipped/ensemble_float.json $(SHIPPED)/detector
+	$(BIN)/python tools/export_model.py --detector ensemble:$(SHIPPED)/detector/ensemble_float.json --to openvino --int8 \
 		--check-images $(FRACATLAS)/images/Fractured --calibration-images $(SHIPPED)/fracatlas/train.json \
 		--data $(SHIPPED)/fracatlas/val.json --images $(FRACATLAS)/images --out $(SHIPPED)/detector/int8
-	$(BIN)/python tools/eval.py --detector fused:$(SHIPPED)/detector --data $(SHIPPED)/fracatlas/test.json \
+	$(BIN)/python tools/eval.py --detector ensemble:$(SHIPPED)/detector --data $(SHIPPED)/fracatlas/test.json \
 		--val $(SHIPPED)/fracatlas/val.json --images $(FRACATLAS)/images --batch-size 2 --out $(SHIPPED)/report
 
 test: .venv/.dev  ## the whole test suite; the radiographs are found through FRACATLAS_DIR and SCIENCE2022_DIR

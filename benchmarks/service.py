@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             return True
 
         service.warm_up()
-        print(f"{service.model.name}, {len(files)} files, {args.threads} threads")
+        print(f"{service.info.name}, {len(files)} files, {args.threads} threads")
         for tenth in range(TENTHS):
             begun = time.perf_counter()
             refused += each - sum(pool.map(ask, islice(sources, each)))

@@ -128,7 +128,7 @@ def measure(uri: str, paths: Sequence[Path], uploads: int, rounds: int) -> dict[
         rss_mb["after"] = held_mb(worker)
     ratios = [speed / np.mean(around) for speed, around in zip(speeds, pairwise(bare), strict=True)]
     return {
-        "detector": detector.name,
+        "detector": detector.info.name,
         "files": len(files),
         "quiet": {"answers": len(alone), "p50_ms": quiet_ms},
         "storm": judged(storm, list(islice(cycle(alone), uploads)))

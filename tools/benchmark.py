@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; its exports are used again")
     parser.add_argument("--images", help="file, folder or glob of radiographs")
-    parser.add_argument("--detector", type=Path, default=FLOAT, help="fusion file with d2 members (default: shipped)")
+    parser.add_argument("--detector", type=Path, default=FLOAT, help="ensemble.json with d2 members (default: shipped)")
     parser.add_argument("--quick", action="store_true", help="one round of two radiographs, without profile")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (default: 3)")
     parser.add_argument("--count", type=int, default=8, help="radiographs per round (default: 8)")

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fracture_det.calibration.operating_points import PAPER_SCORE
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.coco import read_coco
 from fracture_det.data.predictions import Predictions, align, read_predictions
 from fracture_det.evaluation.comparison import Comparison, compare
@@ -82,7 +82,7 @@ def read_run(path: Path) -> tuple[Predictions, float]:
     if path.is_dir():
         return read_predictions(path / "predictions.jsonl"), Report.load(path).operating_points[0].score
     predictions = read_predictions(path)
-    return predictions, PAPER_SCORE if predictions.operating_score is None else predictions.operating_score
+    return predictions, PAPER_OPERATING_SCORE if predictions.operating_score is None else predictions.operating_score
 
 
 def unique_names(detectors: list[str], paths: list[Path]) -> list[str]:

@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group("who is judged").add_mutually_exclusive_group(required=True).add_argument
-    add("--detector", metavar="URI", help="shipped, d2:FOLDER_OR_FILE or fused:FOLDER; needs --images")
+    add("--detector", metavar="URI", help="shipped, d2:FOLDER_OR_FILE or ensemble:FOLDER; needs --images")
     add("--predictions", type=Path, metavar="FILE", help="predictions.jsonl of --data (and --val); no model is needed")
     add = parser.add_argument_group("on what").add_argument
     add("--data", type=Path, required=True, metavar="FILE", help="truth of the test images as COCO JSON")

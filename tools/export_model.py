@@ -11,7 +11,7 @@
 safetensors: a folder for d2:, weights in half precision. openvino, onnx, torchscript: one graph from letterbox to
 boxes for openvino:, onnx: and torchscript:, without Detectron2. Both detectors then run on --check-images, and the
 export fails when over 2 % of the boxes move by more than 1 px or their scores by .01. --int8 fails when AP50 or AUROC
-on --data drops by more than .005; parts that cost more are left in float. Of a fused detector every member is exported.
+on --data drops by more than .005; parts that cost more are left in float. Of an ensemble every member is exported.
 Exit code 2 when an export fails.
 
     .venv/bin/python tools/export_model.py --detector d2:output/half --prune .3 --out output/pruned
@@ -39,7 +39,7 @@ from fracture_det.export.graph import FORMATS
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--detector", required=True, help="d2:FOLDER, d2:FILE, fused:FOLDER or shipped")
+    parser.add_argument("--detector", required=True, help="d2:FOLDER, d2:FILE, ensemble:FOLDER or shipped")
     parser.add_argument(
         "--to", choices=[SAFETENSORS, *FORMATS], default=SAFETENSORS, help="form (default: safetensors)"
     )

@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER, fused:FOLDER, openvino:FOLDER ...")
+    add("--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER, ensemble:FOLDER, openvino:FOLDER ...")
     add("--calibration", type=Path, metavar="FILE", help="of tools/eval.py --val: scores become probabilities")
     add("--input", metavar="FILE|DIR|GLOB", help="a quoted pattern may hold ** and *")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")

@@ -165,7 +165,7 @@ class Server(BaseApplication):
         watch = threading.Thread(target=_end_if_hung, args=(app_context,), name="watch", daemon=True)
         watch.start()
         notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
-        print(f"fracture_det: {self.address} (detector {app_context.service.model.name}; {notice})", flush=True)
+        print(f"fracture_det: {self.address} (detector {app_context.service.info.name}; {notice})", flush=True)
 
 
 def _say_draining(app: Flask) -> None:

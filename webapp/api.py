@@ -193,7 +193,7 @@ def give_feedback(identifier: str, given: FeedbackIn) -> FeedbackSchema:
 def model() -> ModelSchema:
     """Say which detector answers."""
     house = app_context()
-    facts = house.service.model
+    facts = house.service.info
     return ModelSchema(
         name=facts.name,
         class_names=list(facts.class_names),
@@ -221,7 +221,7 @@ def readyz() -> ReadySchema:
     if not service.ready or current_app.config.get("DRAINING"):
         sentence = "The detector is not ready yet; please try again in a few seconds."
         raise RequestError(503, sentence, reason="not_ready", retry_after_s=3)
-    return ReadySchema(model=service.model.name)
+    return ReadySchema(model=service.info.name)
 
 
 @probes.get("/metrics")

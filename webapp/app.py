@@ -103,7 +103,7 @@ def open_service(settings: Settings) -> PredictionService:
     """
     options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
     detector = open_detector(settings.detector, calibration=settings.calibration, **options)
-    found, wanted = getattr(detector, "sha256", None), settings.model_sha256
+    found, wanted = detector.info.sha256, settings.model_sha256
     if wanted is not None and found != wanted:
         raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, got {found}")
     service = PredictionService(

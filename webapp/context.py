@@ -57,7 +57,7 @@ class AppContext:
     @property
     def operating_score(self) -> float:
         """The score (0..1) from which a box counts: the setting, else the detector's own."""
-        return self.service.model.operating_score if self.settings.score is None else self.settings.score
+        return self.service.info.score_threshold if self.settings.score is None else self.settings.score
 
     @property
     def possible_score(self) -> float:
@@ -67,7 +67,7 @@ class AppContext:
         """
         if self.settings.possible_score is not None:
             return self.settings.possible_score
-        own = self.service.model.possible_score
+        own = self.service.info.possible_score
         return self.operating_score / 2 if own is None or own > self.operating_score else own
 
 

@@ -29,7 +29,7 @@ def every_page() -> dict[str, Any]:
     """Name the model, the limits and who asks on every page."""
     house = app_context()
     return {
-        "model": house.service.model,
+        "model": house.service.info,
         "settings": house.settings,
         "notice": NOTICE,
         "asker": g.get("account"),
@@ -111,7 +111,7 @@ def history() -> str:
 @blueprint.get("/model")
 def model() -> str:
     """Show the model card."""
-    card = app_context().service.model.card
+    card = app_context().service.info.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else None
     # Without HTML and pictures the card can neither script the page nor make it fetch anything.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")

@@ -78,7 +78,7 @@ def _keep(prediction: Prediction, reading: Reading) -> StoredPrediction:
         finding=finding_level(highest, operating, possible),
         operating_score=operating,
         possible_score=possible,
-        calibrated=prediction.model.calibrated,
+        calibrated=prediction.detector.calibrated,
     )
     stored = house.store.results.add(replace(prediction, detections=found), reading)
     house.metrics.result(stored)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from detectron2.engine import DefaultPredictor
 
+from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.detectron2 import CONFIG_FILE, find_weights
 from fracture_det.inference.timing import stage
 from fracture_det.modeling.checkpoints import load_checkpoint
@@ -22,9 +23,10 @@ class DefaultPredictorDetector:
     """DefaultPredictor, one image at a time, its shortest side scaled to the model's size. It has no letterbox."""
 
     def __init__(self, predictor: DefaultPredictor, *, name: str) -> None:
-        self.predictor, self.name = predictor, name
-        self.class_names = tuple(predictor.cfg.DATASETS.CLASS_NAMES)
-        self.operating_score = float(predictor.cfg.TEST.OPERATING_SCORE)
+        self.predictor = predictor
+        score = float(predictor.cfg.TEST.OPERATING_SCORE)
+        device = str(predictor.model.device)
+        self.info = DetectorInfo(name, predictor.cfg.DATASETS.CLASS_NAMES, operating_score=score, device=device)
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.ops import batched_nms, box_convert
 
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.export.nncf import quiet_nncf, read_for_nncf
-from fracture_det.inference.base import DetectorError
+from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput
 from fracture_det.inference.checksums import checked_sha256
 from fracture_det.inference.openvino import openvino_engine, quiet_openvino
 from fracture_det.inference.processors import available_cpus
@@ -117,11 +118,11 @@ def _fill(network: nn.Module, path: Path, title: str) -> None:
 class BaselineDetector:
     """A rival as a Detector; `run` is its network, in whatever runtime."""
 
-    class_names = CLASS_NAMES
-    operating_score = 0.5
-
     def __init__(self, rival: Baseline, run: Run, *, name: str) -> None:
-        self.rival, self.name, self._run = rival, name, run
+        self.rival, self._run = rival, run
+        self.info = DetectorInfo(
+            name, CLASS_NAMES, operating_score=PAPER_OPERATING_SCORE, device="cpu", input=ModelInput(rival.frame)
+        )
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""

@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fracture_det.calibration.score_maps import IDENTITY, METHODS, CalibrationError, Floats, ScoreMap, _check
+from fracture_det.data.predictions import WEIGHTS_SHA256
 from fracture_det.structures.detections import Detections
 
 FORMAT = "fracture_det calibration"
 VERSION = 1
-# Where `fitted_on` keeps the SHA-256 of the weights whose scores these are, and the detector's name.
-WEIGHTS, DETECTOR = "weights SHA-256", "detector"
+# Where `fitted_on` keeps the name of the detector whose scores these are; beside it, the SHA-256 of its weights.
+DETECTOR = "detector"
+# Raw scores by which the image map is read off the box map; even in log odds, where both maps are smooth.
+GRID = 1 / (1 + np.exp(-np.linspace(-16, 16, 4001)))
 # What follows in the name of a detector whose scores are calibrated.
 CALIBRATED = ", calibrated ("
 
@@ -71,6 +74,15 @@ class Calibration:
         scores = np.minimum.accumulate(self.box(detections.scores)).astype(np.float32)
         return Detections(detections.boxes, scores, detections.classes)
 
+    def image_probability(self, detections: Detections) -> float:
+        """Return the probability (0..1) that an image with these detections, of `apply`, shows a fracture.
+
+        The image map is of the highest raw score, which is found again through the box map: both only rise.
+        """
+        if not len(detections):
+            return float(self.image(0.0))
+        return float(np.interp(float(detections.scores[0]), self.box(GRID), self.image(GRID)))
+
     def name_for(self, name: str) -> str:
         """Return the name under which the detector `name` speaks with calibrated scores."""
         return f"{name}{CALIBRATED}{self.method})"
@@ -81,9 +93,9 @@ class Calibration:
         The SHA-256 decides where both sides have one, else the name. Scores are not calibrated twice.
         """
         _check(CALIBRATED not in name, DETECTOR, "one with raw scores", name)
-        fitted = self.fitted_on.get(WEIGHTS)
+        fitted = self.fitted_on.get(WEIGHTS_SHA256)
         if fitted and sha256:
-            _check(fitted == sha256, f"fitted_on.{WEIGHTS}", f"{sha256} ({name})", fitted)
+            _check(fitted == sha256, f"fitted_on.{WEIGHTS_SHA256}", f"{sha256} ({name})", fitted)
         else:
             _check(self.fitted_on[DETECTOR] == name, f"fitted_on.{DETECTOR}", repr(name), self.fitted_on[DETECTOR])
 

@@ -19,7 +19,7 @@ RULES = {
     "paper": "The paper's",
 }
 # The paper calls a box a fracture from this confidence on.
-PAPER_SCORE = 0.5
+PAPER_OPERATING_SCORE = 0.5
 WANTED = 0.95
 
 

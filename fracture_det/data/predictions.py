@@ -22,6 +22,8 @@ from fracture_det.structures.detections import Detections
 
 FORMAT = "fracture_det predictions"
 VERSION = 1
+# The key in `about` of the SHA-256 of the detector's weights.
+WEIGHTS_SHA256 = "weights SHA-256"
 # Bytes that are looked through together for the end of a line.
 BLOCK = 1 << 16
 
@@ -64,6 +66,11 @@ class Predictions:
     images: tuple[ImagePrediction, ...] = ()
     operating_score: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """The SHA-256 of the detector's weights, where the file states it."""
+        return self.about.get(WEIGHTS_SHA256)
 
     @property
     def failed(self) -> tuple[ImagePrediction, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fracture_det.calibration.calibration_file import WEIGHTS, Calibration
-from fracture_det.calibration.operating_points import PAPER_SCORE, RULES, check_fitted_apart
+from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE, RULES, check_fitted_apart
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation import estimates
@@ -170,7 +170,7 @@ def evaluate_predictions(
     calibration was fitted for another detector.
     """
     if calibration is not None:
-        calibration.check_detector(predictions.detector, predictions.about.get(WEIGHTS))
+        calibration.check_detector(predictions.detector, predictions.weights_sha256)
     aligned = align(predictions, dataset)
     report = evaluate(
         dataset,
@@ -191,14 +191,14 @@ def _points(given: float | None, detector: float | None, calibration: Calibratio
     """Yield the operating points, the main one first; each score comes once under its first name."""
     if given is not None:
         yield Point("given", float(given), "given by the caller, who answers for its not being chosen on this data")
-    if detector is not None and detector != PAPER_SCORE:
+    if detector is not None and detector != PAPER_OPERATING_SCORE:
         yield Point("detector", float(detector), "stated by the detector")
     if calibration is not None:
         origin = f"chosen on {calibration.fitted_on.get('data', 'validation data')}"
         for rule in RULES:
             if rule in calibration.operating_points:
                 yield Point(rule, float(calibration.operating_points[rule]), origin)
-    yield Point("paper", PAPER_SCORE, "fixed by the paper")
+    yield Point("paper", PAPER_OPERATING_SCORE, "fixed by the paper")
 
 
 def _check_shares(scores: Mapping[str, float | None], prevalences: Sequence[float]) -> None:

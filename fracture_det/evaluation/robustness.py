@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fracture_det import __version__
-from fracture_det.data.predictions import ImagePrediction, PredictionWriter, align, read_predictions
+from fracture_det.data.predictions import ImagePrediction, align, read_predictions
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.bootstrap import Floats, measure
 from fracture_det.evaluation.estimates import NO_TRUTH, estimate
@@ -34,7 +34,7 @@ from fracture_det.evaluation.perturbations import (
 )
 from fracture_det.evaluation.report import RobustnessRow
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import about, operating_score_of, predict_files
+from fracture_det.inference.batch import predict_files, writer_for
 from fracture_det.structures.radiograph import Pixels
 
 # The row that the others are compared with.
@@ -168,7 +168,8 @@ class _Passes:
 
     def path(self, cell: _Cell) -> Path:
         """Return where a cell's predictions lie: the name holds a hash of all that they depend on."""
-        facts = [self.detector.name, about(self.detector), operating_score_of(self.detector), self._images]
+        info = self.detector.info
+        facts = [info.name, info.provenance, info.operating_score, self._images]
         facts += [cell.name, cell.setting, __version__]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{cell.name}_{cell.strength}_{digest[:16]}.jsonl"
@@ -191,8 +192,7 @@ class _Passes:
         if not files and path.is_file():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = (tuple(self.detector.class_names), operating_score_of(self.detector), about(self.detector))
-        with PredictionWriter(path, self.detector.name, *facts) as writer:
+        with writer_for(self.detector.info, path) as writer:
             for image in kept.values():
                 writer.write(image)
             alter = partial(_altered, cell)

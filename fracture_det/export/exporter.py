@@ -1,12 +1,13 @@
-"""One export from beginning to end, of a detector or of each member of a fused one."""
+"""One export from beginning to end, of a detector or of each member of an ensemble."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import msgspec
 
 from fracture_det.calibration.calibration_file import Calibration
 from fracture_det.data.coco import read_coco
@@ -14,8 +15,8 @@ from fracture_det.export.graph import export_graph
 from fracture_det.export.half_precision import export_safetensors
 from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, accuracy_of, check_drop
 from fracture_det.inference.batch import find_images
-from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig
-from fracture_det.inference.registry import SHIPPED, open_detector
+from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
+from fracture_det.inference.registry import open_detector, scheme_and_target
 
 SAFETENSORS = "safetensors"
 Say = Callable[[str], None]
@@ -25,8 +26,9 @@ Say = Callable[[str], None]
 class Export:
     """What is exported, to what, and on which radiographs it proves itself.
 
-    detector: d2:FOLDER_OR_FILE, or fused:FOLDER and shipped, whose members are exported one by one. to: "safetensors"
-    or one of FORMATS. check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
+    detector: d2:FOLDER_OR_FILE, or ensemble:FOLDER and shipped, whose members are exported one by one.
+    to: "safetensors" or one of FORMATS.
+    check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
     batch_size: images per call of the graph. half: OpenVINO stores weights in half precision. calibration:
     calibration.json of the source, for the file's metadata.
     title: what people call the model. int8: quantize on `calibration_images` (file, folder, glob, or a COCO file of
@@ -78,29 +80,27 @@ def run(export: Export, *, say: Say = print) -> None:
 
     Raises ExportError when it does not, DetectorError and InputError for what cannot be read.
     """
-    scheme, _, target = ("fused", "", str(SHIPPED)) if export.detector == "shipped" else export.detector.partition(":")
+    scheme, target = scheme_and_target(export.detector)
     if scheme == "d2":
         _run_one(export, target, export.out, say)
-    elif scheme == "fused":
-        path = Path(target)
-        _run_members(export, path / ENSEMBLE_FILE if path.is_dir() else path, say)
+    elif scheme == "ensemble":
+        _run_members(export, ensemble_file(target), say)
     else:
-        raise ExportError(f"detector {export.detector!r}: expected d2:FOLDER, fused:FOLDER or shipped")
+        raise ExportError(f"detector {export.detector!r}: expected d2:FOLDER, ensemble:FOLDER or shipped")
 
 
 def _run_members(export: Export, path: Path, say: Say) -> None:
-    """Export every member of the fusion file `path` into a folder of its name, and write a fusion.json for them."""
-    fusion = EnsembleConfig.load(path)
+    """Export every member of the ensemble.json at `path` into a folder of its name, and write an ensemble.json."""
+    ensemble = EnsembleConfig.load(path)
     scheme = "d2" if export.to == SAFETENSORS else export.to
     members = []
-    for uri in fusion.members:
+    for uri in ensemble.members:
         kind, _, name = uri.partition(":")
         if kind != "d2":
             raise ExportError(f"{path}, members: only d2 can be exported, got {uri!r}")
         _run_one(export, str(path.parent / name), export.out / Path(name).name, say)
         members.append(f"{scheme}:{Path(name).name}")
-    written = asdict(replace(fusion, members=tuple(members)))
-    (export.out / ENSEMBLE_FILE).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    msgspec.structs.replace(ensemble, members=tuple(members)).save(export.out / ENSEMBLE_FILE)
     say(f"{export.out / ENSEMBLE_FILE}: {' and '.join(members)}, fused as before")
 
 

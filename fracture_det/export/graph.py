@@ -106,13 +106,12 @@ def export_graph(
 def facts_of(source: D2Detector, *, batch_size: int = 1, calibration: Calibration | None = None) -> GraphFacts:
     """Return what an export of `source` must say of itself."""
     cfg = source.predictor.cfg
-    title = source.name.removesuffix(f" {source.sha256[:8]}")
     return GraphFacts(
-        title=title,
-        class_names=source.class_names,
+        title=source.title,
+        class_names=source.info.class_names,
         letterbox_px=source.predictor.letterbox.size,
         batch_size=batch_size,
-        operating_score=source.operating_score,
+        operating_score=source.info.score_threshold,
         precision="fp32",
         source_sha256=source.sha256,
         about={

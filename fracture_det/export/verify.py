@@ -112,7 +112,7 @@ def accuracy_of(detector: Detector, dataset: Dataset, images: Path, *, batch_siz
         raise ExportError("the data set to compare on needs fractured and healthy images")
     found: dict[int, Detections] = {}
     records = dataset.records
-    for first in tqdm(range(0, len(records), batch_size), desc=detector.name, unit="batch", disable=None):
+    for first in tqdm(range(0, len(records), batch_size), desc=detector.info.name, unit="batch", disable=None):
         batch = records[first : first + batch_size]
         answers = detector.predict([read_radiograph(images / record.file_name).pixels for record in batch])
         found.update(zip((record.image_id for record in batch), answers, strict=True))

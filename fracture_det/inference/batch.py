@@ -10,11 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from fracture_det.data.predictions import ImagePrediction, PredictionWriter
-from fracture_det.inference.base import Detector
+from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import StageTimer, stage, timing_of
 from fracture_det.structures.detections import Detections
@@ -179,7 +180,7 @@ def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detecti
             return [result for image in images for result in _predict(detector, [image])]
         return [(f"the detector failed: {type(error).__name__}: {error}", clock.seconds)]
     if len(found) != len(images):
-        raise ValueError(f"{detector.name}: expected {len(images)} results, got {len(found)}")
+        raise ValueError(f"{detector.info.name}: expected {len(images)} results, got {len(found)}")
     each = {name: seconds / len(images) for name, seconds in clock.seconds.items()}
     return [(one, each) for one in found]
 
@@ -218,8 +219,7 @@ def predict_to_file(
     measured too.
     """
     seconds: list[Seconds] = []
-    header = (detector.name, tuple(detector.class_names), operating_score_of(detector), about(detector))
-    with PredictionWriter(path, *header) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
+    with writer_for(detector.info, path) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
         for one in predict_files(detector, files, batch_size=batch_size):
             writer.write(one.prediction)
             drawing = StageTimer()
@@ -231,16 +231,12 @@ def predict_to_file(
             else:
                 tqdm.write(f"{one.prediction.file_name}: {one.prediction.error}", file=sys.stderr)
             bar.update()
-    return BatchRun(len(seconds), len(files) - len(seconds), batch_size, seconds, getattr(detector, "device", None))
+    return BatchRun(len(seconds), len(files) - len(seconds), batch_size, seconds, detector.info.device)
 
 
-def operating_score_of(detector: Detector) -> float | None:
-    """Return the score at which the detector itself calls a box a fracture, or None where it does not say."""
-    score = getattr(detector, "operating_score", None)
-    return None if score is None else float(score)
-
-
-def about(detector: Detector) -> dict[str, str]:
-    """Return what a detector says of itself (`about`), or at least the SHA-256 of its weights, where it has them."""
-    sha256 = getattr(detector, "sha256", None)
-    return dict(getattr(detector, "about", {} if sha256 is None else {"weights SHA-256": str(sha256)}))
+def writer_for(
+    info: DetectorInfo, path: Path, *, archive: Mapping[str, Any] | None = None, append: bool = False
+) -> PredictionWriter:
+    """Return the writer of a predictions file with a detector's own header; archive, append: see PredictionWriter."""
+    header = (info.name, info.class_names, info.operating_score, info.provenance)
+    return PredictionWriter(path, *header, archive=archive or {}, append=append)

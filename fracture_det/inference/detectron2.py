@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
 
-from fracture_det.inference.base import DetectorError, card_beside
+from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput, card_beside
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import stage
@@ -91,29 +91,31 @@ class LetterboxPredictor(DefaultPredictor):
 class D2Detector:
     """A Detectron2 model as a Detector.
 
-    name: MODEL.TITLE, else the folder's name, and the first digits of the hash.
-    sha256: of the weight file. card: its model card, or None.
-    about: what a report must say to make it again: SHA-256 of weights and configuration, and what was changed.
-    operating_score: the score from which a box counts as a finding.
-    device: what the model runs on, such as "cpu" or a GPU's name.
+    title: what people call the model. sha256: of the weight file.
+    info: named by both; its `about` has the SHA-256 of the configuration and what was changed in it.
     """
 
     def __init__(
         self,
         predictor: LetterboxPredictor,
         *,
-        name: str,
+        title: str,
         sha256: str,
         card: Path | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        self.predictor = predictor
-        self.name = name
-        self.sha256 = sha256
-        self.card = card
-        self.about = {"weights SHA-256": sha256, **(about or {})}
-        self.class_names = tuple(predictor.cfg.DATASETS.CLASS_NAMES)
-        self.operating_score = float(predictor.cfg.TEST.OPERATING_SCORE)
+        self.predictor, self.title, self.sha256 = predictor, title, sha256
+        device = predictor.model.device
+        self.info = DetectorInfo(
+            f"{title} {sha256[:8]}",
+            tuple(predictor.cfg.DATASETS.CLASS_NAMES),
+            sha256=sha256,
+            card=card,
+            operating_score=float(predictor.cfg.TEST.OPERATING_SCORE),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            input=ModelInput(predictor.letterbox, predictor.input_format),
+            about=about or {},
+        )
 
     @classmethod
     def open(cls, target: str, *, nms_iou: float | None = None) -> D2Detector:
@@ -133,18 +135,12 @@ class D2Detector:
             predictor = LetterboxPredictor(cfg, weights)
         except (ChecksumError, ConfigError, WeightsError) as error:
             raise DetectorError(f"detector d2:{target}: {error}") from error
-        name = f"{cfg.MODEL.TITLE or weights.parent.name} {digest[:8]}"
+        title = cfg.MODEL.TITLE or weights.parent.name
         _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
         about = {"config": config_file.name, "config SHA-256": sha256_of(config_file)}
         if nms_iou is not None:
             about["NMS IoU"] = f"{nms_iou:g}"
-        return cls(predictor, name=name, sha256=digest, card=card_beside(weights), about=about)
-
-    @property
-    def device(self) -> str:
-        """What the model runs on."""
-        device = self.predictor.model.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return cls(predictor, title=title, sha256=digest, card=card_beside(weights), about=about)
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to SCORE_THRESH_TEST."""

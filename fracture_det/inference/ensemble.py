@@ -1,32 +1,39 @@
-"""Several detectors, and several orientations of the radiograph, that answer as one detector."""
+"""An ensemble with test-time augmentation: several detectors, each in several orientations, fused into one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fracture_det.inference.base import Detector, DetectorError, card_beside
-from fracture_det.inference.fusion import weighted_boxes_fusion
-from fracture_det.inference.registry import open_detector
+import msgspec
+import numpy as np
+
+from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
+from fracture_det.inference.registry import open_detector, scheme_and_target
 from fracture_det.inference.timing import stage
+from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.orientations import ORIENTATIONS, orient_image, undo_orientation
 from fracture_det.structures.radiograph import Pixels
+from fracture_det.structures.strict_json import convert_json, parse_json
 
-ENSEMBLE_FILE = "fusion.json"
+ENSEMBLE_FILE = "ensemble.json"
+# What it was called before.
+OLD_ENSEMBLE_FILE = "fusion.json"
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EnsembleConfig:
-    """What is fused, and how.
+class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of an ensemble.json.
 
     title: what people call the whole. members: detector URIs, their paths relative to the file.
-    orientations: names of ORIENTATIONS that every member looks at the radiograph in. iou: see `weighted_boxes_fusion`.
-    operating_score: the fused score (0..1) from which a box counts as a finding.
+    orientations: names of ORIENTATIONS, the test-time augmentation: every member predicts the radiograph in each.
+    iou: see `weighted_boxes_fusion`. operating_score: the fused score (0..1) from which a box counts as a finding.
     """
 
     title: str
@@ -36,88 +43,142 @@ class EnsembleConfig:
     operating_score: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("members", "orientations"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name}: expected a list, got {getattr(self, name)!r}")
-        object.__setattr__(self, "members", tuple(self.members))
-        object.__setattr__(self, "orientations", tuple(self.orientations))
         if not self.members or not self.orientations:
             raise ValueError("members and orientations: expected at least one of each")
         if unknown := sorted(set(self.orientations) - set(ORIENTATIONS)):
             raise ValueError(f"orientations: {unknown} unknown; expected some of {', '.join(ORIENTATIONS)}")
-        for name in ("iou", "operating_score"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        for name, value in (("iou", self.iou), ("operating_score", self.operating_score)):
+            if not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected 0..1, got {value!r}")
 
     @classmethod
     def load(cls, path: Path) -> EnsembleConfig:
-        """Read a fusion.json. Raises DetectorError naming file, field and value."""
+        """Read an ensemble.json. Raises DetectorError naming file, field and value."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return convert_json(parse_json(path.read_bytes()), cls)
+        except OSError as error:
+            raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise DetectorError(f"{path}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write an ensemble.json; reading it back gives an equal EnsembleConfig."""
+        path.write_text(json.dumps(msgspec.to_builtins(self), indent=1) + "\n", encoding="utf-8")
+
+
+def ensemble_file(target: str | Path) -> Path:
+    """Return the ensemble.json that `target`, a folder or the file itself, stands for; it need not exist."""
+    path = Path(target)
+    if not path.is_dir():
+        return path
+    current, old = path / ENSEMBLE_FILE, path / OLD_ENSEMBLE_FILE
+    if current.is_file() or not old.is_file():
+        return current
+    log.warning("%s: this name is deprecated; call the file %s", old, ENSEMBLE_FILE)
+    return old
 
 
 class EnsembleDetector:
-    """Detectors whose answers, in every orientation, are fused into one.
+    """Detectors whose predictions, in every orientation, are fused into one.
 
-    name: the title and the first digits of the hash. sha256: of the settings and the members' own.
-    card: the model card beside fusion.json, or None. about, operating_score, device: as of any detector.
+    info: named by the title and the first digits of the hash, which is of the settings and the members' own.
+    card: the model card beside ensemble.json, or None.
 
     Raises DetectorError when the members do not know the same classes.
     """
 
-    def __init__(self, members: Sequence[Detector], fusion: EnsembleConfig, *, card: Path | None = None) -> None:
-        self.members, self.fusion, self.card = tuple(members), fusion, card
-        self.class_names = tuple(members[0].class_names)
-        for member in members:
-            if tuple(member.class_names) != self.class_names:
+    def __init__(self, members: Sequence[Detector], config: EnsembleConfig, *, card: Path | None = None) -> None:
+        self.members, self.config = tuple(members), config
+        infos = [member.info for member in members]
+        for info in infos:
+            if info.class_names != infos[0].class_names:
                 raise DetectorError(
-                    f"{fusion.title}: {member.name} knows {member.class_names}, {members[0].name} {self.class_names}"
+                    f"{config.title}: {info.name} knows {info.class_names}, {infos[0].name} {infos[0].class_names}"
                 )
-        settings = [fusion.orientations, fusion.iou, [getattr(member, "sha256", member.name) for member in members]]
-        self.sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-        self.name = f"{fusion.title} {self.sha256[:8]}"
-        self.operating_score = fusion.operating_score
-        self.device: str | None = getattr(members[0], "device", None)
-        self.about = {
-            "weights SHA-256": self.sha256,
-            "members": ", ".join(f"{member.name} ({getattr(member, 'sha256', '-')})" for member in members),
-            "orientations": ", ".join(fusion.orientations),
-            "fusion IoU": f"{fusion.iou:g}",
-        }
+        settings = [config.orientations, config.iou, [info.sha256 or info.name for info in infos]]
+        sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        devices = dict.fromkeys(info.device for info in infos if info.device)
+        inputs = list(dict.fromkeys(info.input for info in infos))
+        self.info = DetectorInfo(
+            f"{config.title} {sha256[:8]}",
+            infos[0].class_names,
+            sha256=sha256,
+            card=card,
+            operating_score=config.operating_score,
+            device=", ".join(devices) or None,
+            input=inputs[0] if len(inputs) == 1 else None,
+            about={
+                "members": ", ".join(f"{info.name} ({info.sha256 or '-'})" for info in infos),
+                "orientations": ", ".join(config.orientations),
+                "fusion IoU": f"{config.iou:g}",
+            },
+        )
 
     @classmethod
     def open(cls, target: str, **options: Any) -> EnsembleDetector:
-        """Open a folder with a fusion.json, or the file itself; `options` go to every member.
+        """Open a folder with an ensemble.json, or the file itself; `options` go to every member.
 
         Raises DetectorError when the file or a member cannot be used.
         """
-        path = Path(target)
-        path = path / ENSEMBLE_FILE if path.is_dir() else path
-        fusion = EnsembleConfig.load(path)
-        members = [open_detector(_beside(path, uri), **options) for uri in fusion.members]
-        return cls(members, fusion, card=card_beside(path))
+        path = ensemble_file(target)
+        config = EnsembleConfig.load(path)
+        members = [open_detector(_member_uri(path, uri), **options) for uri in config.members]
+        return cls(members, config, card=card_beside(path))
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
-        ways = [(index, orientation) for orientation in self.fusion.orientations for index in range(len(images))]
+        views = [(index, orientation) for orientation in self.config.orientations for index in range(len(images))]
         with stage("preprocess"):
-            turned = [orient_image(images[index], orientation) for index, orientation in ways]
-        answers: list[list[Detections]] = [[] for _ in images]
+            oriented = [orient_image(images[index], orientation) for index, orientation in views]
+        predictions: list[list[Detections]] = [[] for _ in images]
         for member in self.members:
             # All at once: an exported member works on several at a time.
-            for (index, orientation), found in zip(ways, member.predict(turned), strict=True):
-                answers[index].append(undo_orientation(found, orientation, images[index].shape[:2]))
+            for (index, orientation), detections in zip(views, member.predict(oriented), strict=True):
+                predictions[index].append(undo_orientation(detections, orientation, images[index].shape[:2]))
         with stage("postprocess"):
-            return [weighted_boxes_fusion(own, iou=self.fusion.iou) for own in answers]
+            return [weighted_boxes_fusion(of_image, iou=self.config.iou) for of_image in predictions]
 
 
-def _beside(path: Path, uri: str) -> str:
-    scheme, colon, target = uri.partition(":")
-    if not colon:
+def _member_uri(path: Path, uri: str) -> str:
+    """Return the URI of a member with its path made relative to the file at `path`."""
+    scheme, target = scheme_and_target(uri)
+    if not scheme or uri == "shipped":
         raise DetectorError(f"{path}, members: expected scheme:path such as d2:resnet, got {uri!r}")
-    if scheme == "fused":
-        raise DetectorError(f"{path}, members: {uri!r} is itself fused; name its members instead")
+    if scheme == "ensemble":
+        raise DetectorError(f"{path}, members: {uri!r} is itself an ensemble; name its members instead")
     return f"{scheme}:{path.parent / target}"
+
+
+def weighted_boxes_fusion(predictions: Sequence[Detections], *, iou: float = 0.5) -> Detections:
+    """Return the weighted boxes fusion of several predictions of one image (Solovyev, Wang, Gabruseva 2021, section 3).
+
+    Boxes of a class that overlap by more than `iou` become one: the mean of them weighted by score, whose score is
+    their sum over predictions (of each the best) divided by the number of predictions, so that what only one of them
+    sees counts for less. Scores stay in 0..1.
+    """
+    boxes = np.concatenate([prediction.boxes for prediction in predictions]).astype(np.float64)
+    scores = np.concatenate([prediction.scores for prediction in predictions]).astype(np.float64)
+    classes = np.concatenate([prediction.classes for prediction in predictions])
+    source = np.repeat(np.arange(len(predictions)), [len(prediction) for prediction in predictions])
+    # Of each cluster: its centre, what that is the quotient of, its class, which predictions have it, and the sum of
+    # their best scores.
+    centres, sums = np.zeros((2, len(boxes), 4))
+    weights, shares = np.zeros((2, len(boxes)))
+    labels, seen = np.zeros(len(boxes), np.int64), np.zeros((len(boxes), len(predictions)), bool)
+    count = 0
+    for index in np.argsort(-scores, kind="stable"):
+        own = count
+        if count:
+            overlaps = np.where(labels[:count] == classes[index], box_iou(boxes[index], centres[:count])[0], 0.0)
+            best = int(overlaps.argmax())
+            own = best if overlaps[best] > iou else count
+        if own == count:
+            count += 1
+            labels[own] = classes[index]
+        if not seen[own, source[index]]:
+            seen[own, source[index]] = True
+            shares[own] += scores[index]
+        sums[own] += scores[index] * boxes[index]
+        weights[own] += scores[index]
+        centres[own] = sums[own] / weights[own]
+    return Detections.from_unsorted(centres[:count], shares[:count] / len(predictions), labels[:count])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.inference.base import DetectorError
+from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.timing import stage
 from fracture_det.structures.detections import Detections
@@ -80,8 +80,7 @@ class GraphFacts:
 class ExportedDetector:
     """An exported graph as a Detector.
 
-    name: title, precision and the first digits of the hash. sha256: of the file or files.
-    about, card, operating_score, device: as of any detector.
+    info: named by title, runtime, precision and the first digits of the hash, which is of the file or files.
     """
 
     def __init__(
@@ -94,19 +93,23 @@ class ExportedDetector:
         card: Path | None = None,
         device: str = "cpu",
     ) -> None:
-        self._engine, self.facts, self.sha256, self.card = engine, facts, sha256, card
+        self._engine, self.facts = engine, facts
         self.letterbox = Letterbox(facts.letterbox_px, facts.letterbox_step)
-        self.class_names = facts.class_names
-        self.operating_score = facts.operating_score
-        self.name = f"{facts.title} {runtime} {facts.precision} {sha256[:8]}"
-        self.device = f"{device} ({runtime})"
-        self.about = {
-            "weights SHA-256": sha256,
-            "exported from SHA-256": facts.source_sha256,
-            "runtime": runtime,
-            "precision": facts.precision,
-            **facts.about,
-        }
+        self.info = DetectorInfo(
+            f"{facts.title} {runtime} {facts.precision} {sha256[:8]}",
+            facts.class_names,
+            sha256=sha256,
+            card=card,
+            operating_score=facts.operating_score,
+            device=f"{device} ({runtime})",
+            input=ModelInput(self.letterbox),
+            about={
+                "exported from SHA-256": facts.source_sha256,
+                "runtime": runtime,
+                "precision": facts.precision,
+                **facts.about,
+            },
+        )
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to the graph's own floor."""

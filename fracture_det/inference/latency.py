@@ -8,9 +8,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from fracture_det.calibration.operating_points import PAPER_SCORE
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import NamedFile, PredictedFile, operating_score_of, predict_files, predict_to_file
+from fracture_det.inference.batch import NamedFile, PredictedFile, predict_files, predict_to_file
 from fracture_det.inference.timing import stage
 from fracture_det.structures.timing import Timing
 from fracture_det.visualization.overlay import draw_overlay
@@ -51,12 +50,13 @@ def overlay_timer(detector: Detector) -> Callable[[PredictedFile], None]:
 
     Boxes are drawn from the detector's operating score on, else from the paper's .5.
     """
-    stated = operating_score_of(detector)
-    score = PAPER_SCORE if stated is None else stated
+    info = detector.info
 
     def draw(one: PredictedFile) -> None:
         if one.pixels is not None and one.prediction.detections is not None:
             with stage("draw"):
-                draw_overlay(one.pixels, one.prediction.detections, detector.class_names, minimum_score=score)
+                draw_overlay(
+                    one.pixels, one.prediction.detections, info.class_names, minimum_score=info.score_threshold
+                )
 
     return draw

@@ -56,7 +56,7 @@ def run_predict(archive: PredictOptions, files: Sequence[NamedFile]) -> FolderRu
     detector = opener()
     drawn = None
     if archive.overlays:
-        drawn = Overlays(archive.folder, tuple(detector.class_names), shown_score(detector, archive.score))
+        drawn = Overlays(archive.folder, detector.info.class_names, shown_score(detector, archive.score))
 
     def on_ray(files: Sequence[NamedFile]) -> Iterator[str]:
         from fracture_det.inference.ray import predict_on_cluster

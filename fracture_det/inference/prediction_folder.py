@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fracture_det.calibration.operating_points import PAPER_SCORE
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.predictions import (
     ImagePrediction,
     PredictionWriter,
@@ -21,7 +21,7 @@ from fracture_det.data.predictions import (
     stream_predictions,
 )
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import NamedFile, PredictedFile, about, operating_score_of, predict_files
+from fracture_det.inference.batch import NamedFile, PredictedFile, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
 from fracture_det.inference.timing import stage
 from fracture_det.visualization.overlay import draw_overlay
@@ -102,7 +102,7 @@ def predict_lines(
     for one in predict_files(detector, files, batch_size=batch_size, read_ahead=True):
         if overlays is not None:
             overlays(one)
-        yield image_line(one.prediction, tuple(detector.class_names))
+        yield image_line(one.prediction, detector.info.class_names)
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ def shown_score(detector: Detector, score: float | None) -> float:
 
     Raises ValueError when it is outside 0..1.
     """
-    return _first_score(score, operating_score_of(detector))
+    return _first_score(score, detector.info.operating_score)
 
 
 def _first_score(*scores: float | None) -> float:
-    score = next((score for score in scores if score is not None), PAPER_SCORE)
+    score = next((score for score in scores if score is not None), PAPER_OPERATING_SCORE)
     if not 0 <= score <= 1:
         raise ValueError(f"score: expected 0..1, got {score}")
     return score
@@ -170,21 +170,20 @@ def predict_to_folder(
     score = shown_score(detector, score)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTIONS
-    header = (detector.name, tuple(detector.class_names), operating_score_of(detector), about(detector))
     facts = archive_facts(files, shard)
-    earlier = resume(PredictionWriter(path, *header, archive=facts)) if go_on and path.is_file() else Resumed()
+    earlier = resume(writer_for(detector.info, path, archive=facts)) if go_on and path.is_file() else Resumed()
     if earlier.torn:
         print(f"{path}: the last line was torn; its image is predicted again", file=sys.stderr)
     files = files if shard is None else shard.take(files)
     left = [(name, file) for name, file in files if name not in earlier.done]
     if engine is None:
-        drawn = Overlays(folder, tuple(detector.class_names), score) if overlays else None
+        drawn = Overlays(folder, detector.info.class_names, score) if overlays else None
 
         def engine(files: Sequence[NamedFile]) -> Iterator[str]:
             return predict_lines(detector, files, batch_size=batch_size, overlays=drawn)
 
     with (
-        PredictionWriter(path, *header, archive=facts, append=bool(earlier.done)) as writer,
+        writer_for(detector.info, path, archive=facts, append=bool(earlier.done)) as writer,
         tqdm(total=len(files), initial=len(files) - len(left), unit="image", disable=not progress) as bar,
     ):
         for line in engine(left):

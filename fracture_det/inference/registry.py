@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from fracture_det.inference.calibrated import CalibratedDetector
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
-FLOAT = SHIPPED / "float.json"
+FLOAT = SHIPPED / "ensemble_float.json"
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
 DETECTORS = {
     "d2": "fracture_det.inference.detectron2:D2Detector.open",
-    "fused": "fracture_det.inference.ensemble:EnsembleDetector.open",
+    "ensemble": "fracture_det.inference.ensemble:EnsembleDetector.open",
     "onnx": "fracture_det.inference.onnx:open_onnx",
     "openvino": "fracture_det.inference.openvino:open_openvino",
     "defaultpredictor": "fracture_det.baselines.default_predictor:open_default_predictor",
@@ -29,6 +30,10 @@ DETECTORS = {
     "torchvision": "fracture_det.baselines.rivals:open_torchvision",
     "yolov3": "fracture_det.baselines.rivals:open_yolov3",
 }
+# Schemes of before -> what they are called now.
+RENAMED = {"fused": "ensemble"}
+
+log = logging.getLogger(__name__)
 
 
 def open_detector(uri: str, *, calibration: str | Path | None = None, **options: Any) -> Detector:
@@ -55,11 +60,24 @@ def open_detector(uri: str, *, calibration: str | Path | None = None, **options:
         raise DetectorError(f"detector {uri!r}: calibration {calibration} does not fit it: {error}") from error
 
 
-def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
+def scheme_and_target(uri: str) -> tuple[str, str]:
+    """Return the scheme of a detector's URI and what follows the colon; an empty scheme where there is no colon.
+
+    `shipped` is an ensemble. A scheme of before is given by its new name, with a warning in the log.
+    """
     if uri == "shipped":
-        return _open_raw(f"fused:{SHIPPED}", options)
+        return "ensemble", str(SHIPPED)
     scheme, colon, target = uri.partition(":")
-    if not colon or scheme not in DETECTORS:
+    if not colon:
+        return "", uri
+    if scheme in RENAMED:
+        log.warning("detector %s: the scheme %s: is deprecated; write %s:", uri, scheme, RENAMED[scheme])
+    return RENAMED.get(scheme, scheme), target
+
+
+def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
+    scheme, target = scheme_and_target(uri)
+    if scheme not in DETECTORS:
         known = ", ".join(["shipped", *(f"{name}:PATH" for name in sorted(DETECTORS))])
         raise DetectorError(f"detector {uri!r}: expected one of {known}")
     module_name, _, attribute = DETECTORS[scheme].partition(":")

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fracture_det.inference.base import Detector
+from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
@@ -34,8 +34,8 @@ from fracture_det.visualization.overlay import draw_overlay
 __all__ = [
     "Detections",
     "DetectorFailed",
+    "DetectorInfo",
     "ImageTooLarge",
-    "ModelFacts",
     "Prediction",
     "PredictionService",
     "ServiceBusy",
@@ -48,8 +48,6 @@ __all__ = [
 
 UPLOAD_FORMATS = ("JPEG", "PNG")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-# The paper's operating point, for detectors that bring none of their own.
-DEFAULT_OPERATING_SCORE = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -66,38 +64,6 @@ class DetectorFailed(RuntimeError):
     """The detector raised, answered nonsense or did not answer in time: nothing is known about the radiograph."""
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a page or a report says about the model that spoke.
-
-    `card` (a Markdown file), `sha256` (of the weights), `operating_score` and `possible_score` (0..1, chosen on
-    validation: a finding; worth a look) are optional attributes of a detector. `calibrated`: scores are probabilities,
-    and the detector has `image_confidence(detections)`, the probability that the whole radiograph shows a fracture.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    card: Path | None = None
-    sha256: str | None = None
-    operating_score: float = DEFAULT_OPERATING_SCORE
-    possible_score: float | None = None
-    calibrated: bool = False
-
-    @classmethod
-    def of(cls, detector: Detector) -> ModelFacts:
-        """Read the facts from `detector`."""
-        card, operating_score = getattr(detector, "card", None), getattr(detector, "operating_score", None)
-        return cls(
-            name=detector.name,
-            class_names=tuple(detector.class_names),
-            card=None if card is None else Path(card),
-            sha256=getattr(detector, "sha256", None),
-            operating_score=DEFAULT_OPERATING_SCORE if operating_score is None else float(operating_score),
-            possible_score=getattr(detector, "possible_score", None),
-            calibrated=hasattr(detector, "image_confidence"),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One radiograph and what the detector found on it.
@@ -110,7 +76,7 @@ class Prediction:
 
     pixels: Pixels
     detections: Detections
-    model: ModelFacts
+    detector: DetectorInfo
     latency_ms: Mapping[str, float]
     confidence: float | None = None
 
@@ -127,11 +93,11 @@ class Prediction:
     @property
     def labels(self) -> tuple[str, ...]:
         """The class name of each detection, in their order."""
-        return tuple(self.model.class_names[index] for index in self.detections.classes)
+        return tuple(self.detector.class_names[index] for index in self.detections.classes)
 
     def overlay_png(self, minimum_score: float = 0.0) -> bytes:
         """Return a PNG of the radiograph with the boxes of at least `minimum_score` (0..1) drawn on it."""
-        return overlay_png(self.pixels, self.detections, self.model.class_names, minimum_score=minimum_score)
+        return overlay_png(self.pixels, self.detections, self.detector.class_names, minimum_score=minimum_score)
 
 
 # Radiographs are smooth: differences to the row above, by run lengths alone, take a third of the time of the usual
@@ -218,7 +184,7 @@ class PredictionService:
         for name, value in (("max_batch", max_batch), ("queue_size", queue_size), ("max_pixels", max_pixels)):
             if value < 1:
                 raise ValueError(f"PredictionService.{name}: expected at least 1, got {value}")
-        self.model = ModelFacts.of(detector)
+        self.info = detector.info
         self._detector = detector
         self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
         self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
@@ -338,9 +304,9 @@ class PredictionService:
             "detect": 1000 * (answer.ended - answer.started),
             "total": 1000 * (time.perf_counter() - begun),
         }
-        of_image = getattr(self._detector, "image_confidence", None)
-        confidence = None if of_image is None else float(of_image(answer.detections))
-        return Prediction(request.pixels, answer.detections, self.model, latency_ms, confidence)
+        calibration = self.info.calibration
+        confidence = None if calibration is None else calibration.image_probability(answer.detections)
+        return Prediction(request.pixels, answer.detections, self.info, latency_ms, confidence)
 
     def _enter(self, source: Path | bytes) -> _Request:
         request = _Request(self._read(source), time.perf_counter())
@@ -402,12 +368,12 @@ class PredictionService:
     def _ask_detector(self, images: list[Pixels]) -> list[Detections]:
         found = list(self._detector.predict(images))
         if len(found) != len(images):
-            raise ValueError(f"{self.model.name} gave {len(found)} answers for {len(images)} radiographs")
+            raise ValueError(f"{self.info.name} gave {len(found)} answers for {len(images)} radiographs")
         for detections in found:
             if not isinstance(detections, Detections):
-                raise TypeError(f"{self.model.name} answered with {type(detections).__name__}, not Detections")
+                raise TypeError(f"{self.info.name} answered with {type(detections).__name__}, not Detections")
             if len(detections) and not 0 <= detections.classes.min() <= detections.classes.max() < len(
-                self.model.class_names
+                self.info.class_names
             ):
-                raise ValueError(f"{self.model.name} answered with a class that is not in {self.model.class_names}")
+                raise ValueError(f"{self.info.name} answered with a class that is not in {self.info.class_names}")
         return found

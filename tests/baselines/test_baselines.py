@@ -39,7 +39,7 @@ def test_each_is_a_detector_and_answers_on_the_image(scheme):
     needs(PACKAGES[scheme])
     detector = open_detector(f"{scheme}:random")
     assert isinstance(detector, Detector)
-    assert detector.name == f"{BASELINES[scheme].title} random weights"
+    assert detector.info.name == f"{BASELINES[scheme].title} random weights"
     (found,) = detector.predict([IMAGE])
     assert not len(found) or (
         found.boxes.min() >= 0 and found.boxes[:, 2].max() <= 300 and found.boxes[:, 3].max() <= 200

@@ -141,10 +141,17 @@ def test_the_profile_sums_up_the_stages(tmp_path):
 @pytest.mark.slow
 def test_the_tool_from_export_to_picture(tmp_path):
     write_random_detector(tmp_path / "one")
-    (tmp_path / "float.json").write_text(
+    (tmp_path / "ensemble_float.json").write_text(
         json.dumps({"title": "Toy", "members": ["d2:one"], "orientations": ["identity"]})
     )
-    arguments = ["--quick", "--no-rivals", "--detector", str(tmp_path / "float.json"), "--out", str(tmp_path / "out")]
+    arguments = [
+        "--quick",
+        "--no-rivals",
+        "--detector",
+        str(tmp_path / "ensemble_float.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 0
     rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
@@ -191,9 +198,9 @@ def test_whose_a_contender_is_and_which_files_it_needs(tmp_path):
     ]  # fmt: skip
     for name in ("model.xml", "model.bin"):
         (tmp_path / name).write_bytes(b"1234")
-    (tmp_path / "fusion.json").write_text(json.dumps({"title": "T", "members": ["openvino:.", "openvino:model.xml"]}))
+    (tmp_path / "ensemble.json").write_text(json.dumps({"title": "T", "members": ["openvino:.", "openvino:model.xml"]}))
     assert len(files_of(f"openvino:{tmp_path}")) == 2
-    assert len(files_of(f"fused:{tmp_path}")) == 4
+    assert len(files_of(f"ensemble:{tmp_path}")) == 4
     assert files_of("yolov3:random") == ()
 
 

@@ -198,11 +198,12 @@ class TestCache:
     @pytest.mark.parametrize("change", ["name", "sha256", "about", "operating_score", "image"])
     def test_another_detector_or_image_starts_anew(self, study, tmp_path, change):
         measured(study, cache=tmp_path / "cache", **self.OPTIONS)
-        detector = BrightRectangles()
+        facts = {}
         if change == "image":
             Image.fromarray(dark_plate((10, 10, 20, 30, 99), size=SIZE)).save(study[1] / "healthy_1.png")
         else:
-            setattr(detector, change, {"about": {"NMS IoU": "0.3"}, "operating_score": 0.4}.get(change, "other"))
+            facts[change] = {"about": {"NMS IoU": "0.3"}, "operating_score": 0.4}.get(change, "other")
+        detector = BrightRectangles(**facts)
         measured(study, detector, cache=tmp_path / "cache", **self.OPTIONS)
         assert len(detector.batches) == 3 * 6
 

@@ -1,4 +1,4 @@
-"""tools/export_model.py from the command line: single and fused detectors, INT8, and what it refuses."""
+"""tools/export_model.py from the command line: single detectors and ensembles, INT8, and what it refuses."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def detectors(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detectors")
     for seed, name in enumerate(("one", "two")):
         write_random_detector(folder / name, seed=seed)
-    (folder / "fusion.json").write_text(
+    (folder / "ensemble.json").write_text(
         json.dumps({"title": "Both", "members": ["d2:one", "d2:two"], "orientations": ["identity", "half_turn"]})
     )
     return folder
@@ -45,11 +45,11 @@ def export(*arguments, out, radiographs):
 
 
 def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tmp_path, capsys):
-    assert export("--detector", f"fused:{detectors}", "--to", "onnx", out=tmp_path, radiographs=radiographs) == 0
-    fused = open_detector(f"fused:{tmp_path}")
-    assert [member.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
-    assert fused.fusion.orientations == ("identity", "half_turn")
-    assert "fusion.json: onnx:one and onnx:two, fused as before" in capsys.readouterr().out
+    assert export("--detector", f"ensemble:{detectors}", "--to", "onnx", out=tmp_path, radiographs=radiographs) == 0
+    fused = open_detector(f"ensemble:{tmp_path}")
+    assert [member.info.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
+    assert fused.config.orientations == ("identity", "half_turn")
+    assert "ensemble.json: onnx:one and onnx:two, fused as before" in capsys.readouterr().out
 
 
 def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, capsys):
@@ -61,7 +61,7 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
     export_, source = open_detector(f"openvino:{tmp_path}"), open_detector(f"d2:{detectors / 'one'}")
     assert export_.facts.precision == "int8"
     assert " int8 " in export_.name
-    assert export_.facts.source_sha256 == source.sha256
+    assert export_.facts.source_sha256 == source.info.sha256
     # The weights of the parts are bytes now: the file is much smaller than the source's float32.
     size = (detectors / "one" / "model.safetensors").stat().st_size
     assert (tmp_path / "model.bin").stat().st_size < 0.4 * size
@@ -71,7 +71,7 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
     ("arguments", "message"),
     [
         (["--detector", "d2:nowhere", "--to", "onnx"], "nowhere: no such file or folder"),
-        (["--detector", "openvino:x", "--to", "onnx"], "'openvino:x': expected d2:FOLDER, fused:FOLDER or shipped"),
+        (["--detector", "openvino:x", "--to", "onnx"], "'openvino:x': expected d2:FOLDER, ensemble:FOLDER or shipped"),
         (["--detector", "d2:x", "--to", "onnx", "--int8"], "--int8 needs --to openvino, got onnx"),
         (["--detector", "d2:x", "--to", "openvino", "--int8"], "--int8 needs --calibration-images"),
         (["--detector", "d2:x", "--to", "onnx", "--title", "T"], "--title needs --to safetensors"),

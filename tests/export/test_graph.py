@@ -42,9 +42,9 @@ def test_every_format_finds_what_its_source_finds(to, batch_size, source, radiog
         assert len(found) == len(expected)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     assert export.facts.batch_size == batch_size
-    assert export.facts.source_sha256 == original.sha256
-    assert export.about["pixel mean"] == "[123.675, 116.28, 103.53]"
-    assert export.name.startswith("Faster R-CNN R18-FPN quick ")
+    assert export.facts.source_sha256 == original.info.sha256
+    assert export.info.about["pixel mean"] == "[123.675, 116.28, 103.53]"
+    assert export.info.name.startswith("Faster R-CNN R18-FPN quick ")
 
 
 @pytest.mark.slow

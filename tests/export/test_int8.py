@@ -71,7 +71,7 @@ def test_parts_are_left_in_float_one_at_a_time_from_the_image_on(exported, tmp_p
     assert not is_centred(tmp_path)
     assert run(exported, tmp_path, [GOOD, BAD, BAD, GOOD], monkeypatch) == ("bottom_up/res2/res2.0",)
     assert is_centred(tmp_path)
-    assert open_detector(f"openvino:{tmp_path}").about["left in float"] == "bottom_up/res2/res2.0"
+    assert open_detector(f"openvino:{tmp_path}").info.about["left in float"] == "bottom_up/res2/res2.0"
 
 
 def test_what_costs_too_much_in_any_form_is_refused(exported, tmp_path, monkeypatch):

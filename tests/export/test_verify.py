@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.export.verify import Agreement, ExportError, compare
+from fracture_det.inference.base import DetectorInfo
 from fracture_det.structures.detections import Detections
 
 BOXES = np.array([[index, 0, index + 10, 10] for index in range(0, 2000, 20)], np.float32)
@@ -14,7 +15,7 @@ SCORES = np.linspace(0.9, 0.1, 100).astype(np.float32)
 class Fixed:
     """Finds the same on every image."""
 
-    name, class_names = "fixed", ("fracture",)
+    info = DetectorInfo("fixed", ("fracture",))
 
     def __init__(self, boxes=BOXES, scores=SCORES):
         self.found = Detections.from_unsorted(boxes, scores, np.zeros(len(scores), np.int64))

@@ -123,8 +123,7 @@ class TestPredictFiles:
 
 
 def test_a_run_is_written_and_measured(folder, tmp_path, capsys):
-    detector = BrightDetector()
-    detector.operating_score = 0.6
+    detector = BrightDetector(operating_score=0.6)
     path = tmp_path / "p.jsonl"
     run = predict_to_file(detector, find_images(folder).files, path, batch_size=2)
     assert (run.predicted, run.failed, run.batch_size) == (4, 2, 2)
@@ -144,13 +143,11 @@ def test_a_run_is_written_and_measured(folder, tmp_path, capsys):
     [
         ({}, {}),
         ({"sha256": "ab"}, {"weights SHA-256": "ab"}),
-        ({"sha256": "ab", "about": {"NMS IoU": "0.3"}}, {"NMS IoU": "0.3"}),
+        ({"sha256": "ab", "about": {"NMS IoU": "0.3"}}, {"weights SHA-256": "ab", "NMS IoU": "0.3"}),
     ],
 )
 def test_the_file_keeps_what_the_detector_says_of_itself(folder, tmp_path, facts, about):
-    detector = BrightDetector()
-    for name, value in facts.items():
-        setattr(detector, name, value)
+    detector = BrightDetector(**facts)
     predict_to_file(detector, find_images(folder / "a").files, tmp_path / "p.jsonl", progress=False)
     assert read_predictions(tmp_path / "p.jsonl").about == about
 
@@ -178,8 +175,7 @@ class TestFolder:
         ("own", "given", "score", "boxes"), [(None, None, 0.5, 1), (0.05, None, 0.05, 2), (0.05, 0.9, 0.9, 0)]
     )
     def test_the_score_is_given_or_the_detectors_or_the_papers(self, folder, tmp_path, own, given, score, boxes):
-        detector = BrightDetector()
-        detector.operating_score = own
+        detector = BrightDetector(operating_score=own)
         files = find_images(folder / "a/x.png").files
         assert predict_to_folder(detector, files, tmp_path, score=given, progress=False).score == score
         assert (tmp_path / "predictions.csv").read_text().count(",box,") == boxes

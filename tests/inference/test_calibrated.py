@@ -24,9 +24,7 @@ CALIBRATION = Calibration("platt", HALVED, HALVED, fitted_on={"detector": "brigh
 BRIGHT = np.full((40, 60, 3), 250, np.uint8)
 
 
-class HashedDetector(BrightDetector):
-    sha256 = "a" * 64
-    card = Path("card.md")
+HASHED = {"sha256": "a" * 64, "card": Path("card.md")}
 
 
 class RandomDetector(BrightDetector):
@@ -50,23 +48,23 @@ def _bright(monkeypatch):
 
 class TestDetector:
     def test_it_is_a_detector_of_the_same_model(self):
-        one = CalibratedDetector(HashedDetector(), CALIBRATION)
+        one = CalibratedDetector(BrightDetector(**HASHED), CALIBRATION)
         assert isinstance(one, Detector)
-        assert one.name == "bright, calibrated (platt)"
-        assert (one.class_names, one.sha256, one.card) == (("fracture",), "a" * 64, Path("card.md"))
-        assert one.about == {"weights SHA-256": "a" * 64, "calibrated on": "validation data"}
+        assert one.info.name == "bright, calibrated (platt)"
+        assert (one.info.class_names, one.info.sha256, one.info.card) == (("fracture",), "a" * 64, Path("card.md"))
+        assert one.info.provenance == {"weights SHA-256": "a" * 64, "calibrated on": "validation data"}
+        assert (one.info.calibrated, one.info.calibration) == (True, CALIBRATION)
 
     def test_what_the_model_says_of_itself_is_kept(self):
-        detector = HashedDetector()
-        detector.about, detector.device = {"NMS IoU": "0.6"}, "cpu"
+        detector = BrightDetector(**HASHED, about={"NMS IoU": "0.6"}, device="cpu")
         one = CalibratedDetector(detector, replace(CALIBRATION, fitted_on={"detector": "bright", "data": "val.json"}))
-        assert one.about == {"NMS IoU": "0.6", "calibrated on": "val.json"}
-        assert one.device == "cpu"
+        assert one.info.about == {"NMS IoU": "0.6", "calibrated on": "val.json"}
+        assert one.info.device == "cpu"
 
     def test_a_model_without_hash_and_card(self):
         one = CalibratedDetector(BrightDetector(), CALIBRATION)
-        assert (one.sha256, one.card, one.device) == (None, None, None)
-        assert one.about == {"calibrated on": "validation data"}
+        assert (one.info.sha256, one.info.card, one.info.device) == (None, None, None)
+        assert one.info.provenance == {"calibrated on": "validation data"}
 
     def test_boxes_stay_and_scores_become_probabilities(self):
         raw, calibrated = BrightDetector(), CalibratedDetector(BrightDetector(), CALIBRATION)
@@ -90,11 +88,10 @@ class TestDetector:
         ],
     )
     def test_its_operating_point_is_the_one_that_a_report_puts_first(self, own, frozen, raw):
-        detector = BrightDetector()
-        detector.operating_score = own
+        detector = BrightDetector(operating_score=own)
         one = CalibratedDetector(detector, replace(CALIBRATION, operating_points=frozen))
         odds = raw / (1 - raw) / 2
-        assert one.operating_score == pytest.approx(odds / (1 + odds), abs=1e-6)
+        assert one.info.operating_score == pytest.approx(odds / (1 + odds), abs=1e-6)
 
     # frozen points, raw score from which a box is worth a look; the operating point is that of Youden, else .5
     @pytest.mark.parametrize(
@@ -104,28 +101,25 @@ class TestDetector:
     def test_what_is_worth_a_look_is_the_frozen_point_of_high_sensitivity(self, frozen, raw):
         one = CalibratedDetector(BrightDetector(), replace(CALIBRATION, operating_points=frozen))
         expected = None if raw is None else pytest.approx(raw / (2 - raw), abs=1e-6)  # halved odds: r / (2 - r)
-        assert one.possible_score == expected
+        assert one.info.possible_score == expected
 
     def test_a_point_of_high_sensitivity_above_the_operating_point_is_not_used(self):
         frozen = {"youden": 0.2, "sensitivity": 0.6}
-        assert (
-            CalibratedDetector(BrightDetector(), replace(CALIBRATION, operating_points=frozen)).possible_score is None
-        )
+        one = CalibratedDetector(BrightDetector(), replace(CALIBRATION, operating_points=frozen))
+        assert one.info.possible_score is None
 
     @pytest.mark.parametrize("slope", [0.4, 1.0, 2.5])
     def test_the_same_boxes_are_findings_as_before(self, slope):
-        detector = RandomDetector()
-        (before,) = detector.predict([BRIGHT])
+        (before,) = RandomDetector().predict([BRIGHT])
         for score in before.scores[::7]:  # thresholds that lie on a box
-            detector.operating_score = float(score)
+            raw = RandomDetector(operating_score=float(score))
             score_map = ScoreMap("platt", slope, 0.3)
-            one = CalibratedDetector(detector, replace(CALIBRATION, box_map=score_map))
-            (after,) = one.predict([BRIGHT])
-            assert len(after.above(one.operating_score)) == len(before.above(detector.operating_score))
+            calibrated = CalibratedDetector(raw, replace(CALIBRATION, box_map=score_map))
+            (after,) = calibrated.predict([BRIGHT])
+            threshold, n_findings = calibrated.info.operating_score, len(before.above(float(score)))
+            assert len(after.above(threshold)) == n_findings
             # the page compares scores rounded to six digits
-            assert sum(round(float(each), 6) >= one.operating_score for each in after.scores) == len(
-                before.above(detector.operating_score)
-            )
+            assert sum(round(float(confidence), 6) >= threshold for confidence in after.scores) == n_findings
 
     def test_what_was_not_fitted_is_refused(self):
         unfit = Calibration(
@@ -142,13 +136,13 @@ class TestDetector:
 class TestOpening:
     def test_with_a_file(self, file):
         one = open_detector("bright:0.8", calibration=file)
-        assert one.name == "bright, calibrated (platt)"
-        assert one.operating_score == pytest.approx(2 / 3, abs=1e-6)
-        assert open_detector("bright:0.8", calibration=str(file)).name == one.name
+        assert one.info.name == "bright, calibrated (platt)"
+        assert one.info.operating_score == pytest.approx(2 / 3, abs=1e-6)
+        assert open_detector("bright:0.8", calibration=str(file)).info == one.info
 
     def test_without_one_scores_are_raw(self, file, monkeypatch):
         monkeypatch.chdir(file.parent)  # a file that lies about is not taken
-        assert open_detector("bright:").name == "bright"
+        assert open_detector("bright:").info.name == "bright"
 
     def test_options_reach_the_detector(self, file):
         with pytest.raises(DetectorError, match=r"^detector 'bright:': has no setting nms_iou, got 0\.5$"):
@@ -200,8 +194,8 @@ class TestTool:
 def test_the_shipped_calibration_belongs_to_the_shipped_weights():
     raw = open_detector("shipped")
     calibrated = open_detector("shipped", calibration=SHIPPED / "calibration.json")
-    assert calibrated.sha256 == raw.sha256
-    assert calibrated.name == f"{raw.name}, calibrated (platt)"
+    assert calibrated.info.sha256 == raw.info.sha256
+    assert calibrated.info.name == f"{raw.info.name}, calibrated (platt)"
     assert set(Calibration.load(SHIPPED / "calibration.json").operating_points) >= {
         "youden",
         "sensitivity",

@@ -40,13 +40,13 @@ def images():
 
 def test_it_is_a_detector(detector, folder):
     assert isinstance(detector, Detector)
-    assert detector.class_names == ("fracture",)
-    assert detector.sha256 == sha256_of(folder / "model.safetensors")
-    assert detector.operating_score == 0.5
-    assert detector.card is None
-    assert detector.device == "cpu"
-    assert detector.about == {
-        "weights SHA-256": detector.sha256,
+    assert detector.info.class_names == ("fracture",)
+    assert detector.info.sha256 == sha256_of(folder / "model.safetensors")
+    assert detector.info.operating_score == 0.5
+    assert detector.info.card is None
+    assert detector.info.device == "cpu"
+    assert detector.info.provenance == {
+        "weights SHA-256": detector.info.sha256,
         "config": "config.yaml",
         "config SHA-256": sha256_of(folder / "config.yaml"),
     }
@@ -109,7 +109,7 @@ def test_undoing_the_letterbox_scales_clips_and_drops_the_padding():
 def test_a_lower_nms_iou_leaves_fewer_boxes(folder, detector, images):
     strict = open_detector(f"d2:{folder}", nms_iou=0.05)
     assert len(strict.predict(images[:1])[0]) < len(detector.predict(images[:1])[0])
-    assert strict.about == {**detector.about, "NMS IoU": "0.05"}
+    assert strict.info.about == {**detector.info.about, "NMS IoU": "0.05"}
 
 
 def test_it_tells_the_clock_its_stages(detector, images):

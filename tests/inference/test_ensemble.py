@@ -1,4 +1,4 @@
-"""Detectors and orientations that answer as one detector."""
+"""Ensembles with test-time augmentation: several detectors and orientations as one detector."""
 
 import json
 
@@ -21,7 +21,7 @@ def _bright(monkeypatch):
 
 
 def write(folder, **settings):
-    path = folder / "fusion.json"
+    path = folder / "ensemble.json"
     path.write_text(json.dumps({"title": "Both", "members": ["bright:"], **settings}))
     return path
 
@@ -56,19 +56,18 @@ class TestOpen:
     def test_by_its_folder_with_members_beside_it(self, tmp_path):
         write(tmp_path, members=["at:one", "at:two"], orientations=["identity", "flip"], operating_score=0.3)
         (tmp_path / "MODEL_CARD.md").write_text("# Card")
-        fused = open_detector(f"fused:{tmp_path}")
+        fused = open_detector(f"ensemble:{tmp_path}")
         assert isinstance(fused, Detector)
-        assert [member.name for member in fused.members] == [str(tmp_path / "one"), str(tmp_path / "two")]
-        assert (fused.operating_score, fused.card) == (0.3, tmp_path / "MODEL_CARD.md")
-        assert fused.name == f"Both {fused.sha256[:8]}"
-        assert fused.about["orientations"] == "identity, flip"
+        assert [member.info.name for member in fused.members] == [str(tmp_path / "one"), str(tmp_path / "two")]
+        assert (fused.info.operating_score, fused.info.card) == (0.3, tmp_path / "MODEL_CARD.md")
+        assert fused.info.name == f"Both {fused.info.sha256[:8]}"
+        assert fused.info.about["orientations"] == "identity, flip"
 
     def test_another_member_or_orientation_is_another_detector(self):
         def digest(*members, orientations=("identity",)):
-            return EnsembleDetector(members, EnsembleConfig("t", ("a:",) * len(members), orientations)).sha256
+            return EnsembleDetector(members, EnsembleConfig("t", ("a:",) * len(members), orientations)).info.sha256
 
-        one, two = BrightDetector(), BrightDetector()
-        two.sha256 = "b" * 64
+        one, two = BrightDetector(), BrightDetector(sha256="b" * 64)
         assert len({digest(one), digest(two), digest(one, two), digest(one, orientations=("mirror",))}) == 4
         assert digest(one) == digest(BrightDetector())
 
@@ -78,10 +77,13 @@ class TestOpen:
             ({"members": []}, "members and orientations: expected at least one"),
             ({"orientations": ["sideways"]}, r"\['sideways'\] unknown"),
             ({"iou": 2}, r"iou: expected 0\.\.1, got 2"),
-            ({"iou": ".5"}, r"iou: expected 0\.\.1, got '\.5'"),
+            ({"iou": ".5"}, r"ensemble\.json: iou: expected a number, got '\.5'"),
+            ({"title": None}, "title: expected a text, got None"),
             ({"members": "d2:x"}, "members: expected a list, got 'd2:x'"),
-            ({"members": ["fused:."]}, "is itself fused"),
-            ({"colour": "red"}, "colour"),
+            ({"members": ["fused:."]}, "'fused:.' is itself an ensemble"),
+            ({"members": ["ensemble:."]}, "is itself an ensemble"),
+            ({"members": ["shipped"]}, "expected scheme:path"),
+            ({"colour": "red"}, "colour: unknown, got 'red'"),
             ({"members": ["bright"]}, "expected scheme:path"),
             ({"members": ["nothing:x"]}, "expected one of shipped"),
         ],
@@ -89,14 +91,30 @@ class TestOpen:
     def test_errors_name_file_or_field_and_value(self, tmp_path, settings, message):
         write(tmp_path, **settings)
         with pytest.raises(DetectorError, match=message):
-            open_detector(f"fused:{tmp_path}")
+            open_detector(f"ensemble:{tmp_path}")
 
     def test_a_folder_without_the_file(self, tmp_path):
-        with pytest.raises(DetectorError, match=r"fusion\.json"):
-            open_detector(f"fused:{tmp_path}")
+        with pytest.raises(DetectorError, match=r"ensemble\.json: cannot be read: No such file"):
+            open_detector(f"ensemble:{tmp_path}")
+
+    def test_the_scheme_and_the_file_name_of_before_still_open_it(self, tmp_path, caplog):
+        write(tmp_path, members=["at:x"]).rename(tmp_path / "fusion.json")
+        assert open_detector(f"fused:{tmp_path}").info.name.startswith("Both ")
+        assert [record.message for record in caplog.records] == [
+            f"detector fused:{tmp_path}: the scheme fused: is deprecated; write ensemble:",
+            f"{tmp_path}/fusion.json: this name is deprecated; call the file ensemble.json",
+        ]
+        caplog.clear()
+        write(tmp_path, title="New", members=["at:x"])
+        assert open_detector(f"ensemble:{tmp_path}").info.name.startswith("New ")
+        assert not caplog.records
+
+    def test_the_file_is_written_and_read_back(self, tmp_path):
+        config = EnsembleConfig("t", ("d2:a", "d2:b"), ("identity", "flip"), 0.6, 0.4)
+        config.save(tmp_path / "ensemble.json")
+        assert EnsembleConfig.load(tmp_path / "ensemble.json") == config
 
     def test_members_that_know_other_classes_are_refused(self):
-        other = BrightDetector()
-        other.class_names = ("cat",)
+        other = BrightDetector(class_names=("cat",))
         with pytest.raises(DetectorError, match="knows"):
             EnsembleDetector([BrightDetector(), other], EnsembleConfig("t", ("a:", "b:")))

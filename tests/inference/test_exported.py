@@ -73,9 +73,9 @@ class TestPredict:
 
     def test_it_says_what_it_is(self, toy):
         assert isinstance(toy, Detector)
-        assert toy.name == f"Toy Toy 1 fp32 {'b' * 8}"
-        assert toy.operating_score == 0.4
-        assert toy.about == {
+        assert toy.info.name == f"Toy Toy 1 fp32 {'b' * 8}"
+        assert toy.info.operating_score == 0.4
+        assert toy.info.provenance == {
             "weights SHA-256": "b" * 64,
             "exported from SHA-256": "a" * 64,
             "runtime": "Toy 1",

@@ -66,7 +66,7 @@ def test_a_prediction_has_boxes_in_pixels_of_the_upright_image(tmp_path: Path, a
     assert (prediction.height, prediction.width) == (120, 160)
     assert prediction.detections.boxes.tolist() == [[20, 30, 60, 50]]
     assert prediction.labels == ("fracture",)
-    assert prediction.model.name == "bright rectangles"
+    assert prediction.detector.name == "bright rectangles"
     assert set(prediction.latency_ms) == {"read", "wait", "detect", "total"}
     assert 0 < prediction.latency_ms["total"] < 10_000
 

@@ -34,14 +34,14 @@ def test_it_is_small_and_safe():
 
 def test_every_member_is_int8_made_from_the_weights_beside_it(shipped):
     source = EnsembleConfig.load(FLOAT)
-    assert len(shipped.members) == len(shipped.fusion.members) == len(source.members) == 2
-    for uri, float_uri, member in zip(shipped.fusion.members, source.members, shipped.members, strict=True):
+    assert len(shipped.members) == len(shipped.config.members) == len(source.members) == 2
+    for uri, float_uri, member in zip(shipped.config.members, source.members, shipped.members, strict=True):
         assert uri == f"openvino:int8/{float_uri.removeprefix('d2:')}"
         assert member.facts.precision == "int8"
         folder = SHIPPED / float_uri.removeprefix("d2:")
         assert member.facts.source_sha256 in (folder / "SHA256SUMS").read_text()
         assert "bbox/AP50" in (folder / "training_log.jsonl").read_text()
-    assert (shipped.fusion.orientations, shipped.fusion.iou) == (source.orientations, source.iou)
+    assert (shipped.config.orientations, shipped.config.iou) == (source.orientations, source.iou)
 
 
 def test_a_setting_that_it_does_not_have_is_named():
@@ -62,7 +62,7 @@ def test_it_needs_no_torch():
 @pytest.mark.slow
 def test_it_finds_nearly_what_its_source_finds(shipped):
     path = radiograph()
-    (found,), (expected,) = (one.predict([path]) for one in (shipped, open_detector(f"fused:{FLOAT}")))
+    (found,), (expected,) = (one.predict([path]) for one in (shipped, open_detector(f"ensemble:{FLOAT}")))
     best = expected.boxes[:1]
     assert box_iou(best, found.boxes).max() > 0.6
     assert found.scores[0] == pytest.approx(expected.scores[0], abs=0.15)
@@ -77,7 +77,7 @@ def test_the_split_manifest_keeps_test_images_out_of_training():
 
 
 def test_its_card_names_data_licence_and_use(shipped):
-    text = shipped.card.read_text()
+    text = shipped.info.card.read_text()
     for words in ("Research use only", "FracAtlas", "CC BY 4.0", "AUROC", "95 % interval"):
         assert words in text
 

@@ -14,6 +14,7 @@ from fracture_det.inference import batch
 from fracture_det.inference import latency as stages
 from fracture_det.inference import prediction_folder as folders
 from fracture_det.inference import timing as clock
+from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.batch import predict_files, predict_to_file
 from fracture_det.inference.latency import overlay_timer, time_stages
 from fracture_det.inference.timing import STAGES, StageTimer, machine_name, peak_memory_mb, stage, timing_of
@@ -70,9 +71,7 @@ class SlowDetector:
     It fails on any batch with an image of only 4s, after its preprocessing.
     """
 
-    name = "slow"
-    class_names = ("fracture",)
-    device = "an abacus"
+    info = DetectorInfo("slow", ("fracture",), device="an abacus")
 
     def __init__(self, time):
         self.time = time
@@ -219,7 +218,7 @@ class TestPredicting:
 
     def test_drawing_is_timed_where_overlays_are_written(self, time, files, tmp_path):
         detector = SlowDetector(time)
-        drawn = folders.Overlays(tmp_path / "out", tuple(detector.class_names), 0.5)
+        drawn = folders.Overlays(tmp_path / "out", detector.info.class_names, 0.5)
         run = predict_to_file(detector, files[:2], tmp_path / "p.jsonl", each=drawn, progress=False)
         assert run.as_timing().stages["draw"].median_ms == 300
         assert len(list((tmp_path / "out/overlays").iterdir())) == 2

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fracture_det.inference.base import DetectorInfo
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
 
@@ -17,13 +20,11 @@ class BrightDetector:
     """Puts a box of score .8 around everything brighter than 200 and one of score .1 into the corner.
 
     It fails on a batch that holds an image of exactly 13 px width, to be a detector that can fail.
+    facts: of its DetectorInfo, where they are others.
     """
 
-    name = "bright"
-    class_names = ("fracture",)
-    operating_score: float | None = None
-
-    def __init__(self) -> None:
+    def __init__(self, **facts: Any) -> None:
+        self.info = replace(DetectorInfo("bright", ("fracture",)), **facts)
         self.batches: list[int] = []
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
@@ -42,16 +43,12 @@ class BrightDetector:
 
 def open_bright(target: str) -> BrightDetector:
     """Open the detector; `target` is its operating score, or empty."""
-    detector = BrightDetector()
-    detector.operating_score = float(target) if target else None
-    return detector
+    return BrightDetector(operating_score=float(target) if target else None)
 
 
 def open_bright_at(target: str) -> BrightDetector:
     """Open the detector for a path, which becomes its name."""
-    detector = BrightDetector()
-    detector.name = target
-    return detector
+    return BrightDetector(name=target)
 
 
 class SlowDetector(BrightDetector):

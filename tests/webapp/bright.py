@@ -13,14 +13,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.inference.base import DetectorError
+from fracture_det.inference.base import DetectorError, DetectorInfo
 from fracture_det.inference.registry import DETECTORS
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
@@ -28,6 +29,7 @@ from fracture_det.structures.radiograph import Pixels
 ROOT = Path(__file__).parents[2]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 HANG_S = 6.0
+INFO = DetectorInfo("bright rectangles", ("fracture",), sha256="0" * 64, operating_score=0.5)
 CARD = """# Bright rectangles
 
 Finds **bright** areas. <script>alert(1)</script>
@@ -43,15 +45,12 @@ class BrightRectangles:
 
     `delay_s` is the time one batch takes. `batches` are the sizes of the batches seen. The first pixel of an image can
     make it fail: RED makes it raise, like a detector that meets something it cannot do, GREEN makes it hang for
-    HANG_S, and BLUE kills its process.
+    HANG_S, and BLUE kills its process. `facts` are those of its DetectorInfo that are not as in INFO.
     """
 
-    name = "bright rectangles"
-    class_names = ("fracture",)
-
-    def __init__(self, *, delay_s: float = 0.0, card: Path | None = None, operating_score: float = 0.5) -> None:
-        self.delay_s, self.card, self.operating_score = delay_s, card, operating_score
-        self.sha256 = "0" * 64
+    def __init__(self, *, delay_s: float = 0.0, **facts: Any) -> None:
+        self.delay_s = delay_s
+        self.info = replace(INFO, **facts)
         self.batches: list[int] = []
 
     @classmethod

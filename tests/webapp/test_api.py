@@ -255,9 +255,7 @@ def test_the_settings_decide_what_is_likely(settings, post, service):
 def test_what_is_possible_is_the_setting_else_the_detectors_own_unless_above_its_operating_point(
     settings, own, setting, expected
 ):
-    detector = BrightRectangles()
-    detector.possible_score = own
-    with PredictionService(detector, max_pixels=settings.max_pixels) as service:
+    with PredictionService(BrightRectangles(possible_score=own), max_pixels=settings.max_pixels) as service:
         app = create_app(replace(settings, possible_score=setting), predictor=service)
         answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
         assert answer.json["possible_score"] == expected

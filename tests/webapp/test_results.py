@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.score_maps import ScoreMap
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, ClosingClient, encoded, form_token
@@ -248,9 +250,10 @@ def test_the_metrics_count_what_happened(client, post):
 
 
 def test_an_image_says_how_sure_the_calibration_is_of_the_whole(settings):
-    detector = BrightRectangles()
-    detector.image_confidence = lambda found: float(found.scores[0]) / 2
-    with PredictionService(detector) as service:
+    # Boxes keep their scores. The highest, 230 / 255 = .902 or odds of 9.2, gives the image odds of 9.2 / 11.2: .451.
+    unchanged, lowered = ScoreMap("platt"), ScoreMap("platt", offset=-np.log(11.2))
+    calibration = Calibration("platt", unchanged, lowered, fitted_on={"detector": "bright rectangles"})
+    with PredictionService(BrightRectangles(calibration=calibration)) as service:
         app = create_app(settings, predictor=service)
         app.test_client_class = ClosingClient
         body = upload(app.test_client()).json

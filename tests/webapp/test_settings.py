@@ -96,8 +96,8 @@ class TestCalibration:
         fitted_on = {"detector": "bright rectangles", "weights SHA-256": "0" * 64}
         Calibration("temperature", rooted, rooted, fitted_on=fitted_on).save(settings.calibration)
         with open_service(settings) as service:
-            assert service.model.name == "bright rectangles, calibrated (temperature)"
-            assert service.model.operating_score == 0.5
+            assert service.info.name == "bright rectangles, calibrated (temperature)"
+            assert service.info.operating_score == 0.5
             assert service.predict(encoded(dark_plate(LIKELY))).detections.scores[0] == pytest.approx(0.75, abs=0.005)
 
     def test_a_file_that_is_not_there_stops_it(self, settings):

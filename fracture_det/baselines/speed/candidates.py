@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from fracture_det.baselines.rivals import BASELINES, RANDOM, export_baseline, quantize_baseline
 from fracture_det.baselines.speed.measurement import missing_package
 from fracture_det.export.exporter import Export, run
 from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
-from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig
-from fracture_det.inference.registry import SHIPPED
+from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
+from fracture_det.inference.registry import SHIPPED, scheme_and_target
 from fracture_det.modeling.checkpoints import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
 
@@ -79,10 +80,10 @@ def kind_of(uri: str) -> str:
 
 def files_of(uri: str) -> tuple[Path, ...]:
     """Return the files with the weights and graphs that `uri` needs; none where it names no file."""
-    scheme, _, target = ("fused", "", str(SHIPPED)) if uri == "shipped" else uri.partition(":")
+    scheme, target = scheme_and_target(uri)
     path = Path(target)
-    if scheme == "fused":
-        path = path / ENSEMBLE_FILE if path.is_dir() else path
+    if scheme == "ensemble":
+        path = ensemble_file(path)
         members = [member.partition(":") for member in EnsembleConfig.load(path).members]
         return tuple(file for kind, _, name in members for file in files_of(f"{kind}:{path.parent / name}"))
     if scheme in ("d2", "defaultpredictor"):
@@ -93,30 +94,30 @@ def files_of(uri: str) -> tuple[Path, ...]:
 
 
 def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -> Candidates:
-    """Return Detectron2's DefaultPredictor and the fused detector of the file `source` in every form.
+    """Return Detectron2's DefaultPredictor and the ensemble of the file `source` in every form.
 
-    source: a fusion file whose members are d2. images: radiographs to trace and compare on. Exports go to `out` and
+    source: an ensemble.json whose members are d2. images: radiographs to trace and compare on. Exports go to `out` and
     are kept there, in a folder named after the weights: other weights never meet the exports of these.
     """
-    fusion = EnsembleConfig.load(source)
-    folders = [(source.parent / uri.partition(":")[2]).resolve() for uri in fusion.members]
+    ensemble = EnsembleConfig.load(source)
+    folders = [(source.parent / uri.partition(":")[2]).resolve() for uri in ensemble.members]
     out = out / "-".join(sha256_of(find_weights(folder))[:8] for folder in folders)
     plain = out / "defaultpredictor" / ENSEMBLE_FILE
     plain.parent.mkdir(parents=True, exist_ok=True)
     members = tuple(f"defaultpredictor:{folder}" for folder in folders)
-    plain.write_text(json.dumps(asdict(replace(fusion, members=members))), encoding="utf-8")
-    looks = len(members) * len(fusion.orientations)
+    msgspec.structs.replace(ensemble, members=members).save(plain)
+    looks = len(members) * len(ensemble.orientations)
     lineup = Candidates(
         (
-            Candidate(f"DefaultPredictor, {looks} looks fused", f"fused:{plain}", "detectron2", SAME_WEIGHTS),
+            Candidate(f"DefaultPredictor, {looks} looks fused", f"ensemble:{plain}", "detectron2", SAME_WEIGHTS),
             Candidate("DefaultPredictor, one look", members[0], "detectron2", "of one member alone"),
-            Candidate("Detectron2, batched", f"fused:{source}", "ours", SAME_WEIGHTS),
+            Candidate("Detectron2, batched", f"ensemble:{source}", "ours", SAME_WEIGHTS),
         )
     )
     for to, name in RUNTIMES.items():
         folder = out / to
-        contender = Candidate(name, f"fused:{folder}", "ours", SAME_WEIGHTS)
-        export = Export(f"fused:{source}", to, folder, str(images[0].parent), check_count=2)
+        contender = Candidate(name, f"ensemble:{folder}", "ours", SAME_WEIGHTS)
+        export = Export(f"ensemble:{source}", to, folder, str(images[0].parent), check_count=2)
         lineup += made(contender, partial(_export, export, say))
     return lineup
 

@@ -76,7 +76,7 @@ def profile(uri: str, images: Sequence[Path]) -> Profile:
     seen = detector.predictor.letterbox.outer_size(read_radiograph(images[0]).size)
     macs = FlopCountAnalysis(model.backbone, torch.zeros(1, 3, *seen))
     macs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return Profile(detector.name, medians, 2 * macs.total() / 1e9, matrix_rate_gflops())
+    return Profile(detector.info.name, medians, 2 * macs.total() / 1e9, matrix_rate_gflops())
 
 
 def matrix_rate_gflops(*, repeats: int = 5) -> float:

@@ -27,7 +27,7 @@ class BenchmarkOptions:
     """One run.
 
     out: folder for results and exports. images: file, folder or glob of radiographs; without, those in FRACATLAS_DIR,
-    else synthetic ones are drawn. detector: a fusion file whose members are d2. rounds, count: how often, and on how
+    else synthetic ones are drawn. detector: an ensemble.json whose members are d2. rounds, count: how often, and on how
     many radiographs each time. quick: rivals in one exported form, no profile. pruned: URI of a pruned detector.
     more: further contenders, NAME=URI.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fracture_det.inference.fusion import weighted_boxes_fusion
+from fracture_det.inference.ensemble import weighted_boxes_fusion
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.orientations import ORIENTATIONS, orient_image, undo_orientation
 from tests.structures.test_detections import detections
