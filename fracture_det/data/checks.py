@@ -6,7 +6,7 @@ An image is excluded rather than kept with a box missing: a fracture without its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from fracture_det.data.annotations import RawAnnotation, RawBox
 from fracture_det.data.image_files import Probe, find_images, probe_image
 from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 
 REPAIRS = {
     "clip": "cut boxes that reach outside the image to its edge",
@@ -135,26 +136,6 @@ def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
     return problems
 
 
-def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
-    """Map a box from the stored frame of size (height, width) to the upright frame of an EXIF orientation 1 to 8.
-
-    Orientations as in EXIF 2.32, 4.6.4, tag 0x0112.
-    """
-    height, width = stored_size
-    x0, y0, x1, y1 = box
-    turned = {
-        1: (x0, y0, x1, y1),
-        2: (width - x1, y0, width - x0, y1),
-        3: (width - x1, height - y1, width - x0, height - y0),
-        4: (x0, height - y1, x1, height - y0),
-        5: (y0, x0, y1, x1),
-        6: (height - y1, x0, height - y0, x1),
-        7: (height - y1, width - x1, height - y0, width - x0),
-        8: (y0, width - x1, y1, width - x0),
-    }
-    return turned[orientation]
-
-
 def _check_names(file_name: str, annotation: RawAnnotation, found: _Findings) -> None:
     name = file_name.rsplit("/", 1)[-1]
     written = annotation.image_name
@@ -185,10 +166,9 @@ def _to_upright_px(probe: Probe, annotation: RawAnnotation, rules: Rules, found:
         if not annotation.boxes:
             found.add("exif_size_unturned", f"{detail}; no box to turn")
         elif found.settle("exif_size_unturned", detail, "turn", rules):
-            return [
-                RawBox(raw.name, turn_box(raw.box, probe.stored_size, probe.orientation), raw.difficult)
-                for raw in annotation.boxes
-            ]
+            boxes = np.array([raw.box for raw in annotation.boxes])
+            upright = orient_boxes(boxes, EXIF_ORIENTATIONS[probe.orientation], probe.stored_size).tolist()
+            return [replace(raw, box=tuple(box)) for raw, box in zip(annotation.boxes, upright, strict=True)]
     elif probe.orientation != 1:
         found.add("exif_orientation", f"orientation {probe.orientation}; boxes taken in the upright frame")
     if stated is None:

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.annotations import RawAnnotation, RawBox
-from fracture_det.data.checks import REPAIRS, Rules, assemble, check, turn_box
+from fracture_det.data.checks import REPAIRS, Rules, assemble, check
 from fracture_det.data.formats import collect
 from fracture_det.data.image_files import Probe, find_images, probe_image, probe_images
 from fracture_det.data.pairing import open_source
 from fracture_det.data.records import Dataset, ImageRecord, Problem
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 from fracture_det.structures.radiograph import read_radiograph
 from tests.builders import labelimg_xml, write_image
 
@@ -123,7 +124,9 @@ def test_boxes_turn_as_the_pixels_do(tmp_path, orientation):
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
 
     probe = probe_image(tmp_path, "a.png")
-    x0, y0, x1, y1 = turn_box((16, 8, 32, 24), probe.stored_size, probe.orientation)
+    ((x0, y0, x1, y1),) = orient_boxes(
+        [(16, 8, 32, 24)], EXIF_ORIENTATIONS[probe.orientation], probe.stored_size
+    ).tolist()
 
     assert probe.orientation == orientation
     assert probe.stored_size == (60, 90)
