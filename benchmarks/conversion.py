@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fracture_det.data import prepare as stages
-from fracture_det.data.image_files import Probe
-from fracture_det.data.prepare import Options, prepare
+from fracture_det.data.image_info import ImageInfo
+from fracture_det.data.prepare import PrepareOptions, prepare
 from tests.builders import draw_radiograph, labelimg_xml, write_image
 
 N_PICTURES = 20
@@ -94,13 +94,13 @@ def measure(count: int, place: Path | None) -> dict:
 
         find_copies = stages._copies
 
-        def timed_copies(probes: list[Probe], dataset):
+        def timed_copies(infos: list[ImageInfo], dataset):
             rng = np.random.default_rng(0)
-            for k, probe in enumerate(probes):  # in place, so that the memory measured is that of the tool
-                object.__setattr__(probe, "sha256", f"{k:064x}")
-                probe.thumbnail[:] = rng.permuted(probe.thumbnail.ravel()).reshape(32, 32)
+            for k, info in enumerate(infos):  # in place, so that the memory measured is that of the tool
+                object.__setattr__(info, "sha256", f"{k:064x}")
+                info.thumbnail[:] = rng.permuted(info.thumbnail.ravel()).reshape(32, 32)
             clock["duplicates"] = time.perf_counter()
-            found = find_copies(probes, dataset)
+            found = find_copies(infos, dataset)
             clock["duplicates, end"] = time.perf_counter()
             return found
 
@@ -119,7 +119,7 @@ def measure(count: int, place: Path | None) -> dict:
     }
 
 
-def write_files(folder: Path, count: int) -> Options:
+def write_files(folder: Path, count: int) -> PrepareOptions:
     """Write `count` XML files, and as many names for a few drawn radiographs."""
     images, annotations = folder / "images", folder / "annotations"
     images.mkdir()
@@ -134,7 +134,7 @@ def write_files(folder: Path, count: int) -> Options:
         boxes = [("fracture", (x0, y0, x0 + width, y0 + height))] if k % 10 < 3 else []
         image_xml = labelimg_xml(image, (320, 256, 3), boxes)
         (annotations / f"IMG{k:07d}.xml").write_text(image_xml, encoding="utf-8")
-    return Options(images, annotations, folder / "out", workers=1)
+    return PrepareOptions(images, annotations, folder / "out", workers=1)
 
 
 def peak_mib() -> float:

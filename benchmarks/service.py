@@ -21,9 +21,9 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fracture_det.inference.batch import find_images
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.service import PredictionService, UnreadableImage
+from fracture_det.structures.image_files import find_images
 
 TENTHS = 10
 

@@ -47,8 +47,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import find_images
 from fracture_det.inference.registry import DETECTORS, open_detector
+from fracture_det.structures.image_files import find_images
 from fracture_det.structures.radiograph import read_radiograph
 
 BATCH, QUEUE_SIZE = 4, 64

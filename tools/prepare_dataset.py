@@ -20,9 +20,9 @@ from typing import Any, cast
 
 from tqdm import tqdm
 
-from fracture_det.data.checks import REPAIRS, Rules
+from fracture_det.data.checks import REPAIRS, AnnotationRules
 from fracture_det.data.pairing import FORMATS
-from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, Options, Prepared, prepare
+from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
 from fracture_det.data.splits import SPLITS
 
 
@@ -109,16 +109,18 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if options.strict and prepared.excluded else 0
 
 
-def _options(arguments: dict[str, Any]) -> Options:
+def _options(arguments: dict[str, Any]) -> PrepareOptions:
     pairs = [pair.partition("=") for pair in arguments.pop("class_map")]
-    rules = Rules(tuple(arguments.pop("classes")), {a: b for a, _, b in pairs}, frozenset(arguments.pop("repair")))
+    rules = AnnotationRules(
+        tuple(arguments.pop("classes")), {a: b for a, _, b in pairs}, frozenset(arguments.pop("repair"))
+    )
     given: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items() if v is not None
     }
-    return Options(rules=rules, **cast(dict[str, Any], given))
+    return PrepareOptions(rules=rules, **cast(dict[str, Any], given))
 
 
-def _print_summary(prepared: Prepared, options: Options) -> None:
+def _print_summary(prepared: PreparedDataset, options: PrepareOptions) -> None:
     for (kind, action), n in sorted(Counter((p.kind, p.action) for p in prepared.problems).items()):
         print(f"{n:7,}  {kind} ({action})")
     if options.strict and prepared.excluded:

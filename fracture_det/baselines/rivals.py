@@ -26,8 +26,7 @@ from fracture_det.inference.openvino import openvino_engine, quiet_openvino
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import stage
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.letterbox import Letterbox
-from fracture_det.structures.letterboxed import on_image
+from fracture_det.structures.letterbox import Letterbox, detections_on_image
 from fracture_det.structures.radiograph import Pixels
 
 # In place of a file: seeded random weights. Their boxes mean nothing; they are for measuring time.
@@ -139,7 +138,7 @@ class BaselineDetector:
         boxes, scores, classes = boxes[seen], scores[seen], classes[seen]
         kept = batched_nms(boxes, scores, classes, NMS_IOU)[:MAX_BOXES]
         answer = (boxes[kept].numpy(), scores[kept].numpy(), classes[kept].numpy())
-        return on_image(*answer, self.rival.frame, image.shape[:2])
+        return detections_on_image(*answer, self.rival.frame, image.shape[:2])
 
 
 def opener(scheme: str) -> Callable[[str], BaselineDetector]:

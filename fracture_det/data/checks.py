@@ -1,4 +1,4 @@
-"""From what was written to what is true: one image and its annotation become a record, or problems say why not.
+"""Check an image against its annotation: together they become a record, or problems say why not.
 
 An image is excluded rather than kept with a box missing: a fracture without its box would be taught as healthy bone.
 """
@@ -6,14 +6,16 @@ An image is excluded rather than kept with a box missing: a fracture without its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from fracture_det.data.annotations import RawAnnotation, RawBox
-from fracture_det.data.image_files import Probe, find_images, probe_image
+from fracture_det.data.image_info import ImageInfo, read_image_info
 from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
+from fracture_det.structures.image_files import list_image_names
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 
 REPAIRS = {
     "clip": "cut boxes that reach outside the image to its edge",
@@ -31,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Rules:
+class AnnotationRules:
     """How annotations are understood.
 
     class_names: the final classes; class_map: name in the files -> final class; repairs: keys of REPAIRS.
@@ -58,75 +60,76 @@ class Rules:
 
 
 @dataclass
-class _Findings:
-    """Problems of one image as they are found; `excluded` tells whether one of them costs the image."""
+class _ImageProblems:
+    """The problems of one image, in the order of their discovery."""
 
     file: str
-    problems: list[Problem] = field(default_factory=list)
+    found: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, detail: str, action: str = KEPT) -> None:
-        self.problems.append(Problem(self.file, kind, detail, action))
+        self.found.append(Problem(self.file, kind, detail, action))
 
-    def settle(self, kind: str, detail: str, repair: str, rules: Rules) -> bool:
-        """Note a problem that `repair` mends; return whether it was asked for. Without it the image is excluded."""
-        mended = repair in rules.repairs
-        hint = f"; {REPAIRS[repair]}" if mended else f"; --repair {repair} would {REPAIRS[repair]}"
-        self.add(kind, detail + hint, REPAIRED if mended else EXCLUDED)
-        return mended
+    def repair_or_exclude(self, kind: str, detail: str, repair: str, rules: AnnotationRules) -> bool:
+        """Note a problem that `repair` mends; return whether it was asked for. If not, the image is excluded."""
+        repaired = repair in rules.repairs
+        hint = f"; {REPAIRS[repair]}" if repaired else f"; --repair {repair} would {REPAIRS[repair]}"
+        self.add(kind, detail + hint, REPAIRED if repaired else EXCLUDED)
+        return repaired
 
     @property
     def excluded(self) -> bool:
-        return any(problem.action == EXCLUDED for problem in self.problems)
+        """Whether one of them costs the image."""
+        return any(problem.action == EXCLUDED for problem in self.found)
 
 
-def assemble(
-    image_id: int, probe: Probe, annotation: RawAnnotation, rules: Rules
+def build_record(
+    image_id: int, info: ImageInfo, annotation: RawAnnotation, rules: AnnotationRules
 ) -> tuple[ImageRecord | None, list[Problem]]:
-    """Return the record of one readable image, or None when it is excluded, and every problem found on the way.
+    """Return the record of one readable image, or None when it is excluded, and every problem on the way.
 
     The record's group is the file name and its anatomy None; both are filled in later from metadata.
     """
-    if probe.size is None:
-        raise ValueError(f"{probe.file_name}: an unreadable image has no record")
-    found = _Findings(probe.file_name)
-    _check_names(probe.file_name, annotation, found)
-    raw_boxes = _to_upright_px(probe, annotation, rules, found)
+    if info.size is None:
+        raise ValueError(f"{info.file_name}: an unreadable image has no record")
+    problems = _ImageProblems(info.file_name)
+    _check_names(info.file_name, annotation, problems)
+    raw_boxes = _to_upright_px(info, annotation, rules, problems)
     boxes: list[Box] = []
     classes: list[int] = []
     for raw in raw_boxes:
-        index = _class_of(raw, rules, found)
-        box = _mend_box(raw, probe.size, rules, found)
+        index = _class_of(raw, rules, problems)
+        box = _mend_box(raw, info.size, rules, problems)
         if index is not None and box is not None:
             boxes.append(box)
             classes.append(index)
-    if annotation.boxes and not boxes and not found.excluded:
-        found.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
-    if found.excluded:
-        return None, found.problems
+    if annotation.boxes and not boxes and not problems.excluded:
+        problems.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
+    if problems.excluded:
+        return None, problems.found
     record = ImageRecord(
         image_id,
-        probe.file_name,
-        *probe.size,
-        group_id=probe.file_name,
+        info.file_name,
+        *info.size,
+        group_id=info.file_name,
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         classes=np.array(classes, dtype=np.int64),
     )
-    return record, found.problems
+    return record, problems.found
 
 
 def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
     """Compare a data set with its image files: missing, unreadable, of another size, boxes outside or without area."""
-    present = set(find_images(image_root))
+    present = set(list_image_names(image_root))
     problems: list[Problem] = []
     for record in dataset:
         if record.file_name not in present:
             problems.append(Problem(record.file_name, "missing_image", f"not in {image_root}", EXCLUDED))
             continue
-        probe = probe_image(image_root, record.file_name)
-        if probe.size is None:
-            problems.append(Problem(record.file_name, "unreadable_image", str(probe.error), EXCLUDED))
-        elif probe.size != record.size:
-            detail = f"{_wh(record.size)} in the data set, {_wh(probe.size)} in the file"
+        info = read_image_info(image_root, record.file_name)
+        if info.size is None:
+            problems.append(Problem(record.file_name, "unreadable_image", str(info.error), EXCLUDED))
+        elif info.size != record.size:
+            detail = f"{_wh(record.size)} in the data set, {_wh(info.size)} in the file"
             problems.append(Problem(record.file_name, "size_mismatch", detail, EXCLUDED))
         for x0, y0, x1, y1 in record.boxes.tolist():
             if not (0 <= x0 < x1 <= record.width and 0 <= y0 < y1 <= record.height):
@@ -135,73 +138,54 @@ def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
     return problems
 
 
-def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
-    """Map a box from the stored frame of size (height, width) to the upright frame of an EXIF orientation 1 to 8.
-
-    Orientations as in EXIF 2.32, 4.6.4, tag 0x0112.
-    """
-    height, width = stored_size
-    x0, y0, x1, y1 = box
-    turned = {
-        1: (x0, y0, x1, y1),
-        2: (width - x1, y0, width - x0, y1),
-        3: (width - x1, height - y1, width - x0, height - y0),
-        4: (x0, height - y1, x1, height - y0),
-        5: (y0, x0, y1, x1),
-        6: (height - y1, x0, height - y0, x1),
-        7: (height - y1, width - x1, height - y0, width - x0),
-        8: (y0, width - x1, y1, width - x0),
-    }
-    return turned[orientation]
-
-
-def _check_names(file_name: str, annotation: RawAnnotation, found: _Findings) -> None:
+def _check_names(file_name: str, annotation: RawAnnotation, problems: _ImageProblems) -> None:
     name = file_name.rsplit("/", 1)[-1]
     written = annotation.image_name
     # LabelImg saves the name with its suffix; some converters leave the suffix out.
     if written is not None and written not in (name, name.rsplit(".", 1)[0]):
-        found.add("wrong_filename", f"<filename> says {written!r}; matched by the name of the annotation file")
+        problems.add("wrong_filename", f"<filename> says {written!r}; matched by the name of the annotation file")
     if annotation.image_path is not None:
         tail = annotation.image_path.replace("\\", "/").rsplit("/", 1)[-1]
         if tail != name:
-            found.add("wrong_path", f"<path> ends in {tail!r}; matched by the name of the annotation file")
+            problems.add("wrong_path", f"<path> ends in {tail!r}; matched by the name of the annotation file")
 
 
-def _to_upright_px(probe: Probe, annotation: RawAnnotation, rules: Rules, found: _Findings) -> Sequence[RawBox]:
+def _to_upright_px(
+    info: ImageInfo, annotation: RawAnnotation, rules: AnnotationRules, problems: _ImageProblems
+) -> Sequence[RawBox]:
     """Return the boxes in pixels of the upright image, noting what the stated size and the EXIF tag say."""
-    assert probe.size is not None
-    assert probe.stored_size is not None
-    height, width = probe.size
+    assert info.size is not None
+    assert info.stored_size is not None
+    height, width = info.size
     if annotation.relative:
-        if probe.orientation != 1:
-            found.add("exif_orientation", f"orientation {probe.orientation}; fractions taken in the upright frame")
+        if info.orientation != 1:
+            problems.add("exif_orientation", f"orientation {info.orientation}; fractions taken in the upright frame")
         return _scaled(annotation.boxes, width, height)
     stated = annotation.size
-    if probe.orientation != 1 and stated == probe.size:
-        square = " (both frames have this size)" if probe.stored_size == probe.size else ""
-        found.add("exif_orientation", f"orientation {probe.orientation}; size stated as upright{square}")
-    elif probe.orientation != 1 and stated == probe.stored_size:
-        detail = f"orientation {probe.orientation}; size {_wh(stated)} stated as before turning"
+    if info.orientation != 1 and stated == info.size:
+        square = " (both frames have this size)" if info.stored_size == info.size else ""
+        problems.add("exif_orientation", f"orientation {info.orientation}; size stated as upright{square}")
+    elif info.orientation != 1 and stated == info.stored_size:
+        detail = f"orientation {info.orientation}; size {_wh(stated)} stated as before turning"
         if not annotation.boxes:
-            found.add("exif_size_unturned", f"{detail}; no box to turn")
-        elif found.settle("exif_size_unturned", detail, "turn", rules):
-            return [
-                RawBox(raw.name, turn_box(raw.box, probe.stored_size, probe.orientation), raw.difficult)
-                for raw in annotation.boxes
-            ]
-    elif probe.orientation != 1:
-        found.add("exif_orientation", f"orientation {probe.orientation}; boxes taken in the upright frame")
+            problems.add("exif_size_unturned", f"{detail}; no box to turn")
+        elif problems.repair_or_exclude("exif_size_unturned", detail, "turn", rules):
+            boxes = np.array([raw.box for raw in annotation.boxes])
+            upright = orient_boxes(boxes, EXIF_ORIENTATIONS[info.orientation], info.stored_size).tolist()
+            return [replace(raw, box=tuple(box)) for raw, box in zip(annotation.boxes, upright, strict=True)]
+    elif info.orientation != 1:
+        problems.add("exif_orientation", f"orientation {info.orientation}; boxes taken in the upright frame")
     if stated is None:
-        found.add("size_missing", f"no size stated; the image has {_wh(probe.size)}")
+        problems.add("size_missing", f"no size stated; the image has {_wh(info.size)}")
     elif 0 in stated:
-        found.add("size_zero", f"size stated as {_wh(stated)}; the image has {_wh(probe.size)}; boxes are in pixels")
-    elif stated not in (probe.size, probe.stored_size):
-        detail = f"size stated as {_wh(stated)}; the image has {_wh(probe.size)}"
+        problems.add("size_zero", f"size stated as {_wh(stated)}; the image has {_wh(info.size)}; boxes are in pixels")
+    elif stated not in (info.size, info.stored_size):
+        detail = f"size stated as {_wh(stated)}; the image has {_wh(info.size)}"
         if not annotation.boxes:
-            found.add("size_mismatch", f"{detail}; no box to scale")
+            problems.add("size_mismatch", f"{detail}; no box to scale")
         elif min(stated) < 0:
-            found.add("size_mismatch", f"{detail}; a negative size", EXCLUDED)
-        elif found.settle("size_mismatch", detail, "rescale", rules):
+            problems.add("size_mismatch", f"{detail}; a negative size", EXCLUDED)
+        elif problems.repair_or_exclude("size_mismatch", detail, "rescale", rules):
             return _scaled(annotation.boxes, width / stated[1], height / stated[0])
     return annotation.boxes
 
@@ -213,29 +197,31 @@ def _scaled(boxes: Sequence[RawBox], x: float, y: float) -> list[RawBox]:
     ]
 
 
-def _class_of(raw: RawBox, rules: Rules, found: _Findings) -> int | None:
+def _class_of(raw: RawBox, rules: AnnotationRules, problems: _ImageProblems) -> int | None:
     index = rules.class_index(raw.name)
     if index is None:
         detail = f"class {raw.name!r}, expected {', '.join((*rules.class_names, *rules.class_map))} (see --class-map)"
-        found.settle("unknown_class", detail, "drop-unknown", rules)
+        problems.repair_or_exclude("unknown_class", detail, "drop-unknown", rules)
         return None
     if raw.difficult:
         if "drop-difficult" in rules.repairs:
-            found.settle("difficult", f"box {_show(raw.box)} is marked difficult", "drop-difficult", rules)
+            problems.repair_or_exclude(
+                "difficult", f"box {_show(raw.box)} is marked difficult", "drop-difficult", rules
+            )
             return None
-        found.add("difficult", f"box {_show(raw.box)} is marked difficult; used like any other")
+        problems.add("difficult", f"box {_show(raw.box)} is marked difficult; used like any other")
     return index
 
 
-def _mend_box(raw: RawBox, size: tuple[int, int], rules: Rules, found: _Findings) -> Box | None:
+def _mend_box(raw: RawBox, size: tuple[int, int], rules: AnnotationRules, problems: _ImageProblems) -> Box | None:
     """Return the box inside the image and with an area, or None when it is not; says what was wrong."""
     height, width = size
     if not raw.finite:
-        found.settle("box_not_finite", f"box {_show(raw.box)}", "drop-box", rules)
+        problems.repair_or_exclude("box_not_finite", f"box {_show(raw.box)}", "drop-box", rules)
         return None
     x0, y0, x1, y1 = raw.box
     if x0 > x1 or y0 > y1:
-        if not found.settle("box_reversed", f"box {_show(raw.box)} ends before it begins", "swap", rules):
+        if not problems.repair_or_exclude("box_reversed", f"box {_show(raw.box)} ends before it begins", "swap", rules):
             return None
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
@@ -243,13 +229,13 @@ def _mend_box(raw: RawBox, size: tuple[int, int], rules: Rules, found: _Findings
     inside = cut[0] < cut[2] and cut[1] < cut[3]
     where = f"box {_show(raw.box)} in an image of {_wh(size)}"
     if x0 == x1 or y0 == y1:
-        found.settle("box_no_area", where, "drop-box", rules)
+        problems.repair_or_exclude("box_no_area", where, "drop-box", rules)
         return None
     if not inside:
-        found.settle("box_outside", f"{where}: nothing of it is inside", "drop-box", rules)
+        problems.repair_or_exclude("box_outside", f"{where}: nothing of it is inside", "drop-box", rules)
         return None
     if overshoot > ROUNDING_PX:
-        return cut if found.settle("box_outside", where, "clip", rules) else None
+        return cut if problems.repair_or_exclude("box_outside", where, "clip", rules) else None
     return cut
 
 

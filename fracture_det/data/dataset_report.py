@@ -29,6 +29,7 @@ from fracture_det.data.anchors import (
 from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.letterbox import Letterbox
+from fracture_det.structures.markdown import markdown_table
 
 LETTERBOX_PX = 800
 _INK, _BLUE, _ORANGE, _GREY, _GREEN = "#222222", "#2f6db3", "#d9822b", "#b9c0c8", "#2e8b57"
@@ -245,8 +246,8 @@ def _problems_section(problems: Sequence[Mapping[str, Any]]) -> str:
         [entry["kind"], entry["action"], f"{entry['findings']:,}", f"`{entry['file']}`: {entry['detail']}"]
         for entry in problems
     ]
-    table = _table(["kind", "action", "findings", "for example"], rows) if rows else "None.\n"
-    return f"## Problems by kind\n\n{table}"
+    table = markdown_table(["kind", "action", "findings", "for example"], rows) if rows else "None."
+    return f"## Problems by kind\n\n{table}\n"
 
 
 def _split_section(splits: Mapping[str, Any]) -> str:
@@ -264,8 +265,8 @@ def _split_section(splits: Mapping[str, Any]) -> str:
         for anatomy in anatomies
     ]
     return (
-        f"## Splits\n\n{_table(['split', *columns], rows)}\nImages (of them fractured) by body part; no group lies in "
-        f"two splits.\n\n{_table(['anatomy', *SPLITS], anatomy_rows)}"
+        f"## Splits\n\n{markdown_table(['split', *columns], rows)}\n\nImages (of them fractured) by body part; "
+        f"no group lies in two splits.\n\n{markdown_table(['anatomy', *SPLITS], anatomy_rows)}\n"
     )
 
 
@@ -274,8 +275,8 @@ def _boxes_section(quantiles: Mapping[str, float], boxes: NDArray[np.float64]) -
     if not quantiles:
         return head + "No boxes.\n"
     small = float((box_sides(boxes) < 128).mean())
-    table = _table(list(quantiles), [[f"{value:g}" for value in quantiles.values()]])
-    return f"{head}![box sizes](box_sizes.png)\n\nSide in px; {small:.0%} of the boxes are under 128 px.\n\n{table}"
+    table = markdown_table(list(quantiles), [[f"{value:g}" for value in quantiles.values()]])
+    return f"{head}![box sizes](box_sizes.png)\n\nSide in px; {small:.0%} of the boxes are under 128 px.\n\n{table}\n"
 
 
 def _anchor_section(fits: Sequence[Mapping[str, Any]], sets: AnchorSets, n_train: int) -> str:
@@ -297,7 +298,7 @@ def _anchor_section(fits: Sequence[Mapping[str, Any]], sets: AnchorSets, n_train
     return (
         "## Anchor fit\n\n![anchor fit](anchor_fit.png)\n\nAll boxes against anchors with ratios 1:2, 1:1 and 2:1. "
         "`centred on the box` compares shapes alone; `on the feature grid` puts each anchor on the nearest point of "
-        f"its stride, as in training.\n\n{_table(head, rows)}\n{fitted}"
+        f"its stride, as in training.\n\n{markdown_table(head, rows)}\n\n{fitted}"
     )
 
 
@@ -318,10 +319,5 @@ def _size_section(numbers: Mapping[str, Any]) -> str:
         ]
         for entry in numbers["bins"]
     ]
-    table = _table(["long side, px", "images", "fractured", "share"], rows)
-    return f"## Image size against label\n\n![image size](image_size.png)\n\n{says}\n\n{table}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    table = markdown_table(["long side, px", "images", "fractured", "share"], rows)
+    return f"## Image size against label\n\n![image size](image_size.png)\n\n{says}\n\n{table}\n"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_det.data.image_files import Probe, Thumbnail
+from fracture_det.data.image_info import ImageInfo, Thumbnail
 
 # Copies of one picture reach a correlation of .99 at the best small shift; different pictures of one pose stay under
 # it (a clean gap on FracAtlas: 165 pairs above .99, the next at .988).
@@ -24,25 +24,25 @@ _MARGIN_PX = 4
 _MIN_CONTRAST = 2.0
 
 
-def identical_files(probes: Sequence[Probe]) -> list[list[str]]:
+def identical_files(infos: Sequence[ImageInfo]) -> list[list[str]]:
     """Return the groups of two or more files with the same bytes, each sorted, in order of their first file."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for probe in probes:
-        if probe.sha256:
-            groups[probe.sha256].append(probe.file_name)
+    for info in infos:
+        if info.sha256:
+            groups[info.sha256].append(info.file_name)
     return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
 
-def near_duplicates(probes: Sequence[Probe]) -> list[tuple[str, str, float]]:
+def near_duplicates(infos: Sequence[ImageInfo]) -> list[tuple[str, str, float]]:
     """Return the pairs (file, file, correlation) of files that show the same picture, sorted.
 
     Candidates come from a 64-bit perceptual hash in a banded index, near-linear in the number of files; each is
     verified on the thumbnails. Pairs of identical bytes are among them. Mirrored copies are not found.
     """
-    seen = [probe for probe in probes if probe.thumbnail is not None]
+    seen = [info for info in infos if info.thumbnail is not None]
     if len(seen) < 2:
         return []
-    thumbnails = np.stack([probe.thumbnail for probe in seen if probe.thumbnail is not None])
+    thumbnails = np.stack([info.thumbnail for info in seen if info.thumbnail is not None])
     pairs = []
     for first, second in _candidates(perceptual_hashes(thumbnails)):
         correlation = similarity(thumbnails[first], thumbnails[second])

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
-from fracture_det.data.checks import Rules, assemble
+from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.coco import write_coco
-from fracture_det.data.image_files import Probe, find_images, probe_images
-from fracture_det.data.pairing import FORMATS, Source, open_source
+from fracture_det.data.image_info import ImageInfo, read_image_infos
+from fracture_det.data.pairing import FORMATS, AnnotationSource, open_annotations
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.voc import voc_xml
 from fracture_det.data.yolo import CLASSES_FILE, yolo_text
+from fracture_det.structures.image_files import list_image_names
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What was read: the records that can be used, every problem, and the SHA-256 of each annotation file."""
+class CheckedDataset:
+    """The records that can be used, every problem, and the SHA-256 of each annotation file by image file name."""
 
     dataset: Dataset
     problems: tuple[Problem, ...]
@@ -41,23 +42,23 @@ def read_annotations(
     image: unreadable, unlabelled, an annotation that is broken or whose boxes cannot be true. The tool
     prepare_dataset.py reads leniently and reports all of them instead.
     """
-    probes = probe_images(images, find_images(images), workers=workers)
-    source = open_source(path, fmt, [probe.file_name for probe in probes], yolo_names=yolo_names)
-    collected = collect(probes, source, Rules(tuple(class_names), class_map or {}))
-    for problem in collected.problems:
+    infos = read_image_infos(images, list_image_names(images), workers=workers)
+    source = open_annotations(path, fmt, [info.file_name for info in infos], yolo_names=yolo_names)
+    checked = build_dataset(infos, source, AnnotationRules(tuple(class_names), class_map or {}))
+    for problem in checked.problems:
         if problem.action == EXCLUDED:
             raise AnnotationError(problem.file, problem.kind, problem.detail, kind=problem.kind)
-    return collected.dataset
+    return checked.dataset
 
 
-def collect(
-    probes: Sequence[Probe],
-    source: Source,
-    rules: Rules,
+def build_dataset(
+    infos: Sequence[ImageInfo],
+    source: AnnotationSource,
+    rules: AnnotationRules,
     *,
     missing_is_healthy: bool = False,
-    progress: Callable[[Iterable[Probe], int], Iterable[Probe]] | None = None,
-) -> Collected:
+    progress: Callable[[Iterable[ImageInfo], int], Iterable[ImageInfo]] | None = None,
+) -> CheckedDataset:
     """Read every annotation leniently: each image becomes a record, or its problems say why it is excluded.
 
     Image ids number all image files from 1 in order of their names, so that they do not depend on the split or on
@@ -68,31 +69,31 @@ def collect(
     problems = list(source.problems)
     excluded = {problem.file for problem in source.problems if problem.action == EXCLUDED}
     digests: dict[str, str] = {}
-    for image_id, probe in enumerate(show(probes, len(probes)), 1):
-        problems += _name_problems(probe.file_name)
-        if probe.error is not None:
-            kind = "truncated_image" if "truncated" in probe.error else "unreadable_image"
-            problems.append(Problem(probe.file_name, kind, probe.error, EXCLUDED))
+    for image_id, info in enumerate(show(infos, len(infos)), 1):
+        problems += _name_problems(info.file_name)
+        if info.error is not None:
+            kind = "truncated_image" if "truncated" in info.error else "unreadable_image"
+            problems.append(Problem(info.file_name, kind, info.error, EXCLUDED))
             continue
-        if probe.file_name in excluded:
+        if info.file_name in excluded:
             continue
-        if not source.has(probe.file_name):
+        if not source.has(info.file_name):
             if not missing_is_healthy:
-                problems.append(Problem(probe.file_name, "unlabelled", "no annotation; not taken as healthy", EXCLUDED))
+                problems.append(Problem(info.file_name, "unlabelled", "no annotation; not taken as healthy", EXCLUDED))
                 continue
-            problems.append(Problem(probe.file_name, "assumed_healthy", "no annotation; taken as healthy, as asked"))
-            annotation = RawAnnotation("", size=probe.size)
+            problems.append(Problem(info.file_name, "assumed_healthy", "no annotation; taken as healthy, as asked"))
+            annotation = RawAnnotation("", size=info.size)
         else:
             try:
-                annotation, digests[probe.file_name] = source.read(probe.file_name)
+                annotation, digests[info.file_name] = source.read(info.file_name)
             except AnnotationError as error:
-                problems.append(Problem(probe.file_name, error.kind, str(error), EXCLUDED))
+                problems.append(Problem(info.file_name, error.kind, str(error), EXCLUDED))
                 continue
-        record, found = assemble(image_id, probe, annotation, rules)
+        record, found = build_record(image_id, info, annotation, rules)
         problems += found
         if record is not None:
             records.append(record)
-    return Collected(Dataset(tuple(records), rules.class_names), tuple(problems), digests)
+    return CheckedDataset(Dataset(tuple(records), rules.class_names), tuple(problems), digests)
 
 
 def write_annotations(dataset: Dataset, path: str | Path, fmt: str) -> None:

@@ -17,7 +17,7 @@ from fracture_det.data.yolo import CLASSES_FILE, parse_yolo, read_class_names
 FORMATS = ("voc", "yolo", "coco")
 
 
-class Source(Protocol):
+class AnnotationSource(Protocol):
     """The annotations of one data set; `problems` are what was found while matching files to images."""
 
     problems: list[Problem]
@@ -31,27 +31,27 @@ class Source(Protocol):
         ...
 
 
-def open_source(
+def open_annotations(
     path: str | Path, fmt: str, file_names: Sequence[str], *, yolo_names: Sequence[str] | None = None
-) -> Source:
+) -> AnnotationSource:
     """Open the annotations at `path` (a folder, or a JSON file for coco) for the images `file_names`.
 
     yolo_names: class names in order of their ids; default: classes.txt. Raises AnnotationError when nothing can be
     read at all, ValueError for an unknown format.
     """
     if fmt == "coco":
-        return CocoSource(Path(path), file_names)
+        return CocoAnnotations(Path(path), file_names)
     if fmt == "voc":
-        return FolderSource(Path(path), ".xml", file_names)
+        return FolderAnnotations(Path(path), ".xml", file_names)
     if fmt == "yolo":
         names = tuple(yolo_names) if yolo_names else read_class_names(path)
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
-        return FolderSource(Path(path), ".txt", file_names, names)
+        return FolderAnnotations(Path(path), ".txt", file_names, names)
     raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
 
 
-class FolderSource:
+class FolderAnnotations:
     """One annotation file per image: same relative path, or else same stem anywhere in the folder.
 
     Where a stem is that of several images, LabelImg's <folder>, <filename> and <path> decide; where they do not, the
@@ -137,7 +137,7 @@ class FolderSource:
         return matched
 
 
-class CocoSource:
+class CocoAnnotations:
     """One JSON file for all images, matched by file_name: relative path, or else the bare name where it is unique."""
 
     def __init__(self, path: Path, file_names: Sequence[str]) -> None:

@@ -367,7 +367,7 @@ def _read_box(line: _Line, row: Mapping[str, Any]) -> list[float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class AlignedPredictions:
     """Predictions brought to the images and classes of a data set.
 
     detections: by image id, classes as the data set counts them.
@@ -380,7 +380,7 @@ class Aligned:
     not_asked: int
 
 
-def align(predictions: Predictions, dataset: Dataset) -> Aligned:
+def align(predictions: Predictions, dataset: Dataset) -> AlignedPredictions:
     """Bring predictions to a data set: images by file name, classes by their names.
 
     Raises PredictionsError naming the image when the data set's image is missing or has another size in the
@@ -400,7 +400,7 @@ def align(predictions: Predictions, dataset: Dataset) -> Aligned:
         else:
             detections[record.image_id] = _fit(image, record, predictions.class_names, dataset.class_names)
     not_asked = set(by_name) - {record.file_name for record in dataset}
-    return Aligned(detections, failures, len(not_asked))
+    return AlignedPredictions(detections, failures, len(not_asked))
 
 
 def _fit(image: ImagePrediction, record: ImageRecord, names: tuple[str, ...], wanted: tuple[str, ...]) -> Detections:

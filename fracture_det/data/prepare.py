@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fracture_det.data.checks import Rules
+from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import write_coco
 from fracture_det.data.dataset_report import write_report
 from fracture_det.data.duplicates import identical_files, near_duplicates
-from fracture_det.data.formats import Collected, collect
+from fracture_det.data.formats import CheckedDataset, build_dataset
 from fracture_det.data.grouping import group_files, roboflow_source
-from fracture_det.data.image_files import Probe, find_images, probe_images
+from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.metadata import Metadata, read_metadata
-from fracture_det.data.pairing import open_source
+from fracture_det.data.pairing import open_annotations
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.splits import (
     DEFAULT_FRACTIONS,
@@ -32,6 +32,7 @@ from fracture_det.data.splits import (
     read_split,
     take,
 )
+from fracture_det.structures.image_files import list_image_names
 
 DEFAULT_NEIGHBOURS = 10
 Item = TypeVar("Item")
@@ -39,7 +40,7 @@ Progress = Callable[[Iterable[Item], int, str], Iterable[Item]]
 
 
 @dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """What prepare_dataset.py was asked; the names are those of its command line.
 
     images, annotations: where to read. rules: classes and repairs. fractions: of train, val and test; None means
@@ -50,7 +51,7 @@ class Options:
     annotations: Path
     out: Path
     format: str = "voc"
-    rules: Rules = field(default_factory=Rules)
+    rules: AnnotationRules = field(default_factory=AnnotationRules)
     yolo_names: tuple[str, ...] | None = None
     metadata: Path | None = None
     anatomy_columns: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDataset:
     """The result: records with anatomy and group, their split, all problems, and how many image files were found."""
 
     dataset: Dataset
@@ -88,7 +89,7 @@ class Prepared:
         return tuple(problem for problem in self.problems if problem.action == EXCLUDED)
 
 
-def prepare(options: Options, *, progress: Progress | None = None) -> Prepared:
+def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> PreparedDataset:
     """Read, check, group and split a data set, and write everything to `options.out`.
 
     Writes problems.csv first, so that it is there when the split fails; then, unless `strict` and something is
@@ -96,32 +97,32 @@ def prepare(options: Options, *, progress: Progress | None = None) -> Prepared:
     MetadataError or LeakError, all ValueErrors, when there is nothing to write.
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
-    names = find_images(options.images)
+    names = list_image_names(options.images)
     if not names:
         raise ValueError(f"{options.images}: no image file (.jpg, .png, .bmp, .tif) in this folder or below")
-    source = open_source(options.annotations, options.format, names, yolo_names=options.yolo_names)
+    source = open_annotations(options.annotations, options.format, names, yolo_names=options.yolo_names)
     metadata = _metadata(options, names)
-    probes = probe_images(
+    infos = read_image_infos(
         options.images, names, workers=options.workers, progress=lambda s, n: show(s, n, "reading images")
     )
-    collected = collect(
-        probes,
+    checked = build_dataset(
+        infos,
         source,
         options.rules,
         missing_is_healthy=options.missing_xml_is_healthy,
         progress=lambda s, n: show(s, n, "reading annotations"),
     )
-    copies, copy_problems = _copies(probes, collected.dataset)
-    problems = [*collected.problems, *metadata.problems, *copy_problems]
-    dataset = _with_groups(collected.dataset, metadata, copies, options)
+    copies, copy_problems = _copies(infos, checked.dataset)
+    problems = [*checked.problems, *metadata.problems, *copy_problems]
+    dataset = _with_groups(checked.dataset, metadata, copies, options)
     options.out.mkdir(parents=True, exist_ok=True)
     write_problems(problems, options.out / "problems.csv")
-    assignment, split_problems = _split(dataset, probes, options)
+    assignment, split_problems = _split(dataset, infos, options)
     problems = sorted([*problems, *split_problems], key=lambda p: (p.kind, p.file, p.detail))
     write_problems(problems, options.out / "problems.csv")
-    prepared = Prepared(dataset, assignment, tuple(problems), len(names))
+    prepared = PreparedDataset(dataset, assignment, tuple(problems), len(names))
     if not (options.strict and prepared.excluded):
-        _write(prepared, collected, probes, options)
+        _write(prepared, checked, infos, options)
     return prepared
 
 
@@ -139,7 +140,7 @@ def read_problems(path: str | Path) -> list[Problem]:
         return [Problem(**row) for row in csv.DictReader(file)]
 
 
-def _metadata(options: Options, names: Sequence[str]) -> Metadata:
+def _metadata(options: PrepareOptions, names: Sequence[str]) -> Metadata:
     if options.metadata is None:
         return Metadata()
     return read_metadata(
@@ -147,15 +148,15 @@ def _metadata(options: Options, names: Sequence[str]) -> Metadata:
     )
 
 
-def _copies(probes: Sequence[Probe], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
+def _copies(infos: Sequence[ImageInfo], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
     """Return clusters of files that show one picture, and what there is to say about them."""
     fractured = {record.file_name: record.fractured for record in dataset}
     problems = []
-    identical = identical_files(probes)
+    identical = identical_files(infos)
     for names in identical:
         problems.append(Problem(names[0], "identical_files", f"same bytes as {', '.join(names[1:])}"))
-    digest = {probe.file_name: probe.sha256 for probe in probes}
-    pairs = near_duplicates(probes)
+    digest = {info.file_name: info.sha256 for info in infos}
+    pairs = near_duplicates(infos)
     for first, second, correlation in pairs:
         if digest[first] != digest[second]:
             problems.append(Problem(first, "near_duplicate", f"looks like {second} (correlation {correlation:.3f})"))
@@ -169,7 +170,9 @@ def _copies(probes: Sequence[Probe], dataset: Dataset) -> tuple[list[tuple[str, 
     return list(links), problems
 
 
-def _with_groups(dataset: Dataset, metadata: Metadata, copies: Sequence[Sequence[str]], options: Options) -> Dataset:
+def _with_groups(
+    dataset: Dataset, metadata: Metadata, copies: Sequence[Sequence[str]], options: PrepareOptions
+) -> Dataset:
     """Return the data set with the group, anatomy and attributes of each record filled in."""
     groups = group_files(
         (record.file_name for record in dataset),
@@ -189,15 +192,17 @@ def _with_groups(dataset: Dataset, metadata: Metadata, copies: Sequence[Sequence
     return Dataset(tuple(records), dataset.class_names)
 
 
-def _split(dataset: Dataset, probes: Sequence[Probe], options: Options) -> tuple[dict[str, str], list[Problem]]:
+def _split(
+    dataset: Dataset, infos: Sequence[ImageInfo], options: PrepareOptions
+) -> tuple[dict[str, str], list[Problem]]:
     fixed: dict[str, str] = {}
     problems: list[Problem] = []
     records: Sequence[ImageRecord] = dataset.records
     if options.split_from is not None:
-        fixed, digests, problems = read_split(options.split_from, [probe.file_name for probe in probes])
-        for probe in probes:
-            if digests.get(probe.file_name, probe.sha256) != probe.sha256:
-                problems.append(Problem(probe.file_name, "changed_file", f"not the bytes of {options.split_from.name}"))
+        fixed, digests, problems = read_split(options.split_from, [info.file_name for info in infos])
+        for info in infos:
+            if digests.get(info.file_name, info.sha256) != info.sha256:
+                problems.append(Problem(info.file_name, "changed_file", f"not the bytes of {options.split_from.name}"))
         for record in records:
             if fixed.get(record.file_name) == LEFT_OUT:
                 detail = f"left out as in {options.split_from.name}"
@@ -211,7 +216,7 @@ def _split(dataset: Dataset, probes: Sequence[Probe], options: Options) -> tuple
     return assignment, problems
 
 
-def _fractions(options: Options, fixed: Mapping[str, str]) -> Sequence[float]:
+def _fractions(options: PrepareOptions, fixed: Mapping[str, str]) -> Sequence[float]:
     if options.fractions is not None:
         return options.fractions
     named = set(fixed.values())
@@ -219,18 +224,20 @@ def _fractions(options: Options, fixed: Mapping[str, str]) -> Sequence[float]:
     return rest if sum(rest) > 0 else DEFAULT_FRACTIONS
 
 
-def _write(prepared: Prepared, collected: Collected, probes: Sequence[Probe], options: Options) -> None:
+def _write(
+    prepared: PreparedDataset, checked: CheckedDataset, infos: Sequence[ImageInfo], options: PrepareOptions
+) -> None:
     for split in SPLITS:
         part = take(prepared.dataset, prepared.assignment, split)
         write_coco(part, options.out / f"{split}.json", description=f"{split} split, seed {options.seed}")
-    digests = {probe.file_name: probe.sha256 for probe in probes}
+    digests = {info.file_name: info.sha256 for info in infos}
     files: dict[str, Any] = {}
     for record in prepared.dataset:
         files[record.file_name] = {
             "split": prepared.assignment.get(record.file_name, LEFT_OUT),
             "group": record.group_id,
             "sha256": digests[record.file_name],
-            "annotation_sha256": collected.annotation_sha256.get(record.file_name),
+            "annotation_sha256": checked.annotation_sha256.get(record.file_name),
         }
     content = {
         "format": FORMAT,
@@ -251,7 +258,7 @@ def _write(prepared: Prepared, collected: Collected, probes: Sequence[Probe], op
     )
 
 
-def describe(options: Options) -> dict[str, Any]:
+def describe(options: PrepareOptions) -> dict[str, Any]:
     """Return the options that decide the result, in the form in which split.json keeps them."""
     content = asdict(options)
     for key in ("out", "workers"):

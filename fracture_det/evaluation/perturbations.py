@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from fracture_det.structures.boxes import rotate_boxes
 from fracture_det.structures.letterbox import Letterbox
 from fracture_det.structures.radiograph import Pixels
 
@@ -157,14 +158,20 @@ def _shrink_boxes(boxes: Boxes, size: Size, side_px: float, lot: Lot) -> tuple[B
 class _Turn:
     """A rotation about the middle of an image of `size` into the smallest frame that cuts nothing off."""
 
-    cos: float
-    sin: float
+    radians: float
     size: Size
 
     @classmethod
     def drawn(cls, size: Size, degrees: float, lot: Lot) -> _Turn:
-        angle = math.radians(degrees) * (1 if lot.random() < 0.5 else -1)
-        return cls(math.cos(angle), math.sin(angle), size)
+        return cls(math.radians(degrees) * (1 if lot.random() < 0.5 else -1), size)
+
+    @property
+    def cos(self) -> float:
+        return math.cos(self.radians)
+
+    @property
+    def sin(self) -> float:
+        return math.sin(self.radians)
 
     @property
     def frame(self) -> Size:
@@ -191,22 +198,8 @@ def _rotate(pixels: Pixels, degrees: float, lot: Lot) -> Pixels:
 
 
 def _rotate_boxes(boxes: Boxes, size: Size, degrees: float, lot: Lot) -> tuple[Boxes, Size]:
-    """Return the upright boxes around the ellipses that the rotated boxes hold.
-
-    The upright box around a box's rotated corners is up to twice as large as its lesion, so that a right answer would
-    miss it; of all shapes in the box the ellipse errs least (Kalra et al., ICCV 2021, section 4.1).
-    """
     turn = _Turn.drawn(size, degrees, lot)
-    centres = turn.points((boxes[:, :2] + boxes[:, 2:]) / 2)
-    half_width, half_height = (boxes[:, 2:] - boxes[:, :2]).T / 2
-    reach = np.stack(
-        [
-            np.hypot(half_width * turn.cos, half_height * turn.sin),
-            np.hypot(half_width * turn.sin, half_height * turn.cos),
-        ],
-        axis=1,
-    )
-    return np.concatenate([centres - reach, centres + reach], axis=1), turn.frame
+    return rotate_boxes(boxes, turn.radians, turn.points((boxes[:, :2] + boxes[:, 2:]) / 2)), turn.frame
 
 
 def _margins(size: Size, percent: float) -> tuple[int, int]:

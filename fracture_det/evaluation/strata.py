@@ -14,8 +14,7 @@ from fracture_det.evaluation.bootstrap import Floats, Measured, measure
 from fracture_det.evaluation.estimates import NO_TRUTH, Values, estimate
 from fracture_det.evaluation.image_level import auroc, call_counts, images_of
 from fracture_det.evaluation.lesion_level import average_precision, lesion_counts
-from fracture_det.evaluation.matching import Matches, match_dataset
-from fracture_det.evaluation.matching_rule import match_to_truth
+from fracture_det.evaluation.matching import Matches, match_dataset, match_to_truth
 from fracture_det.evaluation.report import Estimate, Stratum
 from fracture_det.structures.boxes import box_area
 from fracture_det.structures.detections import Detections

@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.lesion_level import interpolated_precision
-from fracture_det.evaluation.matching import MAX_DETECTIONS, shared_records
-from fracture_det.evaluation.matching_rule import match_to_truth
+from fracture_det.evaluation.matching import MAX_DETECTIONS, match_to_truth, shared_records
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 

@@ -14,9 +14,9 @@ from fracture_det.data.coco import read_coco
 from fracture_det.export.graph import export_graph
 from fracture_det.export.half_precision import export_safetensors
 from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, accuracy_of, check_drop
-from fracture_det.inference.batch import find_images
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import open_detector, scheme_and_target
+from fracture_det.structures.image_files import find_images
 
 SAFETENSORS = "safetensors"
 Say = Callable[[str], None]

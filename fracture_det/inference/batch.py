@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,72 +17,14 @@ from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import StageTimer, stage, timing_of
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.image_files import NamedFile
 from fracture_det.structures.radiograph import Pixels, UnreadableImage, read_radiograph
 from fracture_det.structures.timing import Timing
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-
-NamedFile = tuple[str, Path]
 Seconds = Mapping[str, float]
 Alter = Callable[[str, Pixels], Pixels]
 # Pixels, or the error as text, and the seconds of reading.
 Read = tuple[Pixels | str, Seconds]
-
-
-class InputError(ValueError):
-    """The input names no image; the message says what was looked for."""
-
-
-@dataclass(frozen=True)
-class FoundImages:
-    """The images under an input.
-
-    files: (name, path) in order of name; the name is relative to the input, with forward slashes.
-    skipped: files that are no images by their suffix.
-    """
-
-    files: tuple[NamedFile, ...]
-    skipped: tuple[Path, ...] = ()
-
-
-def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundImages:
-    """Return the images that a file, a folder (with its subfolders) or a glob pattern names.
-
-    A single file is taken whatever its suffix. `leave_out` is a folder that is passed over: the output of an
-    earlier run may lie inside the input. Raises InputError when nothing is found.
-    """
-    path = Path(source)
-    if path.is_file():
-        return FoundImages(((path.name, path),))
-    if path.is_dir():
-        root, candidates = path, _walk(path)
-    else:
-        root = _fixed_part(path)
-        candidates = [match for match in root.glob(str(path.relative_to(root))) if match.is_file()]
-    if leave_out is not None:
-        candidates = [path for path in candidates if not path.resolve().is_relative_to(leave_out.resolve())]
-    images = [path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES]
-    skipped = [path for path in candidates if path.suffix.lower() not in IMAGE_SUFFIXES]
-    if not images:
-        raise InputError(
-            f"{source}: no image found ({len(skipped)} other files); looked for {', '.join(IMAGE_SUFFIXES)}"
-        )
-    files = sorted((path.relative_to(root).as_posix(), path) for path in images)
-    return FoundImages(tuple(files), tuple(sorted(skipped)))
-
-
-def _walk(root: Path) -> list[Path]:
-    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """Return the folder before the first part of a pattern that has a wildcard."""
-    parts = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return Path(*parts)
 
 
 @dataclass(frozen=True, eq=False)

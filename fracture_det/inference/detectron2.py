@@ -19,8 +19,7 @@ from fracture_det.inference.timing import stage
 from fracture_det.modeling.checkpoints import WeightsError, build_model_for, sha256_of, unloaded_keys
 from fracture_det.modeling.config import ConfigError, load_config
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.letterbox import Letterbox
-from fracture_det.structures.letterboxed import alike, on_image
+from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.radiograph import Pixels
 
 # In a training folder, the file that speaks for it.
@@ -37,7 +36,7 @@ def letterbox_of(cfg: CfgNode) -> Letterbox:
 def undo_letterbox(instances: Any, letterbox: Letterbox, size: tuple[int, int]) -> Detections:
     """Return a model's Instances, which are in the letterbox frame, as Detections on the image of `size` (h, w)."""
     boxes = instances.pred_boxes.tensor.float().cpu().numpy()
-    return on_image(
+    return detections_on_image(
         boxes, instances.scores.float().cpu().numpy(), instances.pred_classes.cpu().numpy(), letterbox, size
     )
 
@@ -73,7 +72,7 @@ class LetterboxPredictor(DefaultPredictor):
     def predict_batch(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
         """Predict images (H_i, W_i, 3) uint8 RGB; each answer's `instances` are in the letterbox frame."""
         answers: dict[int, dict[str, Any]] = {}
-        for group in alike(images, self.letterbox):
+        for group in group_by_letterbox_size(images, self.letterbox):
             with stage("preprocess"):
                 inputs = [self._input(images[index]) for index in group]
             with stage("model"):  # with Detectron2's normalisation and NMS

@@ -15,8 +15,7 @@ from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.timing import stage
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.letterbox import Letterbox
-from fracture_det.structures.letterboxed import alike, on_image
+from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.radiograph import Pixels
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
@@ -116,13 +115,13 @@ class ExportedDetector:
         if not images:
             return []
         with stage("preprocess"):
-            groups = alike(images, self.letterbox, most=self.facts.batch_size)
+            groups = group_by_letterbox_size(images, self.letterbox, max_batch=self.facts.batch_size)
             batches = [self._batch([images[index] for index in group]) for group in groups]
         with stage("model"):
             answers = self._engine(batches)
         with stage("postprocess"):
             found = {
-                index: on_image(*one, self.letterbox, images[index].shape[:2])
+                index: detections_on_image(*one, self.letterbox, images[index].shape[:2])
                 for group, answer in zip(groups, answers, strict=True)
                 for index, one in zip(group, _split(answer, len(group)), strict=True)
             }

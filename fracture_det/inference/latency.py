@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import NamedFile, PredictedFile, predict_files, predict_to_file
+from fracture_det.inference.batch import PredictedFile, predict_files, predict_to_file
 from fracture_det.inference.timing import stage
+from fracture_det.structures.image_files import NamedFile
 from fracture_det.structures.timing import Timing
 from fracture_det.visualization.overlay import draw_overlay
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fracture_det.inference.batch import FoundImages, NamedFile, find_images
 from fracture_det.inference.prediction_folder import FolderRun, Overlays, Shard, predict_to_folder, shown_score
 from fracture_det.inference.registry import open_detector
+from fracture_det.structures.image_files import FoundImages, NamedFile, find_images
 
 ENGINES = ("local", "ray")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import NamedFile
 from fracture_det.inference.prediction_folder import Overlays, predict_lines
+from fracture_det.structures.image_files import NamedFile
 
 # What is predicted again when a worker dies; small enough for a progress bar that moves.
 FILES_PER_TASK = 8

@@ -28,6 +28,7 @@ from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, number, shown
 from fracture_det.reporting.gallery import sheet_path
 from fracture_det.reporting.sections import OVERVIEW, sections
 from fracture_det.reporting.summary import plain_words
+from fracture_det.structures.markdown import markdown_table
 
 # What Markdown, GitHub's mathematics or HTML would take for its own.
 _MARKUP = re.compile(r"([\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_]))")
@@ -55,9 +56,8 @@ def marked(text: str) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[bool] = ()) -> str:
     """Return a table of cells that are escaped already; columns of figures are set to the right."""
-    left = [index == 0 or (index < len(words) and words[index]) for index in range(len(header))]
-    rule = [":---" if one else "---:" for one in left]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+    is_left = [index == 0 or (index < len(words) and words[index]) for index in range(len(header))]
+    return markdown_table(header, rows, "".join("l" if left else "r" for left in is_left))
 
 
 def markdown(report: Report, folder: Path | None = None) -> str:

@@ -1,6 +1,8 @@
-"""Geometry of boxes x0 y0 x1 y1: areas, intersection over union, centres."""
+"""Geometry of boxes x0 y0 x1 y1: area, intersection over union, centre, rotation."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,3 +33,19 @@ def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
     b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
     centre = (a[..., :2] + a[..., 2:]) / 2
     return np.asarray(((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1))
+
+
+def rotate_boxes(boxes: ArrayLike, radians: float, centres: ArrayLike) -> NDArray[np.float64]:
+    """Return the upright boxes (N, 4) around the ellipses inscribed in boxes (N, 4), rotated to lie at centres (N, 2).
+
+    An ellipse of half axes a (x) and b (y) rotated by t reaches hypot(a cos t, b sin t) in x and hypot(a sin t,
+    b cos t) in y. A lesion fills its box as an ellipse rather than to the corners, and the upright box around the
+    rotated corners is up to twice as large; of all shapes in the box the ellipse errs least (Kalra et al., ICCV 2021,
+    section 4.1).
+    """
+    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    middle = np.asarray(centres, dtype=np.float64).reshape(-1, 2)
+    a, b = (array[:, 2:] - array[:, :2]).T / 2
+    cos, sin = math.cos(radians), math.sin(radians)
+    reach = np.stack([np.hypot(a * cos, b * sin), np.hypot(a * sin, b * cos)], axis=1)
+    return np.concatenate([middle - reach, middle + reach], axis=1)

@@ -1,13 +1,15 @@
-"""The one letterbox of this project."""
+"""The one letterbox of this project: images and boxes into it, detections back out of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
 
 
@@ -67,3 +69,26 @@ class Letterbox:
         height, width = size
         inner_height, inner_width = self.inner_size(size)
         return np.array([inner_width / width, inner_height / height] * 2)
+
+
+def group_by_letterbox_size(
+    images: Sequence[Pixels], letterbox: Letterbox, *, max_batch: int | None = None
+) -> list[list[int]]:
+    """Return the indices of `images` in groups of one letterbox size, each of at most `max_batch`: one batch each."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        by_size.setdefault(letterbox.outer_size(image.shape[:2]), []).append(index)
+    step = max_batch or max(1, len(images))
+    return [group[first : first + step] for group in by_size.values() for first in range(0, len(group), step)]
+
+
+def detections_on_image(
+    boxes: NDArray, scores: NDArray, classes: NDArray, letterbox: Letterbox, size: tuple[int, int]
+) -> Detections:
+    """Return boxes (N, 4) x0 y0 x1 y1 in letterbox px with scores and classes (N,), on an image of `size` (h, w).
+
+    Boxes are clipped to the image; one that lies wholly in the padding is dropped: there is nothing to see there.
+    """
+    undone = np.clip(letterbox.undo_boxes(boxes, size), 0, [size[1], size[0]] * 2)
+    inside = (undone[:, 2:] > undone[:, :2]).all(1)
+    return Detections.from_unsorted(undone[inside], scores[inside], classes[inside])

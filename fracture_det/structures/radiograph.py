@@ -6,7 +6,6 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 
 # What a data set may hold; the web page asks for fewer.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
@@ -32,17 +33,6 @@ JPEG_NOTES = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0
 PNG_NOTES = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
 PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF_ORIENTATION_TAG = 0x0112
-# How stored pixels (H, W, ...) are turned upright (EXIF 2.32, tag 0x0112).
-UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
-    1: lambda stored: stored,
-    2: lambda stored: stored[:, ::-1],
-    3: lambda stored: stored[::-1, ::-1],
-    4: lambda stored: stored[::-1],
-    5: lambda stored: stored.swapaxes(0, 1),
-    6: lambda stored: np.rot90(stored, -1),
-    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
-    8: lambda stored: np.rot90(stored),
-}
 Pixels = NDArray[np.uint8]
 
 
@@ -193,7 +183,7 @@ def _decode(image: Image.Image, data: bytes, max_pixels: int) -> Radiograph:
     if width * height > max_pixels:
         raise ImageTooLarge(f"{width} x {height} pixels, at most {max_pixels:,} are read")
     orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
-    if orientation not in UPRIGHT:
+    if orientation not in EXIF_ORIENTATIONS:
         orientation = 1
     image.load()
     # A PNG with colour or alpha of 16 bits, of which Pillow keeps the upper 8; what is truncated it has found by now.
@@ -201,7 +191,7 @@ def _decode(image: Image.Image, data: bytes, max_pixels: int) -> Radiograph:
     if is_deep:
         image.close()  # its pixels take memory
     pixels = _deep_to_rgb(data) if is_deep else _to_rgb(image)
-    return Radiograph(np.ascontiguousarray(UPRIGHT[orientation](pixels)), orientation=int(orientation))
+    return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

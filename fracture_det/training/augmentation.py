@@ -9,7 +9,9 @@ import numpy as np
 from detectron2.config import CfgNode
 from fvcore.transforms.transform import Transform
 
+from fracture_det.structures.boxes import rotate_boxes
 from fracture_det.structures.letterbox import Letterbox
+from fracture_det.structures.orientations import orient_image
 
 
 class LetterboxTransform(Transform):
@@ -49,7 +51,7 @@ class TransposeTransform(Transform):
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """Return the (W, H, 3) image."""
-        return np.ascontiguousarray(img.transpose(1, 0, 2))
+        return orient_image(img, "transpose")
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Map points (N, 2) x y."""
@@ -105,8 +107,8 @@ def grow_to_whole_boxes(window: Sequence[float], boxes: np.ndarray, size: tuple[
 class RotateTransform(T.RotationTransform):
     """Turn an image of (h, w) by `angle` degrees; it grows so that no corner is lost, zeros fill the rest.
 
-    A fracture fills its box as an ellipse rather than to the corners, so a turned box is the frame of the turned
-    ellipse: the frame of its turned corners would be a third too large at 10 degrees and teach loose boxes.
+    Boxes are those of the rotated ellipses (`rotate_boxes`): the frame of the rotated corners would be a third too
+    large at 10 degrees and teach loose boxes.
     """
 
     def __init__(self, h: int, w: int, angle: float) -> None:
@@ -116,11 +118,7 @@ class RotateTransform(T.RotationTransform):
     def apply_box(self, box: np.ndarray) -> np.ndarray:
         """Return boxes (N, 4) x0 y0 x1 y1."""
         box = np.asarray(box, dtype=np.float64).reshape(-1, 4)
-        centre = np.asarray(self.apply_coords((box[:, :2] + box[:, 2:]) / 2), dtype=np.float64).reshape(-1, 2)
-        across, down = ((box[:, 2:] - box[:, :2]) / 2).T
-        cosine, sine = np.cos(self.radians), np.sin(self.radians)
-        half = np.stack([np.hypot(across * cosine, down * sine), np.hypot(across * sine, down * cosine)], axis=1)
-        return np.concatenate([centre - half, centre + half], axis=1)
+        return rotate_boxes(box, self.radians, self.apply_coords((box[:, :2] + box[:, 2:]) / 2))
 
 
 class RandomRotation(T.Augmentation):

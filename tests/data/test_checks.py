@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.annotations import RawAnnotation, RawBox
-from fracture_det.data.checks import REPAIRS, Rules, assemble, check, turn_box
-from fracture_det.data.formats import collect
-from fracture_det.data.image_files import Probe, find_images, probe_image, probe_images
-from fracture_det.data.pairing import open_source
+from fracture_det.data.checks import REPAIRS, AnnotationRules, build_record, check
+from fracture_det.data.formats import build_dataset
+from fracture_det.data.image_info import ImageInfo, read_image_info, read_image_infos
+from fracture_det.data.pairing import open_annotations
 from fracture_det.data.records import Dataset, ImageRecord, Problem
+from fracture_det.structures.image_files import list_image_names
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 from fracture_det.structures.radiograph import read_radiograph
 from tests.builders import labelimg_xml, write_image
 
@@ -25,8 +27,10 @@ def read(
 ):
     """Assemble one image of `size` (height, width) with the given boxes; return the boxes kept, and the problems."""
     annotation = RawAnnotation("a.xml", tuple(RawBox(name, box) for box in boxes), size=stated, **fields)
-    probe = Probe("a.png", size, orientation, "0", None)
-    record, problems = assemble(1, probe, annotation, Rules(("fracture",), class_map or {}, frozenset(repairs)))
+    info = ImageInfo("a.png", size, orientation, "0", None)
+    record, problems = build_record(
+        1, info, annotation, AnnotationRules(("fracture",), class_map or {}, frozenset(repairs))
+    )
     kept = None if record is None else [tuple(box) for box in record.boxes.tolist()]
     return kept, [(problem.kind, problem.action) for problem in problems]
 
@@ -79,18 +83,18 @@ def test_class_names_are_mapped_and_unknown_ones_reported():
 
 def test_a_class_map_to_a_class_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="angle=break: expected one of the classes fracture"):
-        Rules(("fracture",), {"angle": "break"})
+        AnnotationRules(("fracture",), {"angle": "break"})
     with pytest.raises(ValueError, match="repair 'magic'"):
-        Rules(repairs=frozenset(["magic"]))
+        AnnotationRules(repairs=frozenset(["magic"]))
 
 
 def test_difficult_boxes_are_used_and_reported_unless_dropped():
     annotation = RawAnnotation("a.xml", (RawBox("fracture", GOOD), RawBox("fracture", GOOD, difficult=True)))
-    probe = Probe("a.png", (80, 100), 1, "0", None)
-    record, problems = assemble(1, probe, annotation, Rules())
+    info = ImageInfo("a.png", (80, 100), 1, "0", None)
+    record, problems = build_record(1, info, annotation, AnnotationRules())
     assert len(record.boxes) == 2
     assert ("difficult", "kept") in [(p.kind, p.action) for p in problems]
-    record, problems = assemble(1, probe, annotation, Rules(repairs=frozenset(["drop-difficult"])))
+    record, problems = build_record(1, info, annotation, AnnotationRules(repairs=frozenset(["drop-difficult"])))
     assert len(record.boxes) == 1
     assert ("difficult", "repaired") in [(p.kind, p.action) for p in problems]
 
@@ -122,13 +126,15 @@ def test_boxes_turn_as_the_pixels_do(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
 
-    probe = probe_image(tmp_path, "a.png")
-    x0, y0, x1, y1 = turn_box((16, 8, 32, 24), probe.stored_size, probe.orientation)
+    info = read_image_info(tmp_path, "a.png")
+    ((x0, y0, x1, y1),) = orient_boxes(
+        [(16, 8, 32, 24)], EXIF_ORIENTATIONS[info.orientation], info.stored_size
+    ).tolist()
 
-    assert probe.orientation == orientation
-    assert probe.stored_size == (60, 90)
+    assert info.orientation == orientation
+    assert info.stored_size == (60, 90)
     upright = read_radiograph(tmp_path / "a.png").pixels
-    assert probe.size == upright.shape[:2]
+    assert info.size == upright.shape[:2]
     assert upright[y0:y1, x0:x1].min() == 255
     assert upright.sum() == pixels.sum()
 
@@ -178,11 +184,13 @@ def folder(tmp_path):
 
 
 def test_files_that_are_wrong_are_reported_one_row_each_and_the_rest_is_read(folder):
-    names = find_images(folder / "images")
-    collected = collect(
-        probe_images(folder / "images", names), open_source(folder / "annotations", "voc", names), Rules()
+    names = list_image_names(folder / "images")
+    checked = build_dataset(
+        read_image_infos(folder / "images", names),
+        open_annotations(folder / "annotations", "voc", names),
+        AnnotationRules(),
     )
-    found = sorted((problem.file, problem.kind, problem.action) for problem in collected.problems)
+    found = sorted((problem.file, problem.kind, problem.action) for problem in checked.problems)
     assert found == sorted(
         [
             ("röntgen.png", "non_ascii_name", "kept"),
@@ -206,28 +214,28 @@ def test_files_that_are_wrong_are_reported_one_row_each_and_the_rest_is_read(fol
             ("a/own.xml", "second_annotation", "kept"),
         ]
     )
-    used = [record.file_name for record in collected.dataset]
+    used = [record.file_name for record in checked.dataset]
     assert used == ["dotted.name.png", "good.png", "left/clear.png", "own.png", "röntgen.png"]
 
 
 def test_missing_xml_is_healthy_only_on_request(folder):
-    names = find_images(folder / "images")
-    collected = collect(
-        probe_images(folder / "images", names),
-        open_source(folder / "annotations", "voc", names),
-        Rules(),
+    names = list_image_names(folder / "images")
+    checked = build_dataset(
+        read_image_infos(folder / "images", names),
+        open_annotations(folder / "annotations", "voc", names),
+        AnnotationRules(),
         missing_is_healthy=True,
     )
-    healthy = [record.file_name for record in collected.dataset if not record.fractured]
+    healthy = [record.file_name for record in checked.dataset if not record.fractured]
     assert healthy == ["left/unclear.png", "right/clear.png", "right/unclear.png", "unlabelled.png"]
-    assert Counter(problem.kind for problem in collected.problems)["assumed_healthy"] == 4
+    assert Counter(problem.kind for problem in checked.problems)["assumed_healthy"] == 4
 
 
 def test_a_yolo_folder_without_names_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="--yolo-names"):
-        open_source(tmp_path, "yolo", [])
+        open_annotations(tmp_path, "yolo", [])
     with pytest.raises(ValueError, match=r"format: expected one of voc, yolo, coco, got 'labelme'"):
-        open_source(tmp_path, "labelme", [])
+        open_annotations(tmp_path, "labelme", [])
 
 
 def test_check_compares_a_data_set_with_its_files(folder):

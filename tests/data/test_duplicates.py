@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.duplicates import identical_files, near_duplicates, similarity
-from fracture_det.data.image_files import Probe, find_images, probe_images
+from fracture_det.data.image_info import ImageInfo, read_image_infos
+from fracture_det.structures.image_files import list_image_names
 from tests.builders import build_dataset, draw_radiograph, write_image
 
 
@@ -21,7 +22,7 @@ def pictures():
 
 
 def probe_all(folder):
-    return probe_images(folder, find_images(folder))
+    return read_image_infos(folder, list_image_names(folder))
 
 
 def test_other_compression_size_brightness_and_a_small_crop_are_found(tmp_path, pictures):
@@ -40,9 +41,9 @@ def test_other_compression_size_brightness_and_a_small_crop_are_found(tmp_path, 
 def test_a_truncated_copy_is_found(tmp_path, pictures):
     cv2.imwrite(str(tmp_path / "a.jpg"), pictures[2])
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-60])
-    probes = probe_all(tmp_path)
-    assert "truncated" in probes[1].error
-    assert [pair[:2] for pair in near_duplicates(probes)] == [("a.jpg", "cut.jpg")]
+    infos = probe_all(tmp_path)
+    assert "truncated" in infos[1].error
+    assert [pair[:2] for pair in near_duplicates(infos)] == [("a.jpg", "cut.jpg")]
 
 
 def test_a_turned_file_is_compared_upright(tmp_path, pictures):
@@ -77,15 +78,15 @@ def test_identical_bytes_form_sorted_groups(tmp_path, pictures):
 def test_none_and_one_are_cases():
     assert near_duplicates([]) == []
     assert identical_files([]) == []
-    assert near_duplicates([Probe("a.png", (5, 5), 1, "0", np.zeros((32, 32), np.uint8))]) == []
+    assert near_duplicates([ImageInfo("a.png", (5, 5), 1, "0", np.zeros((32, 32), np.uint8))]) == []
 
 
 def test_the_search_is_far_from_quadratic():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (6000, 32, 32), dtype=np.uint8)
     noise[5999] = noise[0]
-    probes = [Probe(f"{k:05d}.png", (32, 32), 1, str(k), thumbnail) for k, thumbnail in enumerate(noise)]
+    infos = [ImageInfo(f"{k:05d}.png", (32, 32), 1, str(k), thumbnail) for k, thumbnail in enumerate(noise)]
     start = time.perf_counter()
-    pairs = near_duplicates(probes)
+    pairs = near_duplicates(infos)
     assert [pair[:2] for pair in pairs] == [("00000.png", "05999.png")]
     assert time.perf_counter() - start < 20  # 18 million pairs would take many minutes

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from fracture_det.data.anchors import FPN_SIZES, PAPER_SIZES, anchor_fit
-from fracture_det.data.checks import Rules
+from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import read_coco
 from fracture_det.data.dataset_report import box_sides, letterboxed
-from fracture_det.data.formats import collect
+from fracture_det.data.formats import build_dataset
 from fracture_det.data.grouping import roboflow_source
-from fracture_det.data.image_files import Probe
-from fracture_det.data.pairing import open_source
+from fracture_det.data.image_info import ImageInfo
+from fracture_det.data.pairing import open_annotations
 from fracture_det.data.prepare import read_problems
 from tools.prepare_dataset import main
 
@@ -137,8 +137,8 @@ def test_science2022_copies_of_one_source_are_never_split(science2022):
 
 def test_science2022_names_that_are_not_mapped_are_reported_not_guessed(science2022):
     folder, parts, _ = science2022
-    probes = [Probe(record.file_name, record.size, 1, "", None) for record in everything(parts)]
+    infos = [ImageInfo(record.file_name, record.size, 1, "", None) for record in everything(parts)]
     names = ["angle", "fracture", "line", "messed_up_angle"]
-    source = open_source(folder / "labels", "yolo", [probe.file_name for probe in probes], yolo_names=names)
-    problems = collect(probes, source, Rules()).problems
+    source = open_annotations(folder / "labels", "yolo", [info.file_name for info in infos], yolo_names=names)
+    problems = build_dataset(infos, source, AnnotationRules()).problems
     assert Counter(p.kind for p in problems if p.action == "excluded") == {"unknown_class": 67 + 330 + 156}

@@ -1,4 +1,4 @@
-"""Whole data sets matched by each rule, laid out flat."""
+"""Detections of one image matched to its truth; whole data sets matched by each rule, laid out flat."""
 
 import contextlib
 import io
@@ -10,9 +10,68 @@ from pycocotools.cocoeval import COCOeval
 
 from fracture_det.data.coco import to_coco
 from fracture_det.data.records import ImageRecord
-from fracture_det.evaluation.matching import MATCH_RULES, match_dataset
+from fracture_det.evaluation.matching import MATCH_RULES, match_dataset, match_to_truth
 from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record, result_rows, truth_as_detections
+from tests.structures.test_detections import detections
+
+A, B = [0, 0, 10, 10], [100, 0, 110, 10]
+# name, detections (box, score, class), truth, truth classes, which truth each detection hits
+MATCH_CASES = [
+    ("nothing at all", [], [], [], []),
+    ("no detection", [], [A], [0], []),
+    ("no truth", [(*A, 0.9)], [], [], [-1]),
+    ("IoU of exactly one half hits", [(0, 0, 10, 5, 0.9)], [A], [0], [0]),
+    ("IoU of 49/100 misses", [(0, 0, 10, 4.9, 0.9)], [A], [0], [-1]),
+    ("the surer of two takes the truth", [(0, 0, 10, 6, 0.9), (*A, 0.8)], [A], [0], [0, -1]),
+    ("two truths, two hits", [(*B, 0.9), (*A, 0.8)], [A, B], [0, 0], [1, 0]),
+    ("the class must agree", [(*A, 0.9, 1)], [A], [0], [-1]),
+    ("the same box in two classes", [(*A, 0.9, 1), (*A, 0.8, 0)], [A, A], [0, 1], [1, 0]),
+    # overlaps with truths 0..10 and 4..14: first 60/100 and 100/100, second 100/100 and 60/140
+    ("greedy takes the highest overlap", [(4, 0, 14, 10, 0.9), (*A, 0.8)], [A, [4, 0, 14, 10]], [0, 0], [1, 0]),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "truth", "classes", "expected"), MATCH_CASES, ids=[c[0] for c in MATCH_CASES])
+def test_matching(name, rows, truth, classes, expected):
+    found = detections(*rows) if rows else Detections.empty()
+    assert match_to_truth(found, truth, classes).tolist() == expected
+
+
+def test_identical_boxes_match_at_iou_one():
+    assert match_to_truth(detections((*A, 0.9)), [A], [0], iou=1.0).tolist() == [0]
+
+
+def test_of_two_equal_overlaps_the_last_truth_is_hit():
+    # 20/30 with both: intersection 20 x 10, union 30 x 10
+    truth = [[0, 0, 20, 10], [10, 0, 30, 10]]
+    assert match_to_truth(detections((0, 0, 30, 10, 0.9)), truth, [0, 0]).tolist() == [1]
+
+
+# name, detections (box, score), truth, which truth each detection hits when its centre decides
+CENTRE_CASES = [
+    ("a small box inside a large truth", [(4, 4, 6, 6, 0.9)], [A], [0]),  # centre 5, 5; IoU 4/100
+    ("a large box around a small truth", [(0, 0, 100, 100, 0.9)], [[49, 49, 51, 51]], [0]),  # centre 50, 50
+    ("a large box beside its truth", [(0, 0, 100, 100, 0.9)], [[0, 0, 49, 49]], [-1]),
+    ("the edge is inside", [(5, 0, 15, 10, 0.9)], [A], [0]),  # centre 10, 5
+    ("IoU of 49/100 does not matter", [(0, 0, 10, 4.9, 0.9)], [A], [0]),
+    ("a truth is hit once, by the surest", [(4, 4, 6, 6, 0.9), (*A, 0.8)], [A], [0, -1]),
+    # the centre (5, 5) lies in both truths; IoU with 0..10 is 1, with 0..20 it is 100/200
+    ("of two truths the one with the highest overlap", [(*A, 0.9)], [A, [0, 0, 20, 10]], [0]),
+    ("then the other", [(*A, 0.9), (*A, 0.8)], [A, [0, 0, 20, 10]], [0, 1]),
+    ("a box without area", [(5, 5, 5, 5, 0.9)], [A], [0]),
+    ("no truth", [(*A, 0.9)], [], [-1]),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "truth", "expected"), CENTRE_CASES, ids=[c[0] for c in CENTRE_CASES])
+def test_matching_by_the_centre(name, rows, truth, expected):
+    assert match_to_truth(detections(*rows), truth, [0] * len(truth), iou=None).tolist() == expected
+
+
+def test_the_class_must_agree_when_the_centre_decides():
+    assert match_to_truth(detections((*A, 0.9, 1)), [A], [0], iou=None).tolist() == [-1]
+
 
 # name, the one box shown on a truth box of 10 x 10 px at 0, 0: which rules take it for a hit
 RULE_CASES = [

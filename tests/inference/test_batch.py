@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.predictions import read_predictions
-from fracture_det.inference.batch import InputError, find_images, predict_files, predict_to_file
+from fracture_det.inference.batch import predict_files, predict_to_file
 from fracture_det.inference.prediction_folder import overlay_path, predict_to_folder
 from fracture_det.inference.registry import DETECTORS
+from fracture_det.structures.image_files import find_images
 from tests.inference.toys import BrightDetector
 
 TOOL = Path(__file__).parents[2] / "tools" / "predict.py"
@@ -41,38 +42,6 @@ def folder(tmp_path):
 
 
 NAMES = ["a/x.jpg.png", "a/x.png", "b/healthy.PNG", "b/thirteen.png", "b/x.png", "c/broken.jpg"]
-
-
-class TestFindImages:
-    def test_a_folder_with_its_subfolders(self, folder):
-        found = find_images(folder)
-        assert [name for name, _ in found.files] == NAMES
-        assert [path.name for path in found.skipped] == [".DS_Store", "notes.txt"]
-
-    def test_a_file_whatever_its_suffix(self, folder):
-        assert find_images(folder / "notes.txt").files == (("notes.txt", folder / "notes.txt"),)
-
-    def test_a_pattern_counts_from_its_fixed_part(self, folder):
-        assert [name for name, _ in find_images(f"{folder}/*/x.*").files] == ["a/x.jpg.png", "a/x.png", "b/x.png"]
-        assert [name for name, _ in find_images(f"{folder}/b/*").files] == ["healthy.PNG", "thirteen.png", "x.png"]
-        assert len(find_images(f"{folder}/**/*").files) == 6
-
-    def test_a_relative_pattern(self, folder, monkeypatch):
-        monkeypatch.chdir(folder)
-        assert [name for name, _ in find_images("a/*.png").files] == ["x.jpg.png", "x.png"]
-        assert len(find_images("**/x.png").files) == 2
-
-    def test_the_output_of_an_earlier_run_is_no_input(self, folder):
-        save(folder / "out/overlays/x.png")
-        assert [name for name, _ in find_images(folder, leave_out=folder / "out").files] == NAMES
-
-    def test_nothing_found_is_an_error(self, folder):
-        for source in (folder / "nowhere", f"{folder}/*.dcm"):
-            with pytest.raises(InputError, match="no image found"):
-                find_images(source)
-        (folder / "c/broken.jpg").unlink()
-        with pytest.raises(InputError, match=r"no image found \(1 other files\)"):
-            find_images(folder / "c")
 
 
 class TestPredictFiles:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from fracture_det.data.predictions import PredictionsError, read_predictions, stream_predictions
 from fracture_det.inference import predict
-from fracture_det.inference.batch import find_images
 from fracture_det.inference.prediction_folder import Shard, ShardError, predict_to_folder
 from fracture_det.inference.ray import ClusterError, predict_on_cluster, processors_each
 from fracture_det.inference.registry import DETECTORS, open_detector
+from fracture_det.structures.image_files import find_images
 from tests.inference.toys import BrightDetector, open_bright, open_never, open_slow
 from tools.predict import main
 
@@ -159,7 +159,7 @@ class TestResume:
         code = (
             "import sys; from tests.inference.toys import open_slow; from pathlib import Path\n"
             "from fracture_det.inference.prediction_folder import predict_to_folder\n"
-            "from fracture_det.inference.batch import find_images\n"
+            "from fracture_det.structures.image_files import find_images\n"
             "files = find_images(sys.argv[1]).files\n"
             "predict_to_folder(open_slow('0.3'), files, Path(sys.argv[2]), progress=False)"
         )

@@ -15,6 +15,7 @@ from fvcore.nn import FlopCountAnalysis
 
 from fracture_det.inference.detectron2 import D2Detector
 from fracture_det.inference.timing import StageTimer, stage
+from fracture_det.structures.markdown import markdown_table
 from fracture_det.structures.radiograph import read_radiograph
 
 # Stage -> the part of Detectron2's model that it is; what is left of "model" is normalisation.
@@ -48,11 +49,9 @@ class Profile:
     def as_markdown(self) -> list[str]:
         """Return the lines of a table."""
         total = sum(self.stages_ms.values())
-        rows = [f"| {name} | {value:.1f} | {100 * value / total:.0f} % |" for name, value in self.stages_ms.items()]
+        rows = [[name, f"{value:.1f}", f"{100 * value / total:.0f} %"] for name, value in self.stages_ms.items()]
         return [
-            f"| stage of {self.name} | median ms | share |",
-            "| --- | --- | --- |",
-            *rows,
+            markdown_table([f"stage of {self.name}", "median ms", "share"], rows),
             "",
             f"Its backbone does {self.backbone_gflop:.1f} GFLOP a radiograph, at {100 * self.backbone_share:.0f} % of "
             f"the {self.machine_gflops:.0f} GFLOP/s of a float32 matrix product on this machine.",

@@ -18,6 +18,7 @@ from fracture_det.baselines.speed.measurement import Measurement, MeasurementErr
 from fracture_det.baselines.speed.profiling import Profile
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import machine_name
+from fracture_det.structures.markdown import markdown_table
 from fracture_det.visualization.speed_chart import draw_benchmark
 
 VERSIONS = ("torch", "torchvision", "detectron2", "openvino", "onnxruntime", "ultralytics", "effdet", "transformers")
@@ -152,21 +153,39 @@ def save(result: Result, out: Path) -> None:
         draw_benchmark(bars, out / "benchmark.png")
 
 
+MARKDOWN_COLUMNS = (
+    "",
+    "median ms (95 % interval)",
+    "95th percentile",
+    "images per s (rounds)",
+    "times the first",
+    "cold start s",
+    "peak MB",
+    "files MB",
+    "accuracy",
+)
+
+
 def as_markdown(result: Result) -> str:
     """Return tables for a document."""
-    lines = ["| | median ms (95 % interval) | 95th percentile | images per s (rounds) | times the first "]
-    lines[0] += "| cold start s | peak MB | files MB | accuracy |"
-    lines.append("| --- |" + " --- |" * 8)
+    rows = []
     for row in result.rows:
         low, high = row["median_ms_interval"]
         (slowest, fastest), (least, most) = row["images_per_s_range"], row["times_reference_range"]
-        size = "" if row["size_mb"] is None else f"{row['size_mb']:.1f}"
-        lines.append(
-            f"| {row['name']} | {row['median_ms']:.0f} ({low:.0f} to {high:.0f}) | {row['p95_ms']:.0f} "
-            f"| {row['images_per_s']:.2f} ({slowest:.2f} to {fastest:.2f}) "
-            f"| {row['times_reference']:.2f} ({least:.2f} to {most:.2f}) | {row['cold_start_s']:.1f} "
-            f"| {row['peak_mb']:.0f} | {size} | {row['accuracy']} |"
+        rows.append(
+            [
+                row["name"],
+                f"{row['median_ms']:.0f} ({low:.0f} to {high:.0f})",
+                f"{row['p95_ms']:.0f}",
+                f"{row['images_per_s']:.2f} ({slowest:.2f} to {fastest:.2f})",
+                f"{row['times_reference']:.2f} ({least:.2f} to {most:.2f})",
+                f"{row['cold_start_s']:.1f}",
+                f"{row['peak_mb']:.0f}",
+                "" if row["size_mb"] is None else f"{row['size_mb']:.1f}",
+                row["accuracy"],
+            ]
         )
+    lines = [markdown_table(MARKDOWN_COLUMNS, rows)]
     lines += ["", *(f"- {goal}" for goal in goals(result.rows)), ""]
     lines += [f"- {note}" for note in result.notes]
     lines += [f"- skipped: {name}: {why}" for name, why in result.skipped.items()]

@@ -13,9 +13,9 @@ import numpy as np
 from fracture_det.baselines.speed.candidates import Candidate, Candidates, kind_of, ours, pruned, rivals, shipped
 from fracture_det.baselines.speed.profiling import profile
 from fracture_det.baselines.speed.rounds import Result, benchmark, save
-from fracture_det.inference.batch import InputError, find_images
 from fracture_det.inference.ensemble import EnsembleConfig
 from fracture_det.inference.registry import FLOAT
+from fracture_det.structures.image_files import InputError, find_images
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 
 SYNTHETIC_NOTE = "synthetic radiographs: --images and FRACATLAS_DIR name none"

@@ -17,7 +17,6 @@ from PIL import Image, ImageFile, ImageOps
 
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 THUMBNAIL_PX = 32
 # Files per message to a worker: large enough to hide the messages, small enough for a smooth progress bar.
 _CHUNK = 32
@@ -25,8 +24,8 @@ Thumbnail = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
-    """What was found in one image file.
+class ImageInfo:
+    """What one image file holds.
 
     file_name: path relative to the image folder, with forward slashes.
     size: (height, width) in pixels of the upright image; None when the image cannot be read.
@@ -49,58 +48,46 @@ class Probe:
         return self.size[::-1] if self.size and self.orientation >= 5 else self.size
 
 
-def find_images(root: str | Path) -> list[str]:
-    """Return the image files under `root`, relative, with forward slashes, sorted.
-
-    Raises FileNotFoundError when `root` is not a folder.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: not a folder of images")
-    paths = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(path.relative_to(root).as_posix() for path in paths)
-
-
-def probe_image(root: str | Path, file_name: str) -> Probe:
-    """Read one image whole and describe it; a broken image gives a Probe with `error`, never an exception."""
+def read_image_info(root: str | Path, file_name: str) -> ImageInfo:
+    """Read one image whole and describe it; a broken image gives an ImageInfo with `error`, never an exception."""
     path = Path(root) / file_name
     try:
         data = path.read_bytes()
     except OSError as error:
-        return Probe(file_name, None, 1, "", None, error=f"{error.strerror or error}")
+        return ImageInfo(file_name, None, 1, "", None, error=f"{error.strerror or error}")
     digest = hashlib.sha256(data).hexdigest()
     try:
         radiograph = read_radiograph(data)
     except UnreadableImage as error:
         reason = str(error).removeprefix("upload: ")
-        return Probe(file_name, None, 1, digest, _rest_of(path), error=reason)
+        return ImageInfo(file_name, None, 1, digest, _rest_of(path), error=reason)
     grey = cv2.cvtColor(radiograph.pixels, cv2.COLOR_RGB2GRAY)
-    return Probe(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
+    return ImageInfo(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
 
 
-def probe_images(
+def read_image_infos(
     root: str | Path,
     file_names: Sequence[str],
     *,
     workers: int = 1,
-    progress: Callable[[Iterable[Probe], int], Iterable[Probe]] | None = None,
-) -> list[Probe]:
-    """Probe many images in `workers` processes; the order is that of `file_names`.
+    progress: Callable[[Iterable[ImageInfo], int], Iterable[ImageInfo]] | None = None,
+) -> list[ImageInfo]:
+    """Read many images in `workers` processes; the order is that of `file_names`.
 
-    progress: wraps the stream of probes, given its length (a progress bar).
+    progress: wraps the stream, given its length (a progress bar).
     """
     show = progress or (lambda stream, _total: stream)
     return list(show(_stream(root, file_names, workers), len(file_names)))
 
 
-def _stream(root: str | Path, file_names: Sequence[str], workers: int) -> Iterator[Probe]:
+def _stream(root: str | Path, file_names: Sequence[str], workers: int) -> Iterator[ImageInfo]:
     if workers <= 1 or len(file_names) <= _CHUNK:
-        yield from (probe_image(root, name) for name in file_names)
+        yield from (read_image_info(root, name) for name in file_names)
         return
     # spawn: fork is unsafe beside the threads of OpenCV and of a progress bar.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.map(partial(probe_image, root), file_names, chunksize=_CHUNK)
+        yield from pool.map(partial(read_image_info, root), file_names, chunksize=_CHUNK)
 
 
 def _squeeze(grey: NDArray) -> Thumbnail:
