@@ -24,7 +24,7 @@ from detectron2.engine import default_setup, launch
 from fracture_det.modeling.checkpoints import WeightsError, resolve_weights
 from fracture_det.modeling.config import ConfigError, load_config
 from fracture_det.training.datasets import CatalogError, register_datasets
-from fracture_det.training.trainer import train
+from fracture_det.training.trainer import check_processes, train
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,7 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument(
-        "--num-gpus", type=int, default=1, help="processes on this machine; without GPUs, CPU processes"
+        "--num-gpus",
+        type=int,
+        default=1,
+        help="processes on this machine, each on a GPU of its own; without GPUs, on the CPU",
     )
     parser.add_argument("--num-machines", type=int, default=1)
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
@@ -48,8 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def configure(args: argparse.Namespace) -> CfgNode:
-    """Return the frozen configuration, its data sets and weights proved to be there."""
+    """Return the frozen configuration, after checking that its data sets, weights and GPUs are there."""
     cfg = load_config(args.config_file, args.opts)
+    check_processes(cfg, args.num_gpus)
     if len(args.data) != len(args.images):
         raise ConfigError(f"{len(args.data)} --data folders need as many --images folders, got {len(args.images)}")
     if args.data:

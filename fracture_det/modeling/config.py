@@ -1,18 +1,28 @@
-"""The configuration: Detectron2's keys and ours, epochs instead of iterations."""
+"""The configuration: Detectron2's keys and this project's, schedules in epochs, and the names of earlier keys."""
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import timm
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from fracture_det.modeling.backbones import build_timm_fpn_backbone, register_backbones
 
-# Detectron2's ResNets and the networks of timm that it knows here halve their maps five times.
+# Earlier name of a key -> its name now. Files and overrides that use the earlier one are read, with a warning.
+RENAMED_KEYS = {
+    "INPUT.TILT": "INPUT.ROTATION",
+    "TEST.EVAL_EPOCHS": "TEST.EVAL_PERIOD_EPOCHS",
+}
+# Detectron2's ResNets, and the timm networks that are used here, halve their feature maps five times.
 COARSEST_STRIDE = 32
+_logger = logging.getLogger(__name__)
 
 
 class ConfigError(ValueError):
@@ -21,37 +31,41 @@ class ConfigError(ValueError):
 
 def add_fracture_config(cfg: CfgNode) -> None:
     """Add this project's keys, each with its default, to Detectron2's configuration."""
-    # What people call this model; the folder's name where it is empty.
+    # The model's name in reports and on the page; the folder's name if empty.
     cfg.MODEL.TITLE = ""
 
-    # The network of timm that MODEL.BACKBONE.NAME build_timm_fpn_backbone stands on.
+    # The timm network that MODEL.BACKBONE.NAME build_timm_fpn_backbone puts under the feature pyramid.
     cfg.MODEL.TIMM = CfgNode()
     cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite2"
-    # Leave its depthwise kernels as they are: on a CPU their gradient costs more than all others together.
+    # Freeze its depthwise kernels: on a CPU their gradient costs more than all the others together.
     cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
 
-    # The backbone was pruned: its batch statistics are folded into its convolutions, which have as many channels as
-    # in the file MODEL.WEIGHTS.
+    # The backbone was pruned: its batch statistics are folded into its convolutions, whose numbers of channels are
+    # those in the file MODEL.WEIGHTS.
     cfg.MODEL.PRUNED = False
 
-    # Side of the square that every radiograph is scaled into, in pixels; zeros fill the rest.
+    # Side of the square letterbox that every radiograph is scaled into, in pixels; padded with zeros.
     cfg.INPUT.LETTERBOX = 800
-    # In evaluation and prediction each side ends at the next multiple of so many pixels instead; 0: never.
+    # In evaluation and prediction each side is padded only to the next multiple of this, in pixels; 0: to the square.
     cfg.INPUT.LETTERBOX_STEP = 0
-    # Training scales the letterbox by a factor drawn from (low, high): (1, 1) keeps the size.
+
+    # Augmentation, in training only; fracture_det/training/augmentation.py applies these keys in this order.
+    # Rotation by an angle drawn from -ROTATION to ROTATION degrees.
+    cfg.INPUT.ROTATION = 0.0
+    # The letterbox is scaled by a factor drawn from (low, high).
     cfg.INPUT.SCALE = (1.0, 1.0)
-    # Chances of a vertical flip and of exchanging rows and columns; the horizontal flip is INPUT.RANDOM_FLIP.
+    # Probability that a crop (INPUT.CROP) of a fractured image is placed around one of its boxes.
+    cfg.INPUT.CROP.AROUND_BOX = 0.0
+    # Probabilities of a vertical flip and of exchanging rows and columns; the horizontal flip is INPUT.RANDOM_FLIP.
     cfg.INPUT.VERTICAL_FLIP = 0.0
     cfg.INPUT.TRANSPOSE = 0.0
-    # Training turns images by an angle drawn from -TILT to TILT degrees.
-    cfg.INPUT.TILT = 0.0
     # Grey values (0..1) are raised to a power drawn from (low, high).
     cfg.INPUT.GAMMA = (1.0, 1.0)
     # Brightness and contrast are multiplied by a factor drawn from (low, high).
     cfg.INPUT.BRIGHTNESS = (1.0, 1.0)
     cfg.INPUT.CONTRAST = (1.0, 1.0)
-    # Chance that a crop of a fractured image is placed around one of its boxes instead of anywhere.
-    cfg.INPUT.CROP.AROUND_BOX = 0.0
+    # Probability of each of lower resolution, blur, JPEG compression and CLAHE; a third of it for inverted grey values.
+    cfg.INPUT.DEGRADATION = 0.0
 
     # Class names in the order of the class indices; MODEL.ROI_HEADS.NUM_CLASSES must equal their number.
     cfg.DATASETS.CLASS_NAMES = ("fracture",)
@@ -59,21 +73,21 @@ def add_fracture_config(cfg: CfgNode) -> None:
     # Share of fractured images among those drawn for training; 0 draws every image equally often.
     cfg.DATALOADER.FRACTURED_SHARE = 0.0
 
-    # Length of training in passes over the training images; 0 means that SOLVER.MAX_ITER and STEPS rule.
+    # Length of training in epochs; with 0, SOLVER.MAX_ITER and SOLVER.STEPS apply instead.
     cfg.SOLVER.EPOCHS = 12
     # After these epochs the learning rate is multiplied by SOLVER.GAMMA.
     cfg.SOLVER.STEP_EPOCHS = (8, 11)
-    # Decay of the exponential moving average of the weights, which is then what is evaluated and kept; 0: none.
+    # Decay of the exponential moving average (EMA) of the weights, which is then evaluated and saved; 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
 
     # Epochs between evaluations on DATASETS.TEST; 0: only at the end.
-    cfg.TEST.EVAL_EPOCHS = 1
-    # Stop when AP50 has not risen for so many evaluations; 0: never.
+    cfg.TEST.EVAL_PERIOD_EPOCHS = 1
+    # Early stopping: stop when AP50 has not risen for this many evaluations; 0: never.
     cfg.TEST.PATIENCE = 0
-    # Mixed precision in prediction, float16 on GPUs and bfloat16 on CPUs: faster where the device has it, but answers
-    # change a little and hang on the device.
+    # Mixed precision in prediction, float16 on GPUs and bfloat16 on CPUs: faster on devices that support it, but
+    # predictions change slightly and depend on the device.
     cfg.TEST.AMP = False
-    # The score from which a box counts as a finding, until one is chosen on validation data.
+    # The score from which a box counts as a fracture, until an operating point is chosen on validation data.
     cfg.TEST.OPERATING_SCORE = 0.5
 
 
@@ -88,27 +102,95 @@ def default_config() -> CfgNode:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """Return the configuration in the yaml file `path`, then `overrides` (KEY VALUE KEY VALUE ...).
 
-    The device is what MODEL.DEVICE says where it is present, else the CPU.
-    Raises ConfigError for a missing file, an unknown key, a value of the wrong type or contradicting keys.
+    Keys of RENAMED_KEYS are read under their new name, with a warning. Without a GPU the device is the CPU: logged
+    at INFO if nobody named a device, at WARNING if the file says cuda.
+    Raises ConfigError for a missing or unreadable file, an unknown key, a value of the wrong type, contradicting keys,
+    and for a GPU that `overrides` ask for and that is not there.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
-    cfg = default_config()
-    try:
-        cfg.merge_from_file(str(path))
-    except (KeyError, ValueError, AssertionError) as error:
-        raise ConfigError(f"{path}: {error.args[0] if error.args else error}") from error
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs, got {list(overrides)}")
+    cfg = default_config()
+    try:
+        file_keys = CfgNode(_RenamingCfgNode.load_yaml_with_base(str(path)))
+        if (version := file_keys.get("VERSION", cfg.VERSION)) != cfg.VERSION:
+            raise ConfigError(f"{path}: VERSION: expected {cfg.VERSION}, got {version}")
+        cfg.merge_from_other_cfg(file_keys)
+    except ConfigError:
+        raise
+    except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error.args[0] if len(error.args) == 1 else error}") from error
+    overrides = _rename_overrides(overrides)
     try:
         cfg.merge_from_list(list(overrides))
     except (KeyError, ValueError, AssertionError) as error:
         raise ConfigError(f"override {' '.join(overrides)}: {error.args[0] if error.args else error}") from error
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    _check_device(cfg, path, named_in_file="DEVICE" in file_keys.get("MODEL", {}), overrides=overrides)
     check_config(cfg)
     return cfg
+
+
+class _RenamingCfgNode(CfgNode):
+    """A CfgNode that reads yaml files, bases included, with RENAMED_KEYS under their new names.
+
+    Each file is renamed by itself, so that a leaf with the earlier name still overrides a base with the new one.
+    """
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        with super()._open_cfg(filename) as file:
+            # Never yaml.unsafe_load, which Detectron2 falls back to: a configuration that comes with weights is data.
+            content = yaml.safe_load(file)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{filename}: expected keys with values, got {content!r}")
+        for old, new in RENAMED_KEYS.items():
+            _rename_in_file(content, old, new, filename)
+        return io.StringIO(yaml.safe_dump(content))
+
+
+def _rename_in_file(content: dict[str, Any], old: str, new: str, filename: str) -> None:
+    """Move the value of the dotted key `old`, if there is one, to `new`, in place."""
+    *old_sections, old_leaf = old.split(".")
+    *new_sections, new_leaf = new.split(".")
+    section: Any = content
+    for name in old_sections:
+        section = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or old_leaf not in section:
+        return
+    _logger.warning("%s: the key %s is now called %s", filename, old, new)
+    value, section = section.pop(old_leaf), content
+    for name in new_sections:
+        section = section.setdefault(name, {})
+    if new_leaf in section:
+        raise ConfigError(f"{filename}: {old} is the earlier name of {new}; give only {new}")
+    section[new_leaf] = value
+
+
+def _rename_overrides(overrides: Sequence[str]) -> list[str]:
+    renamed = list(overrides)
+    for index, key in enumerate(overrides[::2]):
+        if key in RENAMED_KEYS:
+            _logger.warning("the key %s is now called %s", key, RENAMED_KEYS[key])
+            renamed[2 * index] = RENAMED_KEYS[key]
+    return renamed
+
+
+def _check_device(cfg: CfgNode, path: Path, *, named_in_file: bool, overrides: Sequence[str]) -> None:
+    """Set MODEL.DEVICE to the CPU if there is no GPU, saying so; raise ConfigError if `overrides` ask for a GPU."""
+    device = cfg.MODEL.DEVICE
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return
+    if "MODEL.DEVICE" in overrides[::2]:
+        raise ConfigError(
+            f"MODEL.DEVICE {device}: PyTorch finds no GPU on this machine; MODEL.DEVICE cpu works anywhere"
+        )
+    if named_in_file:
+        _logger.warning("%s: MODEL.DEVICE is %s, but PyTorch finds no GPU on this machine: using the CPU", path, device)
+    else:
+        _logger.info("no GPU: using the CPU")
+    cfg.MODEL.DEVICE = "cpu"
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -127,8 +209,10 @@ def check_config(cfg: CfgNode) -> None:
             f"INPUT.LETTERBOX_STEP: expected 0 or a multiple of {COARSEST_STRIDE} px, the coarsest stride, "
             f"got {cfg.INPUT.LETTERBOX_STEP}"
         )
-    if not 0 <= cfg.INPUT.TILT <= 180:
-        raise ConfigError(f"INPUT.TILT: expected degrees from 0 to 180, got {cfg.INPUT.TILT}")
+    if not 0 <= cfg.INPUT.ROTATION <= 180:
+        raise ConfigError(f"INPUT.ROTATION: expected degrees from 0 to 180, got {cfg.INPUT.ROTATION}")
+    if not 0 <= cfg.INPUT.DEGRADATION <= 1:
+        raise ConfigError(f"INPUT.DEGRADATION: expected a probability from 0 to 1, got {cfg.INPUT.DEGRADATION}")
     if not 0 < min(cfg.INPUT.GAMMA) <= max(cfg.INPUT.GAMMA) or len(cfg.INPUT.GAMMA) != 2:
         raise ConfigError(f"INPUT.GAMMA: expected (low, high), both above 0, got {cfg.INPUT.GAMMA}")
     if list(cfg.SOLVER.STEP_EPOCHS) != sorted(cfg.SOLVER.STEP_EPOCHS):
@@ -141,10 +225,10 @@ def iterations_per_epoch(cfg: CfgNode, n_images: int) -> int:
 
 
 def resolve_epochs(cfg: CfgNode, n_images: int) -> CfgNode:
-    """Return a copy of `cfg` whose iteration keys say what its epoch keys mean for `n_images` training images.
+    """Return a copy of `cfg` whose epoch keys are converted to iterations, for `n_images` training images.
 
-    MAX_ITER, STEPS, TEST.EVAL_PERIOD and CHECKPOINT_PERIOD (every epoch) are set. With SOLVER.EPOCHS 0 the first
-    two stay as written. Steps that would lie at or behind the end are left out.
+    Sets SOLVER.MAX_ITER, SOLVER.STEPS, SOLVER.CHECKPOINT_PERIOD (every epoch) and TEST.EVAL_PERIOD. With SOLVER.EPOCHS
+    0 MAX_ITER and STEPS stay as written. Steps at or after the end of training are dropped.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -154,5 +238,5 @@ def resolve_epochs(cfg: CfgNode, n_images: int) -> CfgNode:
         cfg.SOLVER.STEPS = tuple(round(epoch * per_epoch) for epoch in cfg.SOLVER.STEP_EPOCHS)
     cfg.SOLVER.STEPS = tuple(step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER)
     cfg.SOLVER.CHECKPOINT_PERIOD = per_epoch
-    cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_EPOCHS * per_epoch)
+    cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD_EPOCHS * per_epoch)
     return cfg

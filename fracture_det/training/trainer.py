@@ -19,7 +19,7 @@ from detectron2.utils import comm
 
 from fracture_det.inference.detectron2 import letterbox_of
 from fracture_det.modeling.checkpoints import FractureCheckpointer, build_model_for, load_checkpoint
-from fracture_det.modeling.config import iterations_per_epoch, resolve_epochs
+from fracture_det.modeling.config import ConfigError, iterations_per_epoch, resolve_epochs
 from fracture_det.training.datasets import register_datasets
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, MovingAverage, PlotCurves, moving_average
 from fracture_det.training.mapper import FractureMapper
@@ -185,11 +185,27 @@ class FractureTrainer(DefaultTrainer):
         return getattr(self, "_last_eval_results", None)
 
 
+def check_processes(cfg: CfgNode, n_processes: int) -> None:
+    """Raise ConfigError if there are fewer GPUs than training processes on this machine.
+
+    On the CPU any number of processes may train; if that is for want of a GPU, more than one is logged as a warning.
+    """
+    if n_processes < 1:
+        raise ConfigError(f"--num-gpus: expected at least 1, got {n_processes}")
+    n_gpus = torch.cuda.device_count()
+    if cfg.MODEL.DEVICE != "cpu" and n_processes > n_gpus:
+        raise ConfigError(f"--num-gpus {n_processes}: PyTorch finds {n_gpus} on this machine")
+    if not n_gpus and n_processes > 1:
+        _logger.warning("--num-gpus %d: PyTorch finds no GPU, so as many processes train on the CPU", n_processes)
+
+
 def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict[str, Any] | None:
     """Train what `cfg` says, leave everything in OUTPUT_DIR, and return the last evaluation.
 
     Raises CatalogError or WeightsError before anything is trained when an input is wrong.
     """
+    if cfg.MODEL.DEVICE == "cpu" and not torch.cuda.is_available():
+        _logger.info("no GPU: training on the CPU")
     trainer = FractureTrainer(cfg, resume=resume)
     trainer.resume_or_load(resume=resume)
     return trainer.train()

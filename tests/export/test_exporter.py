@@ -117,7 +117,7 @@ def test_a_pruned_start_is_trained_on_and_held_to_its_source(detectors, radiogra
         "2",
         "SOLVER.WARMUP_ITERS",
         "0",
-        "TEST.EVAL_EPOCHS",
+        "TEST.EVAL_PERIOD_EPOCHS",
         "0",
     ]
     data = tmp_path / "data"

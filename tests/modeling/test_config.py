@@ -1,5 +1,6 @@
 """Configurations: the paper's numbers, epochs, and clear errors."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
-from fracture_det.modeling.config import ConfigError, load_config, resolve_epochs
+from fracture_det.inference.registry import open_detector
+from fracture_det.modeling.config import RENAMED_KEYS, ConfigError, default_config, load_config, resolve_epochs
+from tests.detectors import write_random_detector
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+BASE = f"_BASE_: {CONFIGS / 'Base-Fracture.yaml'}\n"
 LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith("Base"))
 
 
@@ -120,7 +124,8 @@ def test_epochs_0_keeps_the_iterations_as_written(paper):
         (["DATALOADER.FRACTURED_SHARE", "1.0"], "FRACTURED_SHARE: expected 0 <= share < 1, got 1.0"),
         (["INPUT.LETTERBOX_STEP", "100"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got 100"),
         (["INPUT.LETTERBOX_STEP", "-32"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got -32"),
-        (["INPUT.TILT", "-5.0"], "INPUT.TILT: expected degrees from 0 to 180, got -5.0"),
+        (["INPUT.ROTATION", "-5.0"], "INPUT.ROTATION: expected degrees from 0 to 180, got -5.0"),
+        (["INPUT.DEGRADATION", "1.5"], "INPUT.DEGRADATION: expected a probability from 0 to 1, got 1.5"),
         (["INPUT.GAMMA", "(0.0, 2.0)"], r"INPUT.GAMMA: expected \(low, high\), both above 0"),
         (["SOLVER.STEP_EPOCHS", "(11, 8)"], "ascending"),
         (
@@ -140,3 +145,93 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "odd.yaml").write_text("MODEL:\n  COLOUR: red\nVERSION: 2\n")
     with pytest.raises(ConfigError, match=r"odd\.yaml: .*COLOUR"):
         load_config(tmp_path / "odd.yaml")
+    (tmp_path / "old.yaml").write_text("VERSION: 1\n")
+    with pytest.raises(ConfigError, match=r"old\.yaml: VERSION: expected 2, got 1"):
+        load_config(tmp_path / "old.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"empty\.yaml: expected keys with values, got None"):
+        load_config(tmp_path / "empty.yaml")
+    (tmp_path / "leaf.yaml").write_text("_BASE_: gone.yaml\n")
+    with pytest.raises(ConfigError, match=r"leaf\.yaml: .*gone\.yaml"):
+        load_config(tmp_path / "leaf.yaml")
+
+
+def test_a_file_that_could_run_code_is_refused_and_does_not_run(tmp_path, capsys):
+    (tmp_path / "evil.yaml").write_text("OUTPUT_DIR: !!python/object/apply:print [this ran]\nVERSION: 2\n")
+    with pytest.raises(ConfigError, match=r"evil\.yaml: .*could not determine a constructor"):
+        load_config(tmp_path / "evil.yaml")
+    assert "this ran" not in capsys.readouterr().out
+
+
+class TestRenamedKeys:
+    def test_every_new_name_is_a_key_and_no_old_one_is(self):
+        text = default_config().dump()
+        for old, new in RENAMED_KEYS.items():
+            assert f" {new.rpartition('.')[2]}:" in text
+            assert f" {old.rpartition('.')[2]}:" not in text
+
+    def test_a_saved_configuration_of_before_is_read_with_warnings(self, caplog):
+        path = Path(__file__).with_name("saved_config_of_before.yaml")  # of weights/shipped/resnet, before the renaming
+        cfg = load_config(path)
+        assert (cfg.INPUT.ROTATION, cfg.TEST.EVAL_PERIOD_EPOCHS) == (12.0, 1)
+        assert f"{path}: the key INPUT.TILT is now called INPUT.ROTATION" in caplog.messages
+        assert f"{path}: the key TEST.EVAL_EPOCHS is now called TEST.EVAL_PERIOD_EPOCHS" in caplog.messages
+
+    def test_an_override_of_before_is_read_with_a_warning(self, caplog):
+        cfg = load_config(CONFIGS / "faster_rcnn_R_50_FPN.yaml", ["INPUT.TILT", "7.5", "SOLVER.BASE_LR", "0.1"])
+        assert (cfg.INPUT.ROTATION, cfg.SOLVER.BASE_LR) == (7.5, 0.1)
+        assert "the key INPUT.TILT is now called INPUT.ROTATION" in caplog.messages
+
+    def test_a_leaf_of_before_overrides_a_base_of_now_and_the_other_way_round(self, tmp_path):
+        (tmp_path / "base.yaml").write_text(f"{BASE}INPUT: {{ROTATION: 3.0}}\nTEST: {{EVAL_EPOCHS: 4}}\n")
+        (tmp_path / "leaf.yaml").write_text("_BASE_: base.yaml\nINPUT: {TILT: 5.0}\nTEST: {EVAL_PERIOD_EPOCHS: 6}\n")
+        cfg = load_config(tmp_path / "leaf.yaml")
+        assert (cfg.INPUT.ROTATION, cfg.TEST.EVAL_PERIOD_EPOCHS) == (5.0, 6)
+
+    def test_both_names_in_one_file_contradict_each_other(self, tmp_path):
+        (tmp_path / "both.yaml").write_text("INPUT: {TILT: 5.0, ROTATION: 6.0}\nVERSION: 2\n")
+        with pytest.raises(ConfigError, match=r"both\.yaml: INPUT.TILT is the earlier name of INPUT.ROTATION"):
+            load_config(tmp_path / "both.yaml")
+
+    def test_a_checkpoint_folder_of_before_opens(self, tmp_path):
+        folder = write_random_detector(tmp_path / "run")
+        config = folder / "config.yaml"
+        text = config.read_text()
+        for old, new in RENAMED_KEYS.items():
+            text = text.replace(f"  {new.rpartition('.')[2]}:", f"  {old.rpartition('.')[2]}:")
+        assert text != config.read_text()
+        config.write_text(text)
+        assert open_detector(f"d2:{folder}")
+
+
+class TestWithoutAGpu:
+    @pytest.fixture(autouse=True)
+    def no_gpu(self, monkeypatch, caplog):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        caplog.set_level(logging.INFO)
+
+    def test_nobody_named_a_device(self, caplog):
+        assert load_config(CONFIGS / "faster_rcnn_R_50_FPN.yaml").MODEL.DEVICE == "cpu"
+        assert [(record.levelname, record.message) for record in caplog.records] == [("INFO", "no GPU: using the CPU")]
+
+    def test_a_file_that_says_cuda_is_warned_of(self, tmp_path, caplog):
+        (tmp_path / "gpu.yaml").write_text(f"{BASE}MODEL: {{DEVICE: 'cuda:1'}}\n")
+        assert load_config(tmp_path / "gpu.yaml").MODEL.DEVICE == "cpu"
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.message.endswith(
+            "gpu.yaml: MODEL.DEVICE is cuda:1, but PyTorch finds no GPU on this machine: using the CPU"
+        )
+
+    def test_an_override_that_says_cuda_is_an_error(self):
+        with pytest.raises(ConfigError, match=r"MODEL\.DEVICE cuda: PyTorch finds no GPU on this machine"):
+            load_config(CONFIGS / "faster_rcnn_R_50_FPN.yaml", ["MODEL.DEVICE", "cuda"])
+
+    def test_the_cpu_by_name_needs_no_word(self, caplog):
+        assert load_config(CONFIGS / "faster_rcnn_R_50_FPN.yaml", ["MODEL.DEVICE", "cpu"]).MODEL.DEVICE == "cpu"
+        assert caplog.records == []
+
+
+def test_a_gpu_that_is_there_is_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_config(CONFIGS / "faster_rcnn_R_50_FPN.yaml").MODEL.DEVICE == "cuda"

@@ -1,9 +1,10 @@
-"""The way of radiographs into Detectron2: registration, letterbox, honest crops, sampling."""
+"""From radiographs to Detectron2's model inputs: registration, letterbox, augmentation, sampling."""
 
 import collections
 import itertools
 import json
 
+import cv2
 import detectron2.data.transforms as T
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from detectron2.data import DatasetCatalog
 from fracture_det.modeling.config import default_config
 from fracture_det.structures.letterbox import Letterbox
 from fracture_det.training.augmentation import (
+    AUGMENTATIONS,
     BBoxSafeRandomCrop,
     LetterboxTransform,
+    RandomDegradation,
     RandomGamma,
     RandomRotation,
     RotateTransform,
     TransposeTransform,
+    build_augmentations,
     grow_to_whole_boxes,
 )
 from fracture_det.training.datasets import CatalogError, register_datasets
@@ -178,24 +182,24 @@ def test_a_share_of_fractured_images_needs_both_kinds():
         build_sampler([{"annotations": [1]}] * 2, cfg, seed=1)
 
 
-def test_a_tilted_box_is_the_frame_of_the_tilted_ellipse():
-    # a disc of radius 15 in its box of 30 x 30: turned by 10 degrees it is the same disc, so the box keeps its size
+def test_a_rotated_box_is_the_upright_box_around_the_rotated_ellipse():
+    # a disc of radius 15 in its box of 30 x 30: rotated by 10 degrees it is the same disc, so the box keeps its size
     pixels = np.zeros((200, 300, 3), np.uint8)
     rows, columns = np.mgrid[:200, :300]
     pixels[(rows - 80) ** 2 + (columns - 210) ** 2 <= 15**2] = 255
-    tilt = RotateTransform(200, 300, 10.0)
-    turned = tilt.apply_image(pixels)
-    ys, xs = np.nonzero(turned[:, :, 0] > 127)
-    (box,) = tilt.apply_box(np.array([[195.0, 65.0, 226.0, 96.0]]))
-    assert turned.shape[0] > 200
-    assert turned.shape[1] > 300
+    rotation = RotateTransform(200, 300, 10.0)
+    rotated = rotation.apply_image(pixels)
+    ys, xs = np.nonzero(rotated[:, :, 0] > 127)
+    (box,) = rotation.apply_box(np.array([[195.0, 65.0, 226.0, 96.0]]))
+    assert rotated.shape[0] > 200
+    assert rotated.shape[1] > 300
     np.testing.assert_allclose(box, [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
     # an ellipse of half axes 20 and 5 by 90 degrees stands upright: 5 and 20
     (upright,) = RotateTransform(200, 200, 90.0).apply_box(np.array([[80.0, 95.0, 120.0, 105.0]]))
     np.testing.assert_allclose(upright[2:] - upright[:2], [10, 40], atol=1e-6)
 
 
-def test_tilt_stays_within_its_limit_and_gamma_keeps_black_and_white():
+def test_rotation_stays_within_its_limit_and_gamma_keeps_black_and_white():
     np.random.seed(0)  # noqa: NPY002
     image = np.zeros((50, 50, 3), np.uint8)
     angles = [RandomRotation(15).get_transform(image).angle for _ in range(200)]
@@ -206,3 +210,76 @@ def test_tilt_stays_within_its_limit_and_gamma_keeps_black_and_white():
         assert (changed[0, 0, 0], changed[255, 0, 0]) == (0, 255)
         assert (np.diff(changed[:, 0, 0].astype(int)) >= 0).all()
         assert 0.25 * 255 - 1 <= changed[128, 0, 0] <= 0.71 * 255 + 1  # .502 ** 2 and .502 ** .5
+
+
+def test_each_key_switches_its_augmentation_on_and_they_keep_their_order():
+    cfg = default_config()
+    cfg.INPUT.RANDOM_FLIP = "none"
+    cfg.INPUT.CROP.ENABLED = False
+    assert [type(augmentation).__name__ for augmentation in build_augmentations(cfg)] == ["RandomLetterbox"]
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.CROP.ENABLED, cfg.INPUT.VERTICAL_FLIP, cfg.INPUT.TRANSPOSE = (
+        "horizontal",
+        True,
+        0.5,
+        0.5,
+    )
+    cfg.INPUT.ROTATION, cfg.INPUT.DEGRADATION = 5.0, 0.2
+    cfg.INPUT.GAMMA, cfg.INPUT.BRIGHTNESS, cfg.INPUT.CONTRAST = (0.5, 2.0), (0.9, 1.1), (0.9, 1.1)
+    names = [type(augmentation).__name__ for augmentation in build_augmentations(cfg)]
+    assert len(names) == len(AUGMENTATIONS)
+    assert names == [
+        "RandomRotation", "RandomLetterbox", "BBoxSafeRandomCrop", "RandomFlip", "RandomFlip", "RandomApply",
+        "RandomGamma", "RandomBrightness", "RandomContrast", "RandomDegradation",
+    ]  # fmt: skip
+
+
+class TestDegradation:
+    IMAGE = np.repeat(np.random.default_rng(2).integers(0, 256, (60, 80, 1), np.uint8), 3, axis=2)
+
+    def degraded(self, monkeypatch, chosen):
+        """Return IMAGE after the step of number `chosen` alone (the order of the draws)."""
+        draws = np.full(5, 1.0)
+        draws[chosen] = 0.0
+        monkeypatch.setattr(np.random, "random", lambda count: draws)
+        np.random.seed(4)  # noqa: NPY002  Detectron2 draws from the global generator
+        return RandomDegradation(0.5).get_transform(self.IMAGE).apply_image(self.IMAGE)
+
+    def parameters(self):
+        np.random.seed(4)  # noqa: NPY002
+        factor, sigma = np.random.uniform(1, 3), np.random.uniform(0.3, 1.5)  # noqa: NPY002
+        return factor, sigma, np.random.randint(25, 91), np.random.uniform(1, 4)  # noqa: NPY002
+
+    def test_each_step_is_the_one_that_its_name_says(self, monkeypatch):
+        grey = self.IMAGE[:, :, 0].copy()
+        factor, sigma, quality, clip_limit = self.parameters()
+        small = cv2.resize(grey, (round(80 / factor), round(60 / factor)), interpolation=cv2.INTER_AREA)
+        encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        expected = [
+            cv2.resize(small, (80, 60)),
+            cv2.GaussianBlur(grey, (0, 0), sigma),
+            cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE),
+            cv2.createCLAHE(clip_limit, (8, 8)).apply(grey),
+            255 - grey,
+        ]
+        for chosen, wanted in enumerate(expected):
+            result = self.degraded(monkeypatch, chosen)
+            assert result.shape == self.IMAGE.shape
+            assert (result == wanted[:, :, None]).all()
+            assert (result != self.IMAGE).any()
+
+    def test_without_a_step_nothing_changes(self, monkeypatch):
+        assert (self.degraded(monkeypatch, []) == self.IMAGE).all()
+
+    def test_a_step_comes_with_its_probability_and_inversion_with_a_third_of_it(self):
+        np.random.seed(5)  # noqa: NPY002
+        flat = np.full((4, 4, 3), 100, np.uint8)
+        # Of a flat image only inversion is seen besides CLAHE, which makes 100 brighter or darker but never 155.
+        inverted = sum(
+            (RandomDegradation(0.6).get_transform(flat).apply_image(flat)[0, 0, 0] == 155) for _ in range(2000)
+        )
+        # .2 x (1 - .6) = .08 of 2000 are 160, with a standard deviation of 12: inversion without CLAHE.
+        assert inverted == pytest.approx(160, abs=48)
+
+    def test_boxes_stay_where_they_are(self):
+        transform = RandomDegradation(1.0).get_transform(self.IMAGE)
+        assert transform.apply_box(np.array([[1.0, 2, 30, 40]])).tolist() == [[1.0, 2, 30, 40]]

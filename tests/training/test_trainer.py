@@ -44,7 +44,7 @@ TOY = [
         "2",
         "SOLVER.STEP_EPOCHS",
         "(1,)",
-        "TEST.EVAL_EPOCHS",
+        "TEST.EVAL_PERIOD_EPOCHS",
         "1",
     ),
     *("SOLVER.WARMUP_ITERS", "2", "SOLVER.BASE_LR", "0.01"),
@@ -294,6 +294,7 @@ def test_mixed_precision_is_used_where_the_processor_has_it(data, tmp_path, monk
     ("arguments", "message"),
     [
         (["--config-file", "nowhere.yaml"], "nowhere.yaml: no such configuration file"),
+        (["--config-file", str(QUICK_CONFIG), "--num-gpus", "0"], "--num-gpus: expected at least 1, got 0"),
         (["--config-file", str(QUICK_CONFIG)], "no training data: give --data and --images"),
         (["--config-file", str(QUICK_CONFIG), "--data", "x"], "1 --data folders need as many --images folders, got 0"),
         (["--config-file", str(QUICK_CONFIG), "--data", "x", "--images", "y"], "x/train.json: no such file"),
@@ -302,6 +303,27 @@ def test_mixed_precision_is_used_where_the_processor_has_it(data, tmp_path, monk
 def test_the_tool_says_what_is_wrong_before_it_trains(arguments, message, capsys):
     assert train_net.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_more_processes_than_gpus_are_an_error(monkeypatch, caplog, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    arguments = ["--config-file", str(QUICK_CONFIG), "--data", "x", "--images", "y", "--num-gpus", "3"]
+    assert train_net.main(arguments) == 2
+    assert "--num-gpus 3: PyTorch finds 2 on this machine" in capsys.readouterr().err
+    assert train_net.main([*arguments, "MODEL.DEVICE", "cpu"]) == 2
+    assert "x/train.json: no such file" in capsys.readouterr().err
+    assert caplog.messages == []
+
+
+def test_several_processes_without_a_gpu_are_warned_of(monkeypatch, caplog, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    arguments = ["--config-file", str(QUICK_CONFIG), "--data", "x", "--images", "y"]
+    train_net.main(arguments)
+    assert caplog.messages == []
+    train_net.main([*arguments, "--num-gpus", "2"])
+    assert caplog.messages == ["--num-gpus 2: PyTorch finds no GPU, so as many processes train on the CPU"]
 
 
 @pytest.fixture(autouse=True)
