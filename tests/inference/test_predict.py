@@ -400,7 +400,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(run, tmp_path, caps
 def test_without_ray_it_is_said_what_to_install(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run("--engine", "ray") == 2
-    assert "--engine ray needs ray, which is not installed; make setup brings it" in capsys.readouterr().err
+    assert "--engine ray: it needs ray, which is not installed" in capsys.readouterr().err
 
 
 def test_engines_are_those_of_the_tool():
