@@ -18,8 +18,6 @@ from tools.export_model import main
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory):

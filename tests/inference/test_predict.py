@@ -23,6 +23,7 @@ from fracture_det.inference.prediction_folder import Shard, ShardError, predict_
 from fracture_det.inference.ray import ClusterError, predict_on_cluster, processors_each
 from fracture_det.inference.registry import DETECTORS, open_detector
 from tests.inference.toys import BrightDetector, open_bright, open_never, open_slow
+from tests.paths import FRACATLAS, present
 from tools.predict import main
 
 ROOT = Path(__file__).parents[2]
@@ -326,9 +327,7 @@ class TestRay:
 
     @pytest.mark.real
     def test_so_it_is_with_the_shipped_detector(self, tmp_path, monkeypatch):
-        folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas")) / "images/Fractured"
-        if not folder.is_dir():
-            pytest.skip(f"no radiographs in {folder}; set FRACATLAS_DIR")
+        folder = present(FRACATLAS / "images/Fractured")
         monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives its workers; sums depend on the number of threads
         opener = partial(open_detector, "shipped")
         files = find_images(folder).files[:200:18]
