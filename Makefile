@@ -15,10 +15,13 @@ BIN := .venv/bin
 FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 SHIPPED := output/shipped
+# How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
+WORKERS ?= 2
+TEST_PROGRAMS := chromium:chromium initdb:postgresql node:nodejs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-fracatlas test lint format clean
+.PHONY: help setup serve train-fracatlas test test-slow coverage test-deps lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -59,8 +62,26 @@ train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped
 	$(BIN)/python tools/eval.py --detector ensemble:$(SHIPPED)/detector --data $(SHIPPED)/fracatlas/test.json \
 		--val $(SHIPPED)/fracatlas/val.json --images $(FRACATLAS)/images --batch-size 2 --out $(SHIPPED)/report
 
-test: .venv/.dev  ## the whole test suite; the radiographs are found through FRACATLAS_DIR and SCIENCE2022_DIR
-	$(BIN)/python -m pytest $(ARGS)
+# Files stay together, so that what a file prepares for its tests is prepared once; the slowest are said at the end.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
+test: .venv/.dev  ## the tests but the slow ones; the radiographs are found through FRACATLAS_DIR and SCIENCE2022_DIR
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: .venv/.dev  ## the slow tests: the whole way, simulated studies, Ray, the installed wheel
+	$(PYTEST) -m slow $(ARGS)
+
+coverage: .venv/.dev  ## lines that all tests run, in processes that they start too; htmlcov/ shows which are left
+	$(PYTEST) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
+
+# Without one of them, the tests that need it skip and say so.
+test-deps:  ## Chromium, PostgreSQL and Node for the tests: installed where apt-get can, else named
+	@PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)"; wanted=""; \
+	for pair in $(TEST_PROGRAMS); do \
+		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
+	if [ -z "$$wanted" ]; then echo "The tests have every program that they use"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing$$wanted"; \
+		{ apt-get update && apt-get install --yes --no-install-recommends $$wanted; } >/dev/null; \
+	else echo "The tests also use$$wanted (Debian's names): sudo apt-get install$$wanted" >&2; exit 1; fi
 
 lint: .venv/.dev  ## format, lint, types, import rules and known dangers, changing nothing
 	$(BIN)/ruff format --check .
@@ -74,7 +95,7 @@ format: .venv/.dev  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv, caches and build folders; output/ and instance/ stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist htmlcov .coverage* *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of requirements; a change of the pins installs anew.
@@ -89,7 +110,7 @@ clean:  ## remove .venv, caches and build folders; output/ and instance/ stay
 	$(PIP) -r requirements/serve.txt
 	@touch $@
 
-.venv/.full: requirements/full.txt tools/build_detectron2.py setup.py .venv/.python .venv/.detectron2-$(DETECTRON2)
+.venv/.full: requirements/full.txt fracture_det/cli/build_detectron2.py pyproject.toml setup.py .venv/.python .venv/.detectron2-$(DETECTRON2)
 	@echo "Installing the pinned requirements into .venv (about 5 GB with CUDA; once)"
 	$(PIP) -r requirements/full.txt
 ifeq ($(DETECTRON2),source)

@@ -9,8 +9,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from fracture_det.modeling.config import load_config
-
-QUICK_CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
+from tests.paths import QUICK_CONFIG
 
 
 def write_random_detector(folder: Path, *, seed: int = 5, overrides: tuple[str, ...] = ()) -> Path:

@@ -1,4 +1,4 @@
-"""The floors of the house: contracts in pyproject.toml, and thin tools."""
+"""The import contracts of pyproject.toml, and thin tools."""
 
 import ast
 import subprocess
@@ -19,7 +19,11 @@ def test_imports_go_down_the_floors_only():
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
-def test_a_tool_has_a_docstring_with_a_command_a_parser_and_a_main(tool):
-    tree = ast.parse(tool.read_text(encoding="utf-8"))
+def test_a_tool_is_a_docstring_with_a_command_around_the_console_commands_parser_and_main(tool):
+    source = tool.read_text(encoding="utf-8")
+    tree = ast.parse(source)
     assert f"tools/{tool.name} " in ast.get_docstring(tree)
-    assert {"build_parser", "main"} <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    [imported] = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "pathlib"]
+    assert imported.module.startswith("fracture_det.cli.")
+    assert {"build_parser", "main"} == {alias.name for alias in imported.names}
+    assert len(source.removeprefix(ast.get_docstring(tree, clean=False)).splitlines()) <= 80

@@ -1,6 +1,7 @@
 """What the documents say can be done: commands parse, links lead somewhere, configurations exist."""
 
 import ast
+import importlib
 import importlib.util
 import re
 import shlex
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fracture_det.cli import COMMANDS, JOURNEYS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md"), ROOT / "datasets/README.md"])
 PROGRAMS = sorted([*ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py")])
+CONSOLE = sorted(ROOT.glob("fracture_det/cli/*.py"))
 
 
 def text_of(path):
@@ -25,6 +29,21 @@ def commands():
     """Return (page, program, arguments) for every command line of the documents and docstrings."""
     pattern = re.compile(r"^\s*\.venv/bin/python ((?:tools|benchmarks)/\w+\.py)(.*)$", flags=re.MULTILINE)
     return [(page.name, *match) for page in [*PAGES, *PROGRAMS] for match in pattern.findall(text_of(page))]
+
+
+def console_commands():
+    """Return (page, command, arguments) for every `fracture-det` line of the documents, docstrings and its help."""
+    pattern = re.compile(r"^\s*(?:\.venv/bin/)?fracture-det ([a-z][a-z0-9-]*)(.*)$", flags=re.MULTILINE)
+    texts = [(page.name, text_of(page)) for page in [*PAGES, *CONSOLE, *PROGRAMS]]
+    return [(name, *match) for name, text in [*texts, ("--help", JOURNEYS)] for match in pattern.findall(text)]
+
+
+@pytest.mark.parametrize(("page", "command", "arguments"), console_commands())
+def test_a_console_command_of_the_documents_can_be_given(page, command, arguments):
+    assert command in COMMANDS
+    module = importlib.import_module(f"fracture_det.cli.{command.replace('-', '_')}")
+    if hasattr(module, "build_parser"):
+        module.build_parser().parse_args(shlex.split(re.split(r"[|;&>]", arguments)[0]))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +14,10 @@ from fracture_det.inference.registry import open_detector
 from fracture_det.inference.service import PredictionService
 from fracture_det.structures.boxes import box_iou
 from tests.builders import build_dataset, draw_radiograph
+from tests.paths import QUICK_CONFIG, ROOT
 from webapp import create_app
 from webapp.settings import Settings
 
-ROOT = Path(__file__).parents[1]
-QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
 N_FRACTURED, N_HEALTHY = 180, 50
 
 pytestmark = pytest.mark.slow

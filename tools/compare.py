@@ -2,94 +2,14 @@
 
     .venv/bin/python tools/compare.py --data data/test.json --runs output/eval output/other --out output/compare
 
-A run is an output folder of tools/eval.py, whose main operating point counts, or a predictions.jsonl, whose own
-operating score counts (else the paper's .5); --operating-scores states others, chosen beforehand. The first run is set
-against each other. Writes comparison.json and comparison.md. Exit code 1 when images were left out, 2 when nothing was
-compared.
+The same as `fracture-det compare`, whose --help says the rest.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
-from fracture_det.data.coco import read_coco
-from fracture_det.data.predictions import Predictions, align, read_predictions
-from fracture_det.evaluation.comparison import Comparison, compare
-from fracture_det.evaluation.provenance import provenance
-from fracture_det.evaluation.report import Report
-from fracture_det.reporting.comparison_report import comparison_markdown
+from fracture_det.cli.compare import build_parser, main
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of this tool's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="FILE", help="truth as COCO JSON")
-    add("--runs", type=Path, nargs="+", required=True, metavar="PATH", help="two or more folders or predictions files")
-    add("--names", nargs="+", metavar="NAME", help="what to call them (default: what the detectors call themselves)")
-    add("--operating-scores", type=float, nargs="+", metavar="S", help="a threshold 0..1 for each, never from --data")
-    add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    add("--bootstrap", type=int, default=2000, metavar="N", help="resamples; 0 for no intervals (default: 2000)")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the comparison")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool; return its exit code."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    for name in ("names", "operating_scores"):
-        values = getattr(arguments, name)
-        if values and len(values) != len(arguments.runs):
-            parser.error(f"--{name.replace('_', '-')}: expected one for each of {len(arguments.runs)} runs")
-    try:
-        comparison = run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
-    print(comparison_markdown(comparison))
-    return 1 if comparison.left_out else 0
-
-
-def run(arguments: argparse.Namespace) -> Comparison:
-    """Read the runs, compare, and write both files into the output folder."""
-    dataset = read_coco(arguments.data)
-    runs = [read_run(path) for path in arguments.runs]
-    names = arguments.names or unique_names([run.detector for run, _ in runs], arguments.runs)
-    if len(set(names)) < len(names):
-        raise ValueError(f"--names: expected different names, got {' '.join(names)}")
-    scores = arguments.operating_scores or [score for _, score in runs]
-    comparison = compare(
-        dataset,
-        {name: align(run, dataset).detections for name, (run, _) in zip(names, runs, strict=True)},
-        dict(zip(names, scores, strict=True)),
-        n_bootstrap=arguments.bootstrap,
-        seed=arguments.seed,
-        about=provenance(data=arguments.data),
-        progress=sys.stderr.isatty(),
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "comparison.json").write_text(comparison.to_json(), encoding="utf-8")
-    (arguments.out / "comparison.md").write_text(comparison_markdown(comparison), encoding="utf-8")
-    return comparison
-
-
-def read_run(path: Path) -> tuple[Predictions, float]:
-    """Return the predictions of a run, and the operating score that counts for it."""
-    if path.is_dir():
-        return read_predictions(path / "predictions.jsonl"), Report.load(path).operating_points[0].score
-    predictions = read_predictions(path)
-    return predictions, PAPER_OPERATING_SCORE if predictions.operating_score is None else predictions.operating_score
-
-
-def unique_names(detectors: list[str], paths: list[Path]) -> list[str]:
-    """Return the detectors' names; where two are called alike, with the run's path."""
-    twice = {name for name in detectors if detectors.count(name) > 1}
-    return [f"{name} ({path})" if name in twice else name for name, path in zip(detectors, paths, strict=True)]
-
+__all__ = ["build_parser", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

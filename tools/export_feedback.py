@@ -4,77 +4,14 @@
     .venv/bin/python tools/prepare_dataset.py --images datasets/feedback/images \
         --annotations datasets/feedback/annotations --out output/feedback
 
-reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were called right
-and the fractures that were drawn; boxes called wrong are left out, and "no fracture" makes it a healthy one. One on
-which a box at or above the operating point was not judged is not reviewed: it is left out and named, as is one whose
-picture is gone. OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
+The same as `fracture-det export-feedback`, whose --help says the rest.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timezone
-from pathlib import Path
 
-from fracture_det.data.feedback import Review, write_reviews
-from webapp import open_store
-from webapp.settings import Settings, SettingsError
-from webapp.store import Feedback, Store, StoredPrediction, StoreError, StoreUnavailable, Wanted
+from fracture_det.cli.export_feedback import build_parser, main
 
-PER_PAGE = 100
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
-    parser.add_argument("--label", default="fracture", help="class of drawn fractures (default: fracture)")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool; return its exit code."""
-    args = build_parser().parse_args(argv)
-    try:
-        store = open_store(Settings.from_environ())
-        reviews = list(reviews_of(store))
-        store.close()
-        left_out = write_reviews(reviews, args.out, label=args.label)
-    except (SettingsError, StoreError, StoreUnavailable, OSError) as error:
-        print(f"export_feedback: {error}", file=sys.stderr)
-        return 1
-    for name, reason in left_out:
-        print(f"left out: {name}: {reason}")
-    print(f"{args.out}: {len(reviews) - len(left_out)} radiographs, {len(left_out)} left out")
-    return 0 if len(reviews) > len(left_out) else 1
-
-
-def reviews_of(store: Store) -> Iterator[Review]:
-    """Give every result that has feedback, newest first."""
-    page, total = 1, 1
-    while (page - 1) * PER_PAGE < total:
-        found, total = store.results.page(Wanted(), page=page, per_page=PER_PAGE)
-        yield from (_review(stored, stored.feedback) for stored in found if stored.feedback is not None)
-        page += 1
-
-
-def _review(stored: StoredPrediction, said: Feedback) -> Review:
-    at = datetime.fromtimestamp(said.updated_at, timezone.utc).isoformat(timespec="seconds")
-    return Review(
-        name=stored.id,
-        image=stored.image_path,
-        size=(stored.height, stored.width),
-        boxes=[(x0, y0, x1, y1) for x0, y0, x1, y1 in stored.detections.boxes.tolist()],
-        labels=stored.labels,
-        to_judge=len(stored.detections.above(stored.operating_score)),
-        verdicts=said.verdicts,
-        missed=said.missed,
-        no_fracture=said.no_fracture,
-        about={"author": said.author, "updated_at": at, "model": stored.model, "weights": stored.model_sha256 or ""},
-    )
-
+__all__ = ["build_parser", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,81 +4,19 @@
     .venv/bin/python tools/predict.py --detector d2:output/run --input 'xrays/**/*.png' --out output/predicted
     .venv/bin/python tools/predict.py --calibration output/eval/calibration.json --input xrays/ --out output/predicted
 
-Writes overlays/FILE.overlay.jpg in the same folders as the input, predictions.csv (boxes from --score on) and
-predictions.jsonl (all boxes of the detector, for tools/eval.py). An archive, on several machines:
-
     .venv/bin/python tools/predict.py --input xrays/ --out output/predicted --resume --no-overlays --parquet
     .venv/bin/python tools/predict.py --input xrays/ --out output/predicted --shard 2/5
     .venv/bin/python tools/predict.py --join --out output/predicted
     .venv/bin/python tools/predict.py --input xrays/ --out output/predicted --engine ray --workers 4
 
---resume goes on where a killed run stopped. Exit code 1 when a file could not be predicted, 2 when nothing was.
-Research use only; not a medical device.
+The same as `fracture-det predict`, whose --help says the rest.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
-from fracture_det.inference.prediction_folder import FolderRun, Shard, join_shards
+from fracture_det.cli.predict import build_parser, main
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of this tool's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER, ensemble:FOLDER, openvino:FOLDER ...")
-    add("--calibration", type=Path, metavar="FILE", help="of tools/eval.py --val: scores become probabilities")
-    add("--input", metavar="FILE|DIR|GLOB", help="a quoted pattern may hold ** and *")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--score", type=float, metavar="S", help="score 0..1 from which a box is shown, calibrated with --calibration "
-        "(default: the detector's own, else the paper's 0.5)")  # fmt: skip
-    add("--batch-size", type=int, default=1, metavar="N", help="images per call of the detector")
-    add("--no-overlays", action="store_true", help="write the tables only")
-    add("--parquet", action="store_true", help="also write predictions.parquet: all boxes, with types")
-    add("--resume", action="store_true", help="keep what an earlier run, of this detector and these files, wrote")
-    add("--shard", metavar="I/N", help="only part I of N, into OUT/shard-I-of-N")
-    add("--join", action="store_true", help="make one result of all shards in --out")
-    add("--engine", choices=ENGINES, default="local", help="this process, or Ray (of RAY_ADDRESS, else started here)")
-    add("--workers", type=int, default=2, metavar="N", help="detectors that --engine ray holds (default: 2)")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool; return its exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.join == bool(args.input):
-        parser.error("give --input, or --join for shards that are done")
-    try:
-        done = join_shards(args.out, score=args.score, parquet=args.parquet) if args.join else _predict(args)
-    except (ValueError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 2
-    print(f"{done.predicted} radiographs predicted, {done.with_boxes} with a box from score {done.score:g} on")
-    if done.failed:
-        print(f"{done.failed} of {done.predicted + done.failed} files could not be predicted", file=sys.stderr)
-    return 1 if done.failed else 0
-
-
-def _predict(args: argparse.Namespace) -> FolderRun:
-    same = ("detector", "out", "calibration", "score", "batch_size", "parquet", "resume", "engine", "workers")
-    shard = None if args.shard is None else Shard.parse(args.shard)
-    archive = PredictOptions(
-        source=args.input, shard=shard, overlays=not args.no_overlays, **{name: getattr(args, name) for name in same}
-    )
-    found = archive.find()
-    if found.skipped:
-        print(f"{len(found.skipped)} files are no images and were skipped, first {found.skipped[0]}")
-    done = run_predict(archive, found.files)
-    if done.resumed:
-        print(f"{done.resumed} were done before")
-    print(f"Results: {archive.folder}")
-    return done
-
+__all__ = ["build_parser", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

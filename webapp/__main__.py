@@ -68,9 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "python -m webapp", description: str | None = __doc__) -> argparse.ArgumentParser:
     """Return the parser; what is not given comes from the FRACTURE_* variables."""
-    parser = argparse.ArgumentParser(prog="python -m webapp", description="Serve the upload page and its API.")
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
     parser.add_argument("--detector", help="shipped, or scheme:path such as d2:output/model_best.pth")

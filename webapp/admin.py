@@ -26,9 +26,9 @@ from .store.audit import AuditError
 BY = "command line"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, prog: str = "python -m webapp.admin") -> int:
     """Run one command; return the exit code."""
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     try:
         settings = Settings.from_environ()
         become_owner_of(settings.data_dir)
@@ -59,10 +59,10 @@ def become_owner_of(folder: Path) -> None:
     os.setuid(owner.st_uid)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m webapp.admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("add-user", help="make a user; the password is asked for, or read from a pipe")

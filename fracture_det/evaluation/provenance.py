@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fracture_det import __version__
+from fracture_det.resources import CHECKOUT
 
 # The packages that figures depend on; those that are not installed took no part.
 PACKAGES = ("numpy", "pycocotools", "opencv-python-headless", "pillow", "torch", "detectron2")
@@ -31,10 +32,11 @@ def provenance(*, data: Path, **files: Path | None) -> dict[str, str]:
 
 def _commit() -> dict[str, str]:
     """Return the commit of the checkout that this package runs from; an installed copy has none."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # a copy in another repository's environment must not show that one's commit
+    if (
+        CHECKOUT is None or not (CHECKOUT / ".git").exists()
+    ):  # a copy in another repository's environment must not show that one's commit
         return {}
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from fracture_det.inference.base import Detector
 from fracture_det.inference.prediction_folder import Overlays, predict_lines
+from fracture_det.resources import how_to_install
 from fracture_det.structures.image_files import NamedFile
 
 # What is predicted again when a worker dies; small enough for a progress bar that moves.
@@ -76,7 +77,7 @@ def _start() -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ClusterError("--engine ray needs ray, which is not installed; make setup brings it") from error
+        raise ClusterError(f"--engine ray: {how_to_install('ray')}") from error
     path = os.pathsep.join(part for part in sys.path if part)  # workers find what this process finds
     try:
         ray.init(

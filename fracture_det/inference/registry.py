@@ -13,8 +13,9 @@ from fracture_det.calibration.calibration_file import Calibration
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
+from fracture_det.resources import how_to_install, resource
 
-SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
+SHIPPED = resource("weights/shipped")
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
 FLOAT = SHIPPED / "ensemble_float.json"
 # scheme -> "module:callable", imported on use, so that a runtime that is not installed costs nothing.
@@ -95,7 +96,7 @@ def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
 
 
 def _missing(uri: str, error: ModuleNotFoundError) -> DetectorError:
-    return DetectorError(f"detector {uri!r}: needs {error.name}, which is not installed; see README")
+    return DetectorError(f"detector {uri!r}: {how_to_install(error.name or str(error))}")
 
 
 def _check_options(uri: str, opener: Any, options: Mapping[str, Any]) -> None:

@@ -33,7 +33,6 @@ def needs(package):
         pytest.skip(f"{package} is not installed; make setup brings it")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", BASELINES)
 def test_each_is_a_detector_and_answers_on_the_image(scheme):
     needs(PACKAGES[scheme])

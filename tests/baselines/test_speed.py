@@ -113,7 +113,6 @@ def test_what_is_written_can_be_read_and_seen(tmp_path):
         assert image.size[0] > 1000
 
 
-@pytest.mark.slow
 def test_a_contender_is_measured_in_a_process_of_its_own(tmp_path):
     write_random_detector(tmp_path / "detector")
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "a.png")
@@ -125,7 +124,6 @@ def test_a_contender_is_measured_in_a_process_of_its_own(tmp_path):
         measure_apart("d2:nowhere", [tmp_path / "a.png"])
 
 
-@pytest.mark.slow
 def test_the_profile_sums_up_the_stages(tmp_path):
     write_random_detector(tmp_path / "detector", overrides=FROZEN)
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "a.png")

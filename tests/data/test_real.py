@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -19,17 +18,10 @@ from fracture_det.data.grouping import roboflow_source
 from fracture_det.data.image_info import ImageInfo
 from fracture_det.data.pairing import open_annotations
 from fracture_det.data.prepare import read_problems
+from tests.paths import FRACATLAS, SCIENCE2022, present
 from tools.prepare_dataset import main
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
-SHARED = Path(__file__).parents[3] / "shared"
-
-
-def folder_of(variable, default):
-    folder = Path(os.environ.get(variable, SHARED / default))
-    if not (folder / "images").is_dir():
-        pytest.skip(f"no radiographs in {folder}; set {variable}")
-    return folder
+pytestmark = pytest.mark.real
 
 
 def prepare(out, folder, annotations, *more):
@@ -41,7 +33,7 @@ def prepare(out, folder, annotations, *more):
 
 @pytest.fixture(scope="module")
 def fracatlas(tmp_path_factory):
-    folder = folder_of("FRACATLAS_DIR", "fracatlas")
+    folder = present(FRACATLAS / "images").parent
     anatomies = ["--anatomy-columns", "hand", "leg", "hip", "shoulder", "mixed", "--metadata", folder / "dataset.csv"]
     more = [*anatomies, "--class-map", "fractured=fracture"]
     return folder, *prepare(tmp_path_factory.mktemp("fracatlas"), folder, "annotations", *more)
@@ -49,7 +41,7 @@ def fracatlas(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def science2022(tmp_path_factory):
-    folder = folder_of("SCIENCE2022_DIR", "science2022")
+    folder = present(SCIENCE2022 / "images").parent
     names = ["angle", "fracture", "line", "messed_up_angle"]
     mapped = [f"{name}=fracture" for name in names if name != "fracture"]
     more = ["--format", "yolo", "--yolo-names", *names, "--class-map", *mapped]

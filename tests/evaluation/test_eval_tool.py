@@ -113,7 +113,6 @@ def test_a_picture_that_is_gone_costs_the_galleries_and_no_figure(evaluate, stud
     assert str(study) not in " ".join(again.notes)
 
 
-@pytest.mark.slow
 def test_robustness_is_measured_and_resumed(evaluate, study):
     given = ["--detector", "bright:0.3", "--images", str(study), "--robustness"]
     assert evaluate("out", *given) == 0

@@ -18,8 +18,6 @@ from tools.export_model import main
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory):
@@ -83,7 +81,7 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
 )
 def test_what_cannot_be_done_is_said(arguments, message, radiographs, tmp_path, capsys):
     assert export(*arguments, out=tmp_path / "out", radiographs=radiographs) == 2
-    assert f"export_model: {'detector d2:' if 'nowhere' in message else ''}" in (error := capsys.readouterr().err)
+    assert f"export: {'detector d2:' if 'nowhere' in message else ''}" in (error := capsys.readouterr().err)
     assert message in error
     assert not (tmp_path / "out").exists()
 

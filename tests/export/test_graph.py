@@ -27,7 +27,6 @@ def radiographs(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_every_format_finds_what_its_source_finds(to, batch_size, source, radiographs, tmp_path):
@@ -47,7 +46,6 @@ def test_every_format_finds_what_its_source_finds(to, batch_size, source, radiog
     assert export.info.name.startswith("Faster R-CNN R18-FPN quick ")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("to", "batch_size"), [("openvino", 1), ("openvino", 2), ("onnx", 1), ("torchscript", 2)])
 def test_radiographs_of_many_letterbox_sizes(to, batch_size, radiographs, tmp_path):
     # Traced on a square; the last level of the thinnest has 2 x 1 x 3 anchors, less than are chosen in the square.
@@ -67,7 +65,6 @@ def test_radiographs_of_many_letterbox_sizes(to, batch_size, radiographs, tmp_pa
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
 
 
-@pytest.mark.slow
 def test_an_image_on_which_nothing_is_found(source, radiographs, tmp_path):
     strict = write_random_detector(tmp_path / "strict", overrides=("MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.0"))
     text = (strict / "config.yaml").read_text().replace("SCORE_THRESH_TEST: 0.0", "SCORE_THRESH_TEST: 0.999")
@@ -79,7 +76,6 @@ def test_an_image_on_which_nothing_is_found(source, radiographs, tmp_path):
         assert len(found) == 0
 
 
-@pytest.mark.slow
 def test_another_model_under_the_same_name_is_noticed(source, radiographs, tmp_path):
     export_graph(str(source), "onnx", tmp_path / "one", radiographs)
     other = write_random_detector(tmp_path / "other", seed=6)
@@ -87,7 +83,6 @@ def test_another_model_under_the_same_name_is_noticed(source, radiographs, tmp_p
         compare(open_detector(f"d2:{other}"), open_detector(f"onnx:{tmp_path / 'one'}"), radiographs)
 
 
-@pytest.mark.slow
 def test_opening_makes_no_warning(source, radiographs, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

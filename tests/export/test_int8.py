@@ -14,7 +14,6 @@ from fracture_det.inference.registry import open_detector
 from tests.builders import build_dataset
 from tests.detectors import write_random_detector
 
-pytestmark = pytest.mark.slow
 GOOD, BAD = Accuracy(0.5, 0.9, 4), Accuracy(0.4, 0.9, 4)
 # As Detectron2's own ImageNet weights want it, and as torchvision's do.
 COLOURS = {
@@ -66,6 +65,7 @@ def test_all_in_8_bits_answers_nearly_as_in_float(exported, tmp_path, monkeypatc
     assert found.scores[0] == pytest.approx(expected.scores[0], abs=0.1)
 
 
+@pytest.mark.slow
 def test_parts_are_left_in_float_one_at_a_time_from_the_image_on(exported, tmp_path, monkeypatch):
     assert run(exported, tmp_path, [GOOD, BAD, GOOD], monkeypatch) == ("bottom_up/stem",)
     assert not is_centred(tmp_path)

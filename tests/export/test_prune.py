@@ -13,8 +13,6 @@ from fracture_det.modeling.checkpoints import WeightsError, load_checkpoint
 from fracture_det.modeling.config import load_config
 from tests.detectors import write_random_detector
 
-pytestmark = pytest.mark.slow
-
 TIMM = (
     "MODEL.FPN.NORM",
     "",

@@ -1,7 +1,6 @@
 """The Detectron2 detector: frames, batches, and what it refuses to open."""
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from fracture_det.inference.timing import STAGES, StageTimer
 from fracture_det.modeling.checkpoints import sha256_of
 from fracture_det.structures.letterbox import Letterbox
 from tests.detectors import write_random_detector
+from tests.paths import FRACATLAS, present
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,9 +122,7 @@ def test_it_tells_the_clock_its_stages(detector, images):
 
 @pytest.mark.real
 def test_stages_of_the_shipped_detector_on_two_real_radiographs():
-    folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas")) / "images/Fractured"
-    if not folder.is_dir():
-        pytest.skip(f"no radiographs in {folder}; set FRACATLAS_DIR")
+    folder = present(FRACATLAS / "images/Fractured")
     paths = sorted(folder.iterdir())[:2]
     timing = time_stages(open_detector("shipped"), [(path.name, path) for path in paths], warmup=0)
     assert (timing.images, list(timing.stages)) == (2, list(STAGES))

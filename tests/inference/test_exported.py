@@ -166,7 +166,7 @@ class TestOpen:
     def test_a_runtime_that_is_not_installed_is_named(self, tmp_path, monkeypatch):
         (tmp_path / "model.onnx").write_bytes(b"x")
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(DetectorError, match="needs onnxruntime, which is not installed; see README"):
+        with pytest.raises(DetectorError, match=r"needs onnxruntime, which is not installed: `pip install .*\[train\]"):
             open_detector(f"onnx:{tmp_path}")
 
     def test_a_changed_file_is_refused(self, tmp_path):

@@ -23,6 +23,7 @@ from fracture_det.inference.ray import ClusterError, predict_on_cluster, process
 from fracture_det.inference.registry import DETECTORS, open_detector
 from fracture_det.structures.image_files import find_images
 from tests.inference.toys import BrightDetector, open_bright, open_never, open_slow
+from tests.paths import FRACATLAS, present
 from tools.predict import main
 
 ROOT = Path(__file__).parents[2]
@@ -326,9 +327,7 @@ class TestRay:
 
     @pytest.mark.real
     def test_so_it_is_with_the_shipped_detector(self, tmp_path, monkeypatch):
-        folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas")) / "images/Fractured"
-        if not folder.is_dir():
-            pytest.skip(f"no radiographs in {folder}; set FRACATLAS_DIR")
+        folder = present(FRACATLAS / "images/Fractured")
         monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives its workers; sums depend on the number of threads
         opener = partial(open_detector, "shipped")
         files = find_images(folder).files[:200:18]
@@ -400,7 +399,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(run, tmp_path, caps
 def test_without_ray_it_is_said_what_to_install(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run("--engine", "ray") == 2
-    assert "--engine ray needs ray, which is not installed; make setup brings it" in capsys.readouterr().err
+    assert "--engine ray: it needs ray, which is not installed" in capsys.readouterr().err
 
 
 def test_engines_are_those_of_the_tool():

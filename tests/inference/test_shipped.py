@@ -1,7 +1,6 @@
 """The detector that the repository carries: small, whole, the same everywhere, and it sees a fracture."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from fracture_det.inference.ensemble import EnsembleConfig
 from fracture_det.inference.registry import FLOAT, SHIPPED, open_detector
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.radiograph import read_radiograph
+from tests.paths import FRACATLAS, present
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,6 @@ def test_it_needs_no_torch():
 
 
 @pytest.mark.real
-@pytest.mark.slow
 def test_it_finds_nearly_what_its_source_finds(shipped):
     path = radiograph()
     (found,), (expected,) = (one.predict([path]) for one in (shipped, open_detector(f"ensemble:{FLOAT}")))
@@ -89,11 +88,7 @@ def test_a_black_image_has_no_finding(shipped):
 
 def radiograph():
     """Return a test image of FracAtlas, CC BY 4.0."""
-    folder = Path(os.environ.get("FRACATLAS_DIR", ROOT.parent / "shared/fracatlas"))
-    path = folder / "images/Fractured/IMG0003943.jpg"
-    if not path.is_file():
-        pytest.skip(f"no {path}; set FRACATLAS_DIR")
-    return read_radiograph(path).pixels
+    return read_radiograph(present(FRACATLAS / "images/Fractured/IMG0003943.jpg")).pixels
 
 
 @pytest.mark.real

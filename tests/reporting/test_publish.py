@@ -235,7 +235,6 @@ def test_everything_promised_is_written(folder, bare_folder):
         assert drawn == {f"{name}{suffix}" for name in names for suffix in (".png", ".svg")}
 
 
-@pytest.mark.slow
 def test_the_same_report_gives_the_same_bytes_also_when_drawn_again_from_its_json(folder, tmp_path):
     report = Report.load(folder)
     assert report == realistic()
@@ -247,7 +246,6 @@ def test_the_same_report_gives_the_same_bytes_also_when_drawn_again_from_its_jso
     assert first.keys() == again.keys()
 
 
-@pytest.mark.slow
 def test_a_figure_that_the_report_no_longer_has_is_removed(folder, tmp_path):
     (tmp_path / "figures").mkdir()
     for name in ("robustness.png", "robustness.svg", "errors.svg", "mine.png"):

@@ -7,13 +7,9 @@ import pytest
 
 from fracture_det.reporting.writer import publish
 from tests.reporting.reports import HOSTILE, bare, draw_crops, realistic
-from tests.webapp.browser import Witness, chromium, open_browser
+from tests.webapp.browser import Witness
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 # An A4 page without its margins, 180 mm, at 96 CSS pixels per inch.
@@ -55,12 +51,6 @@ def addresses(tmp_path_factory):
         publish(report, folder)
         found[name] = (folder / "report.html").as_uri()
     return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as running:
-        yield running
 
 
 @contextmanager

@@ -248,7 +248,6 @@ def test_an_early_stop_ends_training_without_an_error(data, tmp_path, monkeypatc
     assert not (tmp_path / "model_final.pth").exists()
 
 
-@pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was(data, tmp_path):
     run = command(data, tmp_path)
     process = subprocess.Popen([*run, "SOLVER.EPOCHS", "50"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

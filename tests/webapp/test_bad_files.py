@@ -44,7 +44,6 @@ def test_pillow_is_never_asked_for_another_format(post, monkeypatch):
     assert set(asked) == {"JPEG", "PNG"}
 
 
-@pytest.mark.slow
 def test_the_command_tells_a_sound_server_from_one_that_answers_wrongly(capsys, monkeypatch):
     assert main(["--count", str(len(KINDS))]) == 0
     said = capsys.readouterr().out

@@ -10,14 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.browser import barriers, chromium, open_browser, open_page, seen
+from tests.webapp.browser import barriers, open_page, seen
 from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 UPLOADS = re.compile(r"/api/v1/predictions\?")
 FEEDBACK = re.compile(r"/api/v1/predictions/\w+/feedback")
 # Puts `window.more` and `window.moreOfFinding` into the answer to an upload.
@@ -37,12 +33,6 @@ Object.defineProperty(XMLHttpRequest.prototype, "response", { get() {
 @pytest.fixture(scope="module")
 def server(start_server, tmp_path_factory):
     return start_server(tmp_path_factory.mktemp("instance"), detector="bright:0.05", FRACTURE_MAX_UPLOAD_MB="1")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as running:
-        yield running
 
 
 @pytest.fixture

@@ -93,7 +93,6 @@ def test_what_root_adds_belongs_to_the_page():
     shutil.rmtree(above)
 
 
-@pytest.mark.slow
 def test_the_files_of_the_image_are_enough(tmp_path):
     app = tmp_path / "app"
     for *sources, target in instructions("COPY"):

@@ -94,7 +94,6 @@ def server(tmp_path):
         yield running
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", ["another", "the detector"])
 def test_a_worker_that_is_killed_loses_its_own_requests_and_a_new_one_answers(tmp_path, by):
     with start_bright(tmp_path, detector="bright:1") as server, ThreadPoolExecutor(1) as pool:
@@ -113,7 +112,6 @@ def test_a_worker_that_is_killed_loses_its_own_requests_and_a_new_one_answers(tm
         assert server.process.poll() is None
 
 
-@pytest.mark.slow
 def test_stopping_finishes_every_request_that_is_inside(tmp_path):
     with start_bright(tmp_path, detector="bright:1", FRACTURE_MAX_BATCH="1") as server, ThreadPoolExecutor(3) as pool:
         under_way = [pool.submit(upload, server) for _ in range(3)]
@@ -138,13 +136,11 @@ def test_stopping_tells_those_for_whom_there_is_no_time(tmp_path):
         assert server.process.wait(30) == 0
 
 
-@pytest.mark.slow
 def test_a_detector_that_raises_fails_that_upload_only(server):
     assert_failure(*upload(server, plate_with(RED)))
     assert_finding(*upload(server))
 
 
-@pytest.mark.slow
 def test_a_detector_that_hangs_is_not_ready_refuses_at_once_and_recovers(server):
     begun = time.monotonic()
     assert_failure(*upload(server, plate_with(GREEN)))
@@ -161,7 +157,6 @@ def test_a_detector_that_hangs_is_not_ready_refuses_at_once_and_recovers(server)
     assert_finding(*upload(server))
 
 
-@pytest.mark.slow
 def test_a_detector_that_never_answers_is_replaced(tmp_path):
     with start_bright(tmp_path, FRACTURE_TIMEOUT_S="1") as server:
         before = worker_of(server)
@@ -190,7 +185,6 @@ def fill(path: Path) -> None:
             pass
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_an_error_until_there_is_room_again(tmp_path, small_disk):
     with start_bright(tmp_path, FRACTURE_DATA_DIR=str(small_disk / "instance")) as server:
         assert_finding(*upload(server))
@@ -211,7 +205,6 @@ def database_of(settings) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_a_locked_database_is_an_error_until_it_is_free(settings, client, post):
     before = post().json
     other = sqlite3.connect(database_of(settings), isolation_level=None)
@@ -238,7 +231,6 @@ def test_a_database_that_vanishes_is_an_error_or_a_result_that_can_be_read_again
             assert_failure(answer.status_code, answer.json)
 
 
-@pytest.mark.slow
 def test_a_server_whose_database_vanishes_works_again(tmp_path):
     with start_bright(tmp_path) as server, ThreadPoolExecutor(8) as pool:
         assert_finding(*upload(server))
@@ -252,7 +244,6 @@ def test_a_server_whose_database_vanishes_works_again(tmp_path):
         assert_finding(*upload(server))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "noise", "cut without checksums", "absent"])
 def test_a_corrupt_model_stops_the_start_with_one_sentence(tmp_path, damage):
     shipped = ROOT / "weights" / "shipped" / "int8" / "resnet"

@@ -4,17 +4,13 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.browser import barriers, chromium, open_browser, open_page
+from tests.webapp.browser import barriers, open_page
 from tests.webapp.conftest import LIKELY, encoded
 from tests.webapp.test_browser import job
 from webapp.store import Store
 from webapp.store.accounts import READER
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 PASSWORD = "correct horse battery"
 
 
@@ -24,14 +20,14 @@ def log_in(page, name: str, password: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_who_logs_in_works_and_logs_out(start_server, tmp_path):
+def test_who_logs_in_works_and_logs_out(browser, start_server, tmp_path):
     folder = tmp_path / "instance"
     store = Store(folder)
     store.accounts.add_user("anna", READER, PASSWORD, by="test")
     store.close()
     server = start_server(folder, FRACTURE_LOGIN="on", FRACTURE_SECRET_KEY="k" * 32)
     (tmp_path / "wrist.png").write_bytes(encoded(dark_plate(LIKELY)))
-    with open_browser() as browser, open_page(browser) as (page, witness):
+    with open_page(browser) as (page, witness):
         page.goto(f"{server.address}/history")
         assert barriers(page) == []
         log_in(page, "anna", "not the password")

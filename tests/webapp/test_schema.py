@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 
 
-def test_schemathesis_finds_nothing(start_server, tmp_path):
+@pytest.mark.parametrize("examples", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_schemathesis_finds_nothing(start_server, tmp_path, examples):
     server = start_server(tmp_path / "instance", FRACTURE_UPLOADS_PER_MINUTE="0")
     config = ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
-    how = ["--max-examples", "20", "--seed", "1", "--no-color"]
+    how = ["--max-examples", str(examples), "--seed", "1", "--no-color"]
     command = [str(PROGRAM), *config, "run", f"{server.address}/api/openapi.json", *how]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

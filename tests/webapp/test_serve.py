@@ -20,8 +20,6 @@ from webapp.__main__ import listen
 from webapp.security_headers import HEADERS
 from webapp.settings import Settings
 
-pytestmark = pytest.mark.slow
-
 
 def upload(address: str, data: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict, dict]:
     frame = (

@@ -33,7 +33,7 @@ SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "sca
 def server():
     programs = postgres.server_programs()
     if programs is None:
-        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
+        pytest.skip("no PostgreSQL here; make test-deps installs it")
     # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
     folder.chmod(0o755)
@@ -42,7 +42,7 @@ def server():
     shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     """The URL of an empty database of either kind."""
     if request.param == "sqlite":

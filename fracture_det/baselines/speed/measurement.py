@@ -15,9 +15,9 @@ import psutil
 
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.timing import peak_memory_mb
+from fracture_det.resources import PACKAGE
 from fracture_det.structures.radiograph import read_radiograph
 
-ROOT = Path(__file__).parents[3]
 MISSING = "missing"
 
 
@@ -83,7 +83,10 @@ def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) 
     code = f"from {__name__} import main; main()"
     task = json.dumps({"uri": uri, "images": [str(path) for path in images]})
     # Not by its working folder, which relative paths are relative to.
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    known = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))),
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=timeout_s, env=known

@@ -1,0 +1,83 @@
+"""Write what readers said on the page as a data set to train on: LabelImg XML, and COCO.
+
+    fracture-det export-feedback --out datasets/feedback
+    fracture-det prepare --images datasets/feedback/images \
+        --annotations datasets/feedback/annotations --out output/feedback
+
+reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were called right
+and the fractures that were drawn; boxes called wrong are left out, and "no fracture" makes it a healthy one. One on
+which a box at or above the operating point was not judged is not reviewed: it is left out and named, as is one whose
+picture is gone. OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fracture_det.cli.page import import_page
+from fracture_det.data.feedback import Review, write_reviews
+
+PER_PAGE = 100
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="fracture-det export-feedback", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
+    parser.add_argument("--label", default="fracture", help="class of drawn fractures (default: fracture)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit code."""
+    args = build_parser().parse_args(argv)
+    page, settings, stores = import_page(), import_page("settings"), import_page("store")
+    try:
+        store = page.open_store(settings.Settings.from_environ())
+        reviews = list(reviews_of(store, stores.Wanted()))
+        store.close()
+        left_out = write_reviews(reviews, args.out, label=args.label)
+    except (settings.SettingsError, stores.StoreError, stores.StoreUnavailable, OSError) as error:
+        print(f"export-feedback: {error}", file=sys.stderr)
+        return 1
+    for name, reason in left_out:
+        print(f"left out: {name}: {reason}")
+    print(f"{args.out}: {len(reviews) - len(left_out)} radiographs, {len(left_out)} left out")
+    return 0 if len(reviews) > len(left_out) else 1
+
+
+def reviews_of(store: Any, wanted: Any) -> Iterator[Review]:
+    """Give every result of the page's store that has feedback, newest first; `wanted` is its filter."""
+    number, total = 1, 1
+    while (number - 1) * PER_PAGE < total:
+        results, total = store.results.page(wanted, page=number, per_page=PER_PAGE)
+        yield from (_review(stored, stored.feedback) for stored in results if stored.feedback is not None)
+        number += 1
+
+
+def _review(stored: Any, feedback: Any) -> Review:
+    at = datetime.fromtimestamp(feedback.updated_at, timezone.utc).isoformat(timespec="seconds")
+    return Review(
+        name=stored.id,
+        image=stored.image_path,
+        size=(stored.height, stored.width),
+        boxes=[(x0, y0, x1, y1) for x0, y0, x1, y1 in stored.detections.boxes.tolist()],
+        labels=stored.labels,
+        to_judge=len(stored.detections.above(stored.operating_score)),
+        verdicts=feedback.verdicts,
+        missed=feedback.missed,
+        no_fracture=feedback.no_fracture,
+        about={
+            "author": feedback.author,
+            "updated_at": at,
+            "model": stored.model,
+            "weights": stored.model_sha256 or "",
+        },
+    )

@@ -1,0 +1,122 @@
+"""Turn radiographs with LabelImg, YOLO or COCO annotations into checked, grouped COCO splits.
+
+    fracture-det prepare --images datasets/fracatlas/images \\
+        --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv \\
+        --anatomy-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
+
+writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
+the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
+corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done, 1 `--strict` and
+something is left out, 2 nothing could be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+from tqdm import tqdm
+
+from fracture_det.cli.deprecated import Renamed
+from fracture_det.data.checks import REPAIRS, AnnotationRules
+from fracture_det.data.pairing import FORMATS
+from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
+from fracture_det.data.splits import SPLITS
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; its help says what each choice means."""
+    parser = argparse.ArgumentParser(
+        prog="fracture-det prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument_group("what to read").add_argument
+    add("--images", type=Path, required=True, metavar="DIR", help="folder of images, searched with its subfolders")
+    add("--annotations", type=Path, required=True, metavar="DIR", help="folder of .xml or .txt files; coco: the .json")
+    add(
+        "--format", choices=FORMATS, default="voc", help="voc: LabelImg XML (default); yolo: text files; coco: one JSON"
+    )
+    add("--yolo-names", nargs="+", metavar="NAME", help="class names by id, where there is no classes.txt")
+    add("--metadata", type=Path, metavar="CSV", help="table with a column file_name or image_id, one row per image")
+    add(
+        "--anatomy-columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="one text column, or a 0/1 column per body part",
+    )
+    add("--site-columns", dest="anatomy_columns", action=Renamed, new="--anatomy-columns", nargs="+")
+    add("--group-column", metavar="COLUMN", help="patient: images of one value are never divided between splits")
+    add = parser.add_argument_group("how to understand it").add_argument
+    add("--classes", nargs="+", default=["fracture"], metavar="NAME", help="final classes (default: fracture)")
+    add("--class-map", nargs="+", default=[], metavar="NAME=CLASS", help="e.g. angle=fracture line=fracture")
+    add("--repair", nargs="+", default=[], choices=REPAIRS, metavar="HOW", help=_list_repairs())
+    add("--missing-xml-is-healthy", action="store_true", help="images without annotation count as reviewed and healthy")
+    add("--strict", action="store_true", help="when anything is left out: list it, write no split, exit with 1")
+    add = parser.add_argument_group("how to divide it").add_argument
+    add("--fractions", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="default: .8 .1 .1")
+    add("--split-from", type=Path, metavar="FILE", help=_SPLIT_FROM)
+    add("--neighbours", type=int, default=DEFAULT_NEIGHBOURS, metavar="N", help=_NEIGHBOURS)
+    add(
+        "--drop-leaks", action="store_true", help="leave out of train (then val) what shares a group with a later split"
+    )
+    add("--seed", type=int, default=0, help="same seed, same split, on any machine (default: 0)")
+    add = parser.add_argument_group("where to write").add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made when missing")
+    add("--workers", type=int, metavar="N", help="processes that read images (default: one per core, at most 8)")
+    return parser
+
+
+_SPLIT_FROM = (
+    "a CSV with columns file_name (or image_id) and split (train, val, test or none), or a split.json of this tool. "
+    "Images that it does not name are divided by --fractions; without --fractions, among the splits it does not name"
+)
+_NEIGHBOURS = (
+    "without --group-column, images whose numbers fall into one block of N consecutive numbers form a group, since "
+    f"neighbours are often views of one patient (default: {DEFAULT_NEIGHBOURS}; 0: no blocks)"
+)
+
+
+def _list_repairs() -> str:
+    return "repairs to make, each counted: " + "; ".join(f"{name}: {what}" for name, what in REPAIRS.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prepare a data set as the command line says; return the exit status."""
+    arguments = vars(build_parser().parse_args(argv))
+    try:
+        options = _options(arguments)
+        prepared = prepare(
+            options, progress=lambda s, n, title: tqdm(s, total=n, desc=title, unit="file", disable=None)
+        )
+    except (ValueError, OSError) as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 2
+    _print_summary(prepared, options)
+    return 1 if options.strict and prepared.excluded else 0
+
+
+def _options(arguments: dict[str, Any]) -> PrepareOptions:
+    pairs = [pair.partition("=") for pair in arguments.pop("class_map")]
+    rules = AnnotationRules(
+        tuple(arguments.pop("classes")), {a: b for a, _, b in pairs}, frozenset(arguments.pop("repair"))
+    )
+    given: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items() if v is not None
+    }
+    return PrepareOptions(rules=rules, **cast(dict[str, Any], given))
+
+
+def _print_summary(prepared: PreparedDataset, options: PrepareOptions) -> None:
+    for (kind, action), n in sorted(Counter((p.kind, p.action) for p in prepared.problems).items()):
+        print(f"{n:7,}  {kind} ({action})")
+    if options.strict and prepared.excluded:
+        for problem in prepared.excluded:
+            print(f"{problem.file}: {problem.kind}: {problem.detail}", file=sys.stderr)
+        print(f"strict: {len(prepared.excluded)} findings leave something out; no split written", file=sys.stderr)
+        return
+    sizes = Counter(prepared.assignment.values())
+    print(f"{prepared.n_images:,} images found; " + ", ".join(f"{sizes[s]:,} {s}" for s in SPLITS))
+    print(f"see {options.out / 'report.md'} and {options.out / 'problems.csv'}")
