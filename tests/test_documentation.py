@@ -227,3 +227,33 @@ def test_figures_of_the_readme_and_of_the_card_are_those_of_the_report():
         figures = set(interval.findall(page.read_text(encoding="utf-8")))
         assert len(figures) >= 8
         assert figures - report == set(), page.name
+
+
+def test_the_report_in_the_documents_names_the_shipped_detector():
+    text = (ROOT / "docs/fracatlas.md").read_text(encoding="utf-8")
+    assert f" {shipped_sha256()[:8]} was tested on " in text
+
+
+def test_every_picture_of_the_documents_has_its_command():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Pictures")[2].partition("\n## ")[0]
+    names = [path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".png", ".svg")]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+# Words that the glossary replaced -> where one may still stand, beside its successor.
+FORMER_WORDS = {
+    r"\brivals?\b": (),
+    r"\b(?:one|two|four|\d) looks?\b": (),
+    r"\bhouse\b": (),
+    r"\bjudges?\b": ("docs/evaluation.md",),  # the verb, of a reader
+    r"\bfused:|\bfusion\.json\b|(?<!_)\bfloat\.json\b": ("docs/prediction.md",),
+    r"\bTILT\b": ("docs/notes/training.md",),
+    r"--site-columns": (),
+}
+
+
+@pytest.mark.parametrize("word", FORMER_WORDS)
+def test_one_word_per_idea(word):
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    found = [page.relative_to(ROOT).as_posix() for page in pages if re.search(word, page.read_text(encoding="utf-8"))]
+    assert [name for name in found if name not in FORMER_WORDS[word]] == []
