@@ -77,12 +77,21 @@ def test_configurations_and_make_targets_of_a_page_exist(page):
     assert set(re.findall(r"^ +make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md"), ROOT / "datasets/README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "datasets/README.md"], ids=lambda page: page.name
+)
 def test_a_page_begins_with_a_sentence_and_a_command(page):
     blocks = [block for block in re.sub("<!--.*?-->", "", page.read_text()).split("\n\n") if block.strip()]
     assert blocks[0].startswith("# ")
     assert re.fullmatch(r"[A-Z][^|#]+[.:]", blocks[1].replace("\n", " ").strip()), "one sentence"
     assert blocks[2].startswith("    "), "one command"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_a_page_shows_a_picture_and_ends_with_its_limits(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"^!\[", text, flags=re.MULTILINE)
+    assert re.findall("^## (.*)$", text, flags=re.MULTILINE)[-1] == "Limits"
 
 
 def test_the_readme_is_short():
