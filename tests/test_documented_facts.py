@@ -46,6 +46,9 @@ def test_numbers_of_anchors_are_those_of_the_configurations(name):
     # On an 800 px square a map of stride s has ceil(800 / s) squared positions: 50 ** 2 * 9 = 22,500 for the paper.
     positions = [math.ceil(800 / stride) ** 2 for stride in strides]
     total = sum(count * len(own) * len(ratios) for count, own in zip(positions, sizes, strict=True))
+    assert (
+        name.endswith("paper.yaml") or f"{total:,} on an 800 px square" in (ROOT / "docs/notes/exports.md").read_text()
+    )
     row = next(line for line in (ROOT / "docs/data.md").read_text().splitlines() if line.startswith(f"| `{name}`"))
     assert row.endswith(f"{len(sizes[0])} sizes x {len(ratios)} ratios = {len(sizes[0]) * len(ratios)} | {total:,} |")
 
