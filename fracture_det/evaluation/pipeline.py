@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import check_apart, check_fitted_apart
 from fracture_det.calibration.score_maps import DEFAULT_METHOD
 from fracture_det.data.coco import read_coco

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
 from fracture_det.inference.registry import open_detector, scheme_and_target
 from fracture_det.inference.timing import stage
@@ -40,7 +41,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: tuple[str, ...]
     orientations: tuple[str, ...] = ("identity",)
     iou: float = 0.5
-    operating_score: float = 0.5
+    operating_score: float = PAPER_OPERATING_SCORE
 
     def __post_init__(self) -> None:
         if not self.members or not self.orientations:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector

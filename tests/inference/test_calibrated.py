@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import CalibrationError, ScoreMap
 from fracture_det.data.predictions import read_predictions
 from fracture_det.inference.base import Detector, DetectorError
