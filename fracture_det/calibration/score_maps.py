@@ -54,7 +54,7 @@ class ScoreMap:
 
     def __call__(self, scores: ArrayLike) -> Floats:
         """Return the probability of each raw score (...), in the same shape."""
-        raw = np.asarray(scores, dtype=np.float64)
+        raw: Floats = np.asarray(scores, dtype=np.float64)
         if self.method == IDENTITY:
             return raw.copy()
         if self.method == "isotonic":
@@ -62,7 +62,9 @@ class ScoreMap:
             mapped: Floats = np.asarray(np.interp(raw, knots[:, 0], knots[:, 1]))
         else:
             mapped = sigmoid(self.slope * logit(raw) + self.offset)
-        return mapped if self.zero is None else np.where(raw == 0, self.zero, np.maximum(mapped, self.zero))
+        if self.zero is not None:
+            mapped = np.where(raw == 0, self.zero, np.maximum(mapped, self.zero))
+        return mapped
 
 
 def require(holds: bool, name: str, expected: str, value: object) -> None:

@@ -21,7 +21,7 @@ from fracture_det.evaluation.robustness import measure_robustness
 from fracture_det.evaluation.validation import freeze
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_to_file
-from fracture_det.inference.latency import overlay_timer
+from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
 from fracture_det.reporting import gallery
 from fracture_det.reporting.writer import publish

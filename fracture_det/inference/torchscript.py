@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +35,12 @@ def open_torchscript(target: str) -> ExportedDetector:
     sha256 = model_sha256(path)
     device = _device()
     extra = {FACTS_KEY: ""}
+    load: Any = torch.jit.load  # it has no types
     try:
         with warnings.catch_warnings():  # torch announces that TorchScript is deprecated
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            graph = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+            graph = load(str(path), map_location=device, _extra_files=extra)
     except (RuntimeError, ValueError) as error:
         raise DetectorError(f"{path}: torch cannot read it: {str(error).strip().splitlines()[0]}") from error
     text = extra[FACTS_KEY]

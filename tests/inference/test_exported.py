@@ -174,7 +174,9 @@ class TestOpen:
 
     @pytest.mark.parametrize("scheme", ["openvino", "onnx", "torchscript"])
     def test_nms_is_inside_and_cannot_be_set(self, scheme, tmp_path):
-        with pytest.raises(DetectorError, match=r"has no setting nms_iou, got 0\.3; what an export does is fixed"):
+        with pytest.raises(
+            DetectorError, match=rf"^detector '{scheme}:.*': has no setting nms_iou, got 0\.3; an exported graph holds"
+        ):
             open_detector(f"{scheme}:{tmp_path}", nms_iou=0.3)
 
     def test_a_gpu_that_the_environment_names_and_torch_does_not_find_is_said(self, monkeypatch, caplog):

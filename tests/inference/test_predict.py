@@ -72,7 +72,7 @@ class TestResume:
         n_whole = len(torn.splitlines()) - 2  # without header and torn line
         said = capsys.readouterr()
         assert f"{n_whole} were done before" in said.out
-        assert "predictions.jsonl: the last line was torn; its image is predicted again" in said.err
+        assert "predictions.jsonl: the last line is incomplete; its image is predicted again" in said.err
 
     def test_a_torn_header_is_begun_anew(self, run, tmp_path):
         run(out="whole")
