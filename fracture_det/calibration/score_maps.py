@@ -56,7 +56,7 @@ class ScoreMap:
         """Return the probability of each raw score (...), in the same shape."""
         raw: Floats = np.asarray(scores, dtype=np.float64)
         if self.method == IDENTITY:
-            return raw.copy()
+            return np.array(raw, dtype=np.float64)
         if self.method == "isotonic":
             knots = np.array(self.knots)
             mapped: Floats = np.asarray(np.interp(raw, knots[:, 0], knots[:, 1]))

@@ -172,22 +172,22 @@ def predict_to_folder(
     batch_size: int = 1,
     overlays: bool = True,
     parquet: bool = False,
-    go_on: bool = False,
+    resuming: bool = False,
     shard: Shard | None = None,
     engine: Engine | None = None,
     progress: bool = True,
 ) -> FolderRun:
     """Predict files and write predictions.jsonl (all boxes), predictions.csv and overlays (boxes from `score` on).
 
-    score: see `shown_score`. parquet: also predictions.parquet, with all boxes. go_on: with what a killed run left.
-    shard: predict only this part of `files`. engine: who predicts instead of `detector` in this process.
-    Raises PredictionsError when what is to go on was written by another detector or of other files.
+    score: see `shown_score`. parquet: also predictions.parquet, with all boxes.
+    resuming: continue what a killed run left. shard: predict only this part of `files`. engine: what predicts instead of `detector` in this process.
+    Raises PredictionsError when what is there was written by another detector or of other files.
     """
     score = shown_score(detector, score)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTIONS
     facts = archive_facts(files, shard)
-    earlier = resume(writer_for(detector.info, path, archive=facts)) if go_on and path.is_file() else Resumed()
+    earlier = resume(writer_for(detector.info, path, archive=facts)) if resuming and path.is_file() else Resumed()
     if earlier.torn:
         print(f"{path}: the last line is incomplete; its image is predicted again", file=sys.stderr)
     files = files if shard is None else shard.take(files)

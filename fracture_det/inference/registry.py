@@ -14,6 +14,7 @@ from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
 
+# An ensemble of two detectors with test-time augmentation (two orientations each), in INT8 for OpenVINO.
 SHIPPED = Path(__file__).parents[2] / "weights" / "shipped"
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
 FLOAT = SHIPPED / "ensemble_float.json"

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,6 +290,11 @@ class TestFile:
         assert again == one
         again.save(tmp_path / "b.json")
         assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+
+    def test_the_shipped_file_of_an_earlier_version_is_written_again_byte_for_byte(self, tmp_path):
+        shipped = Path(__file__).parents[2] / "weights" / "shipped" / "calibration.json"
+        Calibration.load(shipped).save(tmp_path / "again.json")
+        assert (tmp_path / "again.json").read_bytes() == shipped.read_bytes()
 
     def test_a_map_that_could_not_be_fitted_is_kept_with_its_reason(self, tmp_path):
         one = Calibration(
