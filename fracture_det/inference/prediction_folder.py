@@ -180,7 +180,8 @@ def predict_to_folder(
     """Predict files and write predictions.jsonl (all boxes), predictions.csv and overlays (boxes from `score` on).
 
     score: see `shown_score`. parquet: also predictions.parquet, with all boxes.
-    resuming: continue what a killed run left. shard: predict only this part of `files`. engine: what predicts instead of `detector` in this process.
+    resuming: continue what a killed run left. shard: predict only this part of `files`.
+    engine: what predicts instead of `detector` in this process.
     Raises PredictionsError when what is there was written by another detector or of other files.
     """
     score = shown_score(detector, score)
