@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression, root
 
-from fracture_det.calibration.score_maps import METHODS, CalibrationError, Floats, ScoreMap, _check, _logit, _sigmoid
+from fracture_det.calibration.score_maps import (
+    IDENTITY,
+    METHODS,
+    CalibrationError,
+    Floats,
+    ScoreMap,
+    logit,
+    require,
+    sigmoid,
+)
 
-MAX_STEPS = 100
+# Of the gradient of the mean cross-entropy.
+TOLERANCE = 1e-8
 NO_RISE = "the scores do not rise with the truth, so that no rising map fits them"
 NO_TEMPERATURE = "no temperature fits: the scores say more than .5 of what is mostly false, or less of what is true"
+
+
+def fit_maps(
+    method: str, boxes: tuple[ArrayLike, ArrayLike], images: tuple[ArrayLike, ArrayLike]
+) -> tuple[ScoreMap, ScoreMap, dict[str, str]]:
+    """Return the maps of box scores and of image scores, and by "box" and "image" why one could not be fitted.
+
+    boxes: scores (N,) 0..1 and whether each hit, (N,) bool. images: highest box scores (I,), 0 without a box, and
+    whether each is fractured, (I,) bool. Where nothing can be fitted the map is the identity; see `fit_map`.
+    Raises CalibrationError for an unknown method.
+    """
+    require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
+    maps, not_fitted = [], {}
+    for name, (scores, truth) in (("box", boxes), ("image", images)):
+        try:
+            maps.append(fit_map(method, scores, truth))
+        except CalibrationError as error:
+            maps.append(ScoreMap(IDENTITY))
+            not_fitted[name] = str(error)
+    return maps[0], maps[1], not_fitted
 
 
 def fit_map(method: str, scores: ArrayLike, truth: ArrayLike) -> ScoreMap:
@@ -33,10 +64,10 @@ def fit_map(method: str, scores: ArrayLike, truth: ArrayLike) -> ScoreMap:
     truth, and for a score outside 0..1.
     """
     raw, true = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
-    _check(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
-    _check(raw.ndim == 1 and raw.shape == true.shape, "scores", f"one for each of {true.shape} truths", raw.shape)
+    require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
+    require(raw.ndim == 1 and raw.shape == true.shape, "scores", f"one for each of {true.shape} truths", raw.shape)
     outside = raw[~((raw >= 0) & (raw <= 1))]
-    _check(not len(outside), "scores", "0..1", outside[:1])
+    require(not len(outside), "scores", "0..1", outside[:1])
     above = raw > 0
     fitted = _fit(method, raw[above], true[above])
     n_zero = len(raw) - int(above.sum())
@@ -53,11 +84,11 @@ def _fit(method: str, scores: Floats, truth: NDArray[np.bool_]) -> ScoreMap:
         raise CalibrationError("there is no score above 0")
     if n_true in (0, n):
         raise CalibrationError(f"of {n} scores above 0 {'none' if not n_true else 'every one'} came true")
-    logits = _logit(scores)
+    logits = logit(scores)
     if np.ptp(logits) == 0:
         raise CalibrationError(f"all {n} scores above 0 are {scores[0]:g}")
     if method == "isotonic":
-        knots = _pool_adjacent_violators(scores, truth)
+        knots = _fit_isotonic(scores, truth)
         if len(knots) < 2:
             raise CalibrationError(NO_RISE)
         return ScoreMap(method, knots=knots)
@@ -69,45 +100,33 @@ def _fit(method: str, scores: Floats, truth: NDArray[np.bool_]) -> ScoreMap:
 
 
 def _fit_logistic(logits: Floats, targets: Floats, *, with_offset: bool) -> tuple[float, float]:
-    """Return slope and offset (or 0) that minimise the cross-entropy to `targets`, by damped Newton steps."""
-    centre = float(logits.mean()) if with_offset else 0.0
-    spread = float(abs(logits - centre).max())
-    scaled = (logits - centre) / spread
-    columns = np.stack([scaled, np.ones(len(scaled))], axis=1)[:, : 1 + with_offset]
-    found = np.zeros(columns.shape[1])
-    for _ in range(MAX_STEPS):
-        shown = _sigmoid(columns @ found)
-        gradient = columns.T @ (shown - targets)
-        if abs(gradient).max() <= 1e-9 * len(targets):
-            slope, offset = float(found[0]) / spread, float(found[1]) if with_offset else 0.0
-            return slope, offset - slope * centre
-        curvature = (columns * (shown * (1 - shown))[:, None]).T @ columns
-        found = _descend(columns, targets, found, np.linalg.solve(curvature, gradient))
-    raise CalibrationError(f"no fit after {MAX_STEPS} steps")
+    """Return the slope and the offset (0 without one) that minimise the mean cross-entropy to `targets` 0..1.
+
+    It is convex, so that its only minimum is where its gradient is 0. scikit-learn's LogisticRegression takes targets
+    of 0 and 1 alone.
+    """
+    n = len(targets)
+    columns = np.stack([logits, np.ones(n)], axis=1)[:, : 1 + with_offset]
+
+    def gradient(weights: Floats) -> Floats:
+        slopes: Floats = columns.T @ (sigmoid(columns @ weights) - targets) / n
+        return slopes
+
+    def hessian(weights: Floats) -> Floats:
+        probability = sigmoid(columns @ weights)
+        curvature: Floats = (columns * (probability * (1 - probability))[:, None]).T @ columns / n
+        return curvature
+
+    weights = root(gradient, np.zeros(columns.shape[1]), jac=hessian, options={"xtol": 1e-12}).x
+    if not abs(gradient(weights)).max() <= TOLERANCE:
+        raise CalibrationError(f"the logistic fit to {n} scores did not converge")
+    return float(weights[0]), float(weights[1]) if with_offset else 0.0
 
 
-def _descend(columns: Floats, targets: Floats, start: Floats, step: Floats) -> Floats:
-    """Go back along `step`, by half of it as often as the loss would rise (beyond its last digits)."""
-    loss = _cross_entropy(columns @ start, targets)
-    while _cross_entropy(columns @ (start - step), targets) > loss * (1 + 1e-12):
-        step = step / 2
-    return start - step
-
-
-def _cross_entropy(logits: Floats, targets: Floats) -> float:
-    return float((np.logaddexp(0, logits) - targets * logits).sum())
-
-
-def _pool_adjacent_violators(scores: Floats, truth: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
-    """Return (mean score, share that came true) of the blocks of equal share, both strictly rising."""
-    values, place = np.unique(scores, return_inverse=True)
-    counts = np.bincount(place).tolist()
-    trues = np.bincount(place, truth).tolist()
-    blocks: list[tuple[float, int, float]] = []  # true, all, sum of scores
-    for value, n, true in zip(values.tolist(), counts, trues, strict=True):
-        block = (true, n, n * value)
-        while blocks and blocks[-1][0] * block[1] >= block[0] * blocks[-1][1]:
-            last = blocks.pop()
-            block = (last[0] + block[0], last[1] + block[1], last[2] + block[2])
-        blocks.append(block)
-    return tuple((total / n, true / n) for true, n, total in blocks)
+def _fit_isotonic(scores: Floats, truth: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
+    """Return (mean score, share that came true) of the pooled blocks, both strictly rising."""
+    values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    shares = isotonic_regression(np.bincount(place, truth) / counts, weights=counts).x
+    levels, starts = np.unique(shares, return_index=True)
+    means = np.add.reduceat(values * counts, starts) / np.add.reduceat(counts, starts)
+    return tuple(zip(means.tolist(), levels.tolist(), strict=True))

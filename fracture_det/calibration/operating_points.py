@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fracture_det.data.records import Dataset, ImageRecord
 
+Scores = NDArray[np.floating[Any]]
 # rule -> its title
 RULES = {
     "given": "Given by the caller",
@@ -18,9 +23,10 @@ RULES = {
     "fp target": "False positives per image",
     "paper": "The paper's",
 }
-# The paper calls a box a fracture from this confidence on.
+# The confidence from which the paper calls a box a fracture; a detector without a point of its own is used with it.
 PAPER_OPERATING_SCORE = 0.5
-WANTED = 0.95
+# The image sensitivity, or specificity, that the rules of these names ask for.
+TARGET_RATE = 0.95
 
 
 class OperatingPointError(ValueError):
@@ -28,11 +34,87 @@ class OperatingPointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """Thresholds by rule, each on the raw score scale (0..1), and why a rule gave none."""
+class OperatingPoints:
+    """Thresholds by rule, each on the raw score scale (0..1), and by rule why there is none."""
 
     scores: dict[str, float] = field(default_factory=dict)
     not_reached: dict[str, str] = field(default_factory=dict)
+
+
+def choose_operating_points(
+    image_scores: Scores,
+    fractured: NDArray[np.bool_],
+    has_box: NDArray[np.bool_],
+    *,
+    froc_scores: Scores,
+    froc_fp_per_image: Scores,
+    fp_target: float = 1.0,
+) -> OperatingPoints:
+    """Return the thresholds that validation data give for Youden, sensitivity, specificity and false positives.
+
+    Between two neighbouring scores that do the same, the threshold is their mean, so that it does not depend on one
+    validation image.
+    image_scores: (I,) the highest box score of each image. fractured, has_box: (I,) bool; an image without a box is
+    never called fractured. froc_scores, froc_fp_per_image: (K,) the points of the FROC curve (IoU .5) from strict to
+    lenient, the first with no box shown. fp_target: false positives per image that may be shown.
+    """
+    points = _image_rules(image_scores, fractured, has_box)
+    score, reason = _fp_rule(froc_scores, froc_fp_per_image, fp_target)
+    if score is None:
+        points.not_reached["fp target"] = reason
+    else:
+        points.scores["fp target"] = score
+    return points
+
+
+def _image_rules(image_scores: Scores, fractured: NDArray[np.bool_], has_box: NDArray[np.bool_]) -> OperatingPoints:
+    points = OperatingPoints()
+    scores = np.unique(image_scores[has_box])
+    missing = "fractured" if not fractured.any() else "healthy" if fractured.all() else None
+    if missing or not len(scores):
+        reason = f"validation has no {missing} image" if missing else "no validation image has a box"
+        return OperatingPoints({}, dict.fromkeys(("youden", "sensitivity", "specificity"), reason))
+    sensitivity = _share_at_least(image_scores[fractured & has_box], scores, fractured.sum())
+    false_positive_rate = _share_at_least(image_scores[~fractured & has_box], scores, (~fractured).sum())
+    youden = sensitivity - false_positive_rate
+    # Of equal values the strictest threshold: it calls fewer healthy images.
+    points.scores["youden"] = _threshold(scores, int(np.flatnonzero(youden == youden.max())[-1]))
+    if sensitivity[0] >= TARGET_RATE:
+        points.scores["sensitivity"] = _threshold(scores, int(np.flatnonzero(sensitivity >= TARGET_RATE)[-1]))
+    else:
+        points.not_reached["sensitivity"] = (
+            f"only {sensitivity[0]:.3f} of the fractured validation images have a box at all"
+        )
+    if 1 - false_positive_rate[-1] >= TARGET_RATE:
+        strict_enough = np.flatnonzero(1 - false_positive_rate >= TARGET_RATE)
+        points.scores["specificity"] = _threshold(scores, int(strict_enough[0]))
+    else:
+        points.not_reached["specificity"] = "on validation it is reached only by calling no image"
+    return points
+
+
+def _share_at_least(scores: Scores, thresholds: Scores, n: int) -> NDArray[np.float64]:
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")) / n
+
+
+def _threshold(scores: Scores, index: int) -> float:
+    """Return a threshold that calls scores[index] and nothing below (ascending scores)."""
+    return _between(scores[index], scores[index - 1]) if index else float(scores[0])
+
+
+def _between(called: float, not_called: float) -> float:
+    middle = (float(called) + float(not_called)) / 2
+    return middle if np.float32(middle) > np.float32(not_called) else float(called)  # neighbours in float32
+
+
+def _fp_rule(scores: Scores, fp_per_image: Scores, target: float) -> tuple[float | None, str]:
+    if len(scores) < 2:
+        return None, "no validation image has a box"
+    index = int(np.searchsorted(fp_per_image, target + 1e-12, side="right")) - 1
+    if index == 0:
+        return None, f"on validation the highest scores alone are more than {target:g} false positives per image"
+    last = index + 1 == len(scores)
+    return float(scores[index]) if last else _between(scores[index], scores[index + 1]), ""
 
 
 def check_apart(validation: Dataset, test: Dataset) -> None:

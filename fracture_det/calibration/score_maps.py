@@ -13,7 +13,7 @@ METHODS = ("platt", "temperature", "isotonic")
 DEFAULT_METHOD = METHODS[0]
 # The map of scores that nothing could be fitted to.
 IDENTITY = "identity"
-# Softmax in float32 reaches 1, where the logit has no end: scores count as at most 1 - this, and at least this.
+# Softmax in float32 reaches 1, of which the logit is infinite: scores count as at most 1 - this, and at least this.
 EPSILON = 1e-6
 
 
@@ -40,40 +40,45 @@ class ScoreMap:
     zero: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self.method in (*METHODS, IDENTITY), "method", f"one of {', '.join(METHODS)}", self.method)
-        _check(0 < self.slope < np.inf, "slope", "a number above 0", self.slope)
+        require(self.method in (*METHODS, IDENTITY), "method", f"one of {', '.join(METHODS)}", self.method)
+        require(0 < self.slope < np.inf, "slope", "a number above 0", self.slope)
         moved = abs(self.offset) < np.inf if self.method == "platt" else self.offset == 0
-        _check(moved, "offset", "a number" if self.method == "platt" else f"0 with {self.method}", self.offset)
-        _check(self.zero is None or 0 <= self.zero <= 1, "zero", "0..1", self.zero)
+        require(moved, "offset", "a number" if self.method == "platt" else f"0 with {self.method}", self.offset)
+        require(self.zero is None or 0 <= self.zero <= 1, "zero", "0..1", self.zero)
         n_knots = len(self.knots)
-        _check(n_knots > 1 if self.method == "isotonic" else n_knots == 0, "knots", "two or more, or none", n_knots)
+        require(n_knots > 1 if self.method == "isotonic" else n_knots == 0, "knots", "two or more, or none", n_knots)
         if n_knots:
             knots = np.array(self.knots)
             rising = bool((np.diff(knots, axis=0) > 0).all() and knots.min() >= 0 and knots.max() <= 1)
-            _check(rising, "knots", "scores and probabilities that rise within 0..1", self.knots)
+            require(rising, "knots", "scores and probabilities that rise within 0..1", self.knots)
 
     def __call__(self, scores: ArrayLike) -> Floats:
         """Return the probability of each raw score (...), in the same shape."""
-        raw = np.asarray(scores, dtype=np.float64)
+        raw: Floats = np.asarray(scores, dtype=np.float64)
         if self.method == IDENTITY:
-            return raw.copy()
+            return np.array(raw, dtype=np.float64)
         if self.method == "isotonic":
             knots = np.array(self.knots)
-            mapped = np.asarray(np.interp(raw, knots[:, 0], knots[:, 1]))
+            mapped: Floats = np.asarray(np.interp(raw, knots[:, 0], knots[:, 1]))
         else:
-            mapped = _sigmoid(self.slope * _logit(raw) + self.offset)
-        return mapped if self.zero is None else np.where(raw == 0, self.zero, np.maximum(mapped, self.zero))
+            mapped = sigmoid(self.slope * logit(raw) + self.offset)
+        if self.zero is not None:
+            mapped = np.where(raw == 0, self.zero, np.maximum(mapped, self.zero))
+        return mapped
 
 
-def _check(right: bool, name: str, expected: str, found: object) -> None:
-    if not right:
-        raise CalibrationError(f"{name}: expected {expected}, got {found!r}")
+def require(holds: bool, name: str, expected: str, value: object) -> None:
+    """Raise CalibrationError naming field, expectation and value unless `holds`."""
+    if not holds:
+        raise CalibrationError(f"{name}: expected {expected}, got {value!r}")
 
 
-def _logit(scores: Floats) -> Floats:
+def logit(scores: Floats) -> Floats:
+    """Return the log odds of scores (...) 0..1, which count as at least EPSILON and at most 1 - EPSILON."""
     inside = np.clip(scores, EPSILON, 1 - EPSILON)
     return np.log(inside) - np.log1p(-inside)
 
 
-def _sigmoid(logits: Floats) -> Floats:
+def sigmoid(logits: Floats) -> Floats:
+    """Return the probabilities (...) of log odds."""
     return 0.5 * (1 + np.tanh(0.5 * logits))  # without overflow on either side

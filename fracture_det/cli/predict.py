@@ -12,7 +12,7 @@ predictions.jsonl (all boxes of the detector, for `fracture-det eval`). An archi
     fracture-det predict --join --out output/predicted
     fracture-det predict --input xrays/ --out output/predicted --engine ray --workers 4
 
---resume goes on where a killed run stopped. Exit code 1 when a file could not be predicted, 2 when nothing was.
+--resume continues where a killed run stopped. Exit code 1 when a file could not be predicted, 2 when nothing was.
 Research use only; not a medical device.
 """
 
@@ -69,14 +69,14 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace) -> FolderRun:
     same = ("detector", "out", "calibration", "score", "batch_size", "parquet", "resume", "engine", "workers")
     shard = None if args.shard is None else Shard.parse(args.shard)
-    archive = PredictOptions(
+    options = PredictOptions(
         source=args.input, shard=shard, overlays=not args.no_overlays, **{name: getattr(args, name) for name in same}
     )
-    found = archive.find()
-    if found.skipped:
-        print(f"{len(found.skipped)} files are no images and were skipped, first {found.skipped[0]}")
-    done = run_predict(archive, found.files)
+    images = options.find()
+    if images.skipped:
+        print(f"{len(images.skipped)} files are no images and were skipped, first {images.skipped[0]}")
+    done = run_predict(options, images.files)
     if done.resumed:
         print(f"{done.resumed} were done before")
-    print(f"Results: {archive.folder}")
+    print(f"Results: {options.folder}")
     return done

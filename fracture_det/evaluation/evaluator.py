@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE, RULES, check_fitted_apart
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset, ImageRecord

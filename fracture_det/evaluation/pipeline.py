@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import check_apart, check_fitted_apart
 from fracture_det.calibration.score_maps import DEFAULT_METHOD
 from fracture_det.data.coco import read_coco
@@ -21,7 +21,7 @@ from fracture_det.evaluation.robustness import measure_robustness
 from fracture_det.evaluation.validation import freeze
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_to_file
-from fracture_det.inference.latency import overlay_timer
+from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
 from fracture_det.reporting import gallery
 from fracture_det.reporting.writer import publish

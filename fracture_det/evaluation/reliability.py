@@ -1,4 +1,4 @@
-"""How far scores may be read as probabilities, and the calibration that validation data give."""
+"""How far scores may be read as probabilities."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fracture_det.calibration.calibration_file import Calibration
-from fracture_det.calibration.fitting import fit_map
-from fracture_det.calibration.score_maps import DEFAULT_METHOD, IDENTITY, CalibrationError, ScoreMap
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.evaluation.bootstrap import Measured, measure
 from fracture_det.evaluation.estimates import NO_TRUTH, Values, estimate
 from fracture_det.evaluation.image_level import images_of
@@ -45,35 +43,6 @@ def reliability(
         _measure(shown, matches, n_bootstrap=n_bootstrap, seed=seed, bins=bins)
         for shown in _all_shown(matches, calibration)
     ]
-
-
-def fit_calibration(
-    matches: Matches,
-    method: str = DEFAULT_METHOD,
-    *,
-    fitted_on: Mapping[str, str],
-    operating_points: Mapping[str, float],
-    not_reached: Mapping[str, str],
-) -> Calibration:
-    """Return the calibration that the matches (IoU .5) of validation data give; see `calibration.fit_map`.
-
-    Where nothing can be fitted, scores stay as they are and `not_fitted` says why.
-    Raises CalibrationError for an unknown method, a score outside 0..1, or when `fitted_on` names no detector.
-    """
-    units = images_of(matches)
-    box_map, no_box = _fit_or_say_why(method, matches.score, matches.hit)
-    image_map, no_image = _fit_or_say_why(method, units.score, units.positive)
-    not_fitted = {of: reason for of, reason in ((BOX, no_box), (IMAGE, no_image)) if reason}
-    return Calibration(
-        method, box_map, image_map, dict(operating_points), dict(not_reached), not_fitted, dict(fitted_on)
-    )
-
-
-def _fit_or_say_why(method: str, scores: ArrayLike, truth: ArrayLike) -> tuple[ScoreMap, str]:
-    try:
-        return fit_map(method, scores, truth), ""
-    except CalibrationError as error:
-        return ScoreMap(IDENTITY), str(error)
 
 
 # --- what was shown, and what came true ------------------------------------------------------------------------------

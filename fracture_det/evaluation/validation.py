@@ -4,81 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from fracture_det.calibration.calibration_file import Calibration
-from fracture_det.calibration.operating_points import WANTED, Frozen, check_apart, fitted_images
+from fracture_det.calibration.calibration import Calibration
+from fracture_det.calibration.fitting import fit_maps
+from fracture_det.calibration.operating_points import (
+    OperatingPoints,
+    check_apart,
+    choose_operating_points,
+    fitted_images,
+)
+from fracture_det.calibration.score_maps import DEFAULT_METHOD
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.froc import froc_curve
-from fracture_det.evaluation.image_level import Scored, images_of
-from fracture_det.evaluation.lesion_level import Floats
+from fracture_det.evaluation.image_level import images_of
 from fracture_det.evaluation.matching import Matches, match_dataset
-from fracture_det.evaluation.reliability import fit_calibration
 
 
-def choose(matches: Matches, *, fp_target: float = 1.0) -> Frozen:
-    """Return the thresholds that validation data give for Youden, sensitivity, specificity and false positives.
+def choose(matches: Matches, *, fp_target: float = 1.0) -> OperatingPoints:
+    """Return the operating points of validation images, matched by IoU .5; see `choose_operating_points`."""
+    images, curve = images_of(matches), froc_curve(matches)
+    return choose_operating_points(
+        images.score,
+        images.positive,
+        images.has_box,
+        froc_scores=curve.score,
+        froc_fp_per_image=curve.fp_per_image,
+        fp_target=fp_target,
+    )
 
-    Image-level rules look at each image's highest box score. Between two neighbouring scores that do the same, the
-    threshold is their mean, so that it does not cling to one validation image.
-    matches: of validation images, by IoU .5. fp_target: false positive boxes per image (IoU .5) that may be shown.
+
+def fit_calibration(
+    matches: Matches,
+    method: str = DEFAULT_METHOD,
+    *,
+    fitted_on: Mapping[str, str],
+    operating_points: Mapping[str, float],
+    not_reached: Mapping[str, str],
+) -> Calibration:
+    """Return the calibration that the matches (IoU .5) of validation data give; see `fit_maps`.
+
+    Where nothing can be fitted, scores stay as they are and `not_fitted` says why.
+    Raises CalibrationError for an unknown method, or when `fitted_on` names no detector.
     """
-    chosen, not_reached = _image_rules(images_of(matches))
-    score, reason = _fp_rule(matches, fp_target)
-    if score is None:
-        not_reached["fp target"] = reason
-    else:
-        chosen["fp target"] = score
-    return Frozen(chosen, not_reached)
-
-
-def _image_rules(units: Scored) -> tuple[dict[str, float], dict[str, str]]:
-    scores = np.unique(units.score[units.has_box])
-    missing = "fractured" if not units.positive.any() else "healthy" if units.positive.all() else None
-    if missing or not len(scores):
-        reason = f"validation has no {missing} image" if missing else "no validation image has a box"
-        return {}, dict.fromkeys(("youden", "sensitivity", "specificity"), reason)
-    sensitivity = _share_at_least(units.score[units.positive & units.has_box], scores, units.positive.sum())
-    called = _share_at_least(units.score[~units.positive & units.has_box], scores, (~units.positive).sum())
-    chosen, not_reached = {}, {}
-    youden = sensitivity - called
-    # Of equal values the strictest threshold: it calls fewer healthy images.
-    chosen["youden"] = _threshold(scores, int(np.flatnonzero(youden == youden.max())[-1]))
-    if sensitivity[0] >= WANTED:
-        chosen["sensitivity"] = _threshold(scores, int(np.flatnonzero(sensitivity >= WANTED)[-1]))
-    else:
-        not_reached["sensitivity"] = f"only {sensitivity[0]:.3f} of the fractured validation images have a box at all"
-    if 1 - called[-1] >= WANTED:
-        chosen["specificity"] = _threshold(scores, int(np.flatnonzero(1 - called >= WANTED)[0]))
-    else:
-        not_reached["specificity"] = "on validation it is reached only by calling no image"
-    return chosen, not_reached
-
-
-def _share_at_least(scores: np.ndarray, thresholds: np.ndarray, n: int) -> Floats:
-    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")) / n
-
-
-def _threshold(scores: np.ndarray, index: int) -> float:
-    """Return a threshold that calls scores[index] and nothing below (ascending scores)."""
-    return _between(scores[index], scores[index - 1]) if index else float(scores[0])
-
-
-def _between(called: float, not_called: float) -> float:
-    middle = (float(called) + float(not_called)) / 2
-    return middle if np.float32(middle) > np.float32(not_called) else float(called)  # neighbours in float32
-
-
-def _fp_rule(matches: Matches, target: float) -> tuple[float | None, str]:
-    if not len(matches.score):
-        return None, "no validation image has a box"
-    curve = froc_curve(matches)
-    index = int(np.searchsorted(curve.fp_per_image, target + 1e-12, side="right")) - 1
-    if index == 0:
-        return None, f"on validation the surest boxes alone are more than {target:g} false positives per image"
-    last = index + 1 == len(curve.score)
-    return float(curve.score[index]) if last else _between(curve.score[index], curve.score[index + 1]), ""
+    images = images_of(matches)
+    box_map, image_map, not_fitted = fit_maps(method, (matches.score, matches.hit), (images.score, images.positive))
+    return Calibration(
+        method, box_map, image_map, dict(operating_points), dict(not_reached), not_fitted, dict(fitted_on)
+    )
 
 
 def freeze(
@@ -102,7 +74,7 @@ def freeze(
     check_apart(validation, test)
     aligned = align(predictions, validation)
     matches = match_dataset(validation, aligned.detections)
-    frozen = choose(matches, fp_target=fp_target)
+    points = choose(matches, fp_target=fp_target)
     fitted_on = {
         "detector": predictions.detector,
         **dict(about or {}),
@@ -111,5 +83,5 @@ def freeze(
         "images": fitted_images(validation),
     }
     return fit_calibration(
-        matches, method, fitted_on=fitted_on, operating_points=frozen.scores, not_reached=frozen.not_reached
+        matches, method, fitted_on=fitted_on, operating_points=points.scores, not_reached=points.not_reached
     )

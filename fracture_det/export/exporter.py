@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.data.coco import read_coco
 from fracture_det.export.graph import export_graph
 from fracture_det.export.half_precision import export_safetensors

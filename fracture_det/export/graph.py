@@ -19,7 +19,7 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.export.proposals import propose
 from fracture_det.export.verify import Agreement, compare
 from fracture_det.inference.checksums import write_checksums

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.predictions import WEIGHTS_SHA256
 from fracture_det.structures.detections import Detections

@@ -59,12 +59,12 @@ def predict_files(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     read_batches = _read_ahead if read_ahead else _read_in_turn
     for chunk, read in read_batches(iter(files), batch_size, alter):
-        found = iter(_predict(detector, [pixels for pixels, _ in read if not isinstance(pixels, str)]))
+        results = iter(_predict(detector, [pixels for pixels, _ in read if not isinstance(pixels, str)]))
         for (name, _), (pixels, reading) in zip(chunk, read, strict=True):
             if isinstance(pixels, str):
                 yield PredictedFile(ImagePrediction(name, error=pixels), None, reading)
                 continue
-            result, detecting = next(found)
+            result, detecting = next(results)
             if isinstance(result, str):
                 prediction = ImagePrediction(name, error=result)
             else:
@@ -114,15 +114,15 @@ def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detecti
     clock = StageTimer()
     try:
         with clock, stage("model"):  # what a detector does not mark as another stage is its model
-            found = detector.predict(images)
+            predictions = detector.predict(images)
     except Exception as error:  # whatever a model raises, the other images are still worth predicting
         if len(images) > 1:
             return [result for image in images for result in _predict(detector, [image])]
         return [(f"the detector failed: {type(error).__name__}: {error}", clock.seconds)]
-    if len(found) != len(images):
-        raise ValueError(f"{detector.info.name}: expected {len(images)} results, got {len(found)}")
-    each = {name: seconds / len(images) for name, seconds in clock.seconds.items()}
-    return [(one, each) for one in found]
+    if len(predictions) != len(images):
+        raise ValueError(f"{detector.info.name}: expected {len(images)} results, got {len(predictions)}")
+    share = {name: seconds / len(images) for name, seconds in clock.seconds.items()}
+    return [(detections, share) for detections in predictions]
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,16 @@ def predict_to_file(
     """
     seconds: list[Seconds] = []
     with writer_for(detector.info, path) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
-        for one in predict_files(detector, files, batch_size=batch_size):
-            writer.write(one.prediction)
+        for file in predict_files(detector, files, batch_size=batch_size):
+            writer.write(file.prediction)
             drawing = StageTimer()
             if each is not None:
                 with drawing:
-                    each(one)
-            if one.prediction.error is None:
-                seconds.append({**one.seconds, **drawing.seconds})
+                    each(file)
+            if file.prediction.error is None:
+                seconds.append({**file.seconds, **drawing.seconds})
             else:
-                tqdm.write(f"{one.prediction.file_name}: {one.prediction.error}", file=sys.stderr)
+                tqdm.write(f"{file.prediction.file_name}: {file.prediction.error}", file=sys.stderr)
             bar.update()
     return BatchRun(len(seconds), len(files) - len(seconds), batch_size, seconds, detector.info.device)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector
@@ -14,8 +14,8 @@ from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
 
 # The frozen operating point that a report puts first, for a detector that brings none of its own.
-RULE = "youden"
-# The one below which nothing was worth a look: of the fractured validation images, one in twenty lay lower.
+OPERATING_RULE = "youden"
+# The one from which a box is worth a look: of the fractured validation images, one in twenty has no such box.
 POSSIBLE_RULE = "sensitivity"
 
 
@@ -57,7 +57,7 @@ def _raw_operating_score(raw: Detector, calibration: Calibration) -> float:
     own = raw.info.operating_score
     if own is not None and own != PAPER_OPERATING_SCORE:
         return own
-    return calibration.operating_points.get(RULE, PAPER_OPERATING_SCORE)
+    return calibration.operating_points.get(OPERATING_RULE, PAPER_OPERATING_SCORE)
 
 
 def _rounded_down(score: float) -> float:

@@ -25,7 +25,7 @@ from fracture_det.structures.radiograph import Pixels
 # In a training folder, the file that speaks for it.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
 CONFIG_FILE = "config.yaml"
-_logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def letterbox_of(cfg: CfgNode) -> Letterbox:
@@ -70,16 +70,16 @@ class LetterboxPredictor(DefaultPredictor):
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
-        """Predict images (H_i, W_i, 3) uint8 RGB; each answer's `instances` are in the letterbox frame."""
-        answers: dict[int, dict[str, Any]] = {}
+        """Predict images (H_i, W_i, 3) uint8 RGB; the `instances` of each are in the letterbox frame."""
+        outputs: dict[int, dict[str, Any]] = {}
         for group in group_by_letterbox_size(images, self.letterbox):
             with stage("preprocess"):
                 inputs = [self._input(images[index]) for index in group]
             with stage("model"):  # with Detectron2's normalisation and NMS
                 dtype = torch.float16 if self.model.device.type == "cuda" else torch.bfloat16
                 with torch.autocast(self.model.device.type, dtype=dtype, enabled=self.cfg.TEST.AMP):
-                    answers.update(zip(group, self.model(inputs), strict=True))
-        return [answers[index] for index in range(len(images))]
+                    outputs.update(zip(group, self.model(inputs), strict=True))
+        return [outputs[index] for index in range(len(images))]
 
     def _input(self, image: Pixels) -> dict[str, torch.Tensor]:
         step = -1 if self.input_format == "BGR" else 1
@@ -135,23 +135,24 @@ class D2Detector:
         except (ChecksumError, ConfigError, WeightsError) as error:
             raise DetectorError(f"detector d2:{target}: {error}") from error
         title = cfg.MODEL.TITLE or weights.parent.name
-        _logger.info("opened %s on %s", weights, cfg.MODEL.DEVICE)
         about = {"config": config_file.name, "config SHA-256": sha256_of(config_file)}
         if nms_iou is not None:
             about["NMS IoU"] = f"{nms_iou:g}"
-        return cls(predictor, title=title, sha256=digest, card=card_beside(weights), about=about)
+        detector = cls(predictor, title=title, sha256=digest, card=card_beside(weights), about=about)
+        log.info("opened %s on %s", weights, detector.info.device)
+        return detector
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB, in its pixels, down to SCORE_THRESH_TEST."""
         if not images:
             return []
-        answers = self.predictor.predict_batch(images)
+        outputs = self.predictor.predict_batch(images)
         with stage("model"):  # an accelerator may still be at work; copying waits for it
-            found = [answer["instances"].to("cpu") for answer in answers]
+            instances = [output["instances"].to("cpu") for output in outputs]
         with stage("postprocess"):
             return [
-                undo_letterbox(instances, self.predictor.letterbox, image.shape[:2])
-                for instances, image in zip(found, images, strict=True)
+                undo_letterbox(of_image, self.predictor.letterbox, image.shape[:2])
+                for of_image, image in zip(instances, images, strict=True)
             ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
 from fracture_det.inference.registry import open_detector, scheme_and_target
 from fracture_det.inference.timing import stage
@@ -40,7 +41,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: tuple[str, ...]
     orientations: tuple[str, ...] = ("identity",)
     iou: float = 0.5
-    operating_score: float = 0.5
+    operating_score: float = PAPER_OPERATING_SCORE
 
     def __post_init__(self) -> None:
         if not self.members or not self.orientations:
@@ -82,12 +83,19 @@ class EnsembleDetector:
     """Detectors whose predictions, in every orientation, are fused into one.
 
     info: named by the title and the first digits of the hash, which is of the settings and the members' own.
-    card: the model card beside ensemble.json, or None.
+    card: the model card beside ensemble.json, or None. about: what was changed in the members.
 
     Raises DetectorError when the members do not know the same classes.
     """
 
-    def __init__(self, members: Sequence[Detector], config: EnsembleConfig, *, card: Path | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Detector],
+        config: EnsembleConfig,
+        *,
+        card: Path | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         self.members, self.config = tuple(members), config
         infos = [member.info for member in members]
         for info in infos:
@@ -111,6 +119,7 @@ class EnsembleDetector:
                 "members": ", ".join(f"{info.name} ({info.sha256 or '-'})" for info in infos),
                 "orientations": ", ".join(config.orientations),
                 "fusion IoU": f"{config.iou:g}",
+                **(about or {}),
             },
         )
 
@@ -122,8 +131,12 @@ class EnsembleDetector:
         """
         path = ensemble_file(target)
         config = EnsembleConfig.load(path)
-        members = [open_detector(_member_uri(path, uri), **options) for uri in config.members]
-        return cls(members, config, card=card_beside(path))
+        try:
+            members = [open_detector(_member_uri(path, uri), **options) for uri in config.members]
+        except DetectorError as error:
+            raise DetectorError(f"{path}, members: {error}") from error
+        changed = {"NMS IoU": f"{options['nms_iou']:g}"} if "nms_iou" in options else {}
+        return cls(members, config, card=card_beside(path), about=changed)
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
@@ -143,9 +156,9 @@ def _member_uri(path: Path, uri: str) -> str:
     """Return the URI of a member with its path made relative to the file at `path`."""
     scheme, target = scheme_and_target(uri)
     if not scheme or uri == "shipped":
-        raise DetectorError(f"{path}, members: expected scheme:path such as d2:resnet, got {uri!r}")
+        raise DetectorError(f"expected scheme:path such as d2:resnet, got {uri!r}")
     if scheme == "ensemble":
-        raise DetectorError(f"{path}, members: {uri!r} is itself an ensemble; name its members instead")
+        raise DetectorError(f"{uri!r} is itself an ensemble; name its members instead")
     return f"{scheme}:{path.parent / target}"
 
 

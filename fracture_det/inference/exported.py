@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ from fracture_det.inference.timing import stage
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.radiograph import Pixels
+from fracture_det.structures.strict_json import convert_json, parse_json
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
 FACTS_KEY = "fracture_det"
-# Answers of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
-Answers = tuple[NDArray, NDArray, NDArray, NDArray]
-# From batches (batch_size, H, W, 3) uint8 RGB to their answers, in order.
-Engine = Callable[[Sequence[Pixels]], list[Answers]]
+# Of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
+GraphOutputs = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+# From batches (batch_size, H, W, 3) uint8 RGB to the outputs of each, in order.
+Engine = Callable[[Sequence[Pixels]], list[GraphOutputs]]
 
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a file says of the graph in it.
+    """What a file says of the graph in it. Fields that it does not know, of a later version, are passed over.
 
     title: what people call the model. class_names: in the order of the class indices.
     letterbox_px, letterbox_step: of the Letterbox that makes what the graph takes, uint8 RGB; it normalises by itself.
@@ -51,9 +52,13 @@ class GraphFacts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        for name in ("letterbox_px", "batch_size", "letterbox_step"):
-            value = getattr(self, name)
-            if (not isinstance(value, int) or value < 1) and (name, value) != ("letterbox_step", None):
+        sizes = {
+            "letterbox_px": self.letterbox_px,
+            "batch_size": self.batch_size,
+            "letterbox_step": self.letterbox_step,
+        }
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise ValueError(f"{name}: expected a whole number from 1 on, got {value!r}")
         if not 0 <= self.operating_score <= 1:
             raise ValueError(f"operating_score: expected 0..1, got {self.operating_score!r}")
@@ -68,11 +73,8 @@ class GraphFacts:
         if not text:
             raise DetectorError(f"{path}: no {FACTS_KEY!r} in its metadata; export it with tools/export_model.py")
         try:
-            content = json.loads(text)
-            if missing := {"title", "class_names", "source_sha256"} - set(content):
-                raise ValueError(f"{sorted(missing)} missing")
-            return cls(**{name: content[name] for name in (each.name for each in fields(cls)) if name in content})
-        except (ValueError, TypeError) as error:
+            return convert_json(parse_json(text), cls)
+        except ValueError as error:
             raise DetectorError(f"{path}, metadata {FACTS_KEY!r}: {error}") from error
 
 
@@ -118,14 +120,14 @@ class ExportedDetector:
             groups = group_by_letterbox_size(images, self.letterbox, max_batch=self.facts.batch_size)
             batches = [self._batch([images[index] for index in group]) for group in groups]
         with stage("model"):
-            answers = self._engine(batches)
+            outputs = self._engine(batches)
         with stage("postprocess"):
-            found = {
-                index: detections_on_image(*one, self.letterbox, images[index].shape[:2])
-                for group, answer in zip(groups, answers, strict=True)
-                for index, one in zip(group, _split(answer, len(group)), strict=True)
+            detections = {
+                index: detections_on_image(*of_image, self.letterbox, images[index].shape[:2])
+                for group, of_batch in zip(groups, outputs, strict=True)
+                for index, of_image in zip(group, _split(of_batch, len(group)), strict=True)
             }
-            return [found[index] for index in range(len(images))]
+            return [detections[index] for index in range(len(images))]
 
     def _batch(self, images: Sequence[Pixels]) -> Pixels:
         """Return (batch_size, H, W, 3) of images of one letterbox size; what is missing is black."""
@@ -136,12 +138,12 @@ class ExportedDetector:
         return batch
 
 
-def _split(answers: Answers, count: int) -> list[tuple[NDArray, NDArray, NDArray]]:
-    boxes, scores, classes, image = answers
+def _split(outputs: GraphOutputs, count: int) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    boxes, scores, classes, image = outputs
     return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(count)]
 
 
-def named(target: str, name: str) -> Path:
+def model_file(target: str, name: str) -> Path:
     """Return the file `target`, or `name` in the folder `target`. Raises DetectorError when there is none."""
     path = Path(target) / name if Path(target).is_dir() else Path(target)
     if not path.is_file():

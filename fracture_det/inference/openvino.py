@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.inference.base import DetectorError, card_beside
-from fracture_det.inference.exported import FACTS_KEY, ExportedDetector, GraphFacts, model_sha256, named
+from fracture_det.inference.exported import FACTS_KEY, ExportedDetector, GraphFacts, model_file, model_sha256
 from fracture_det.inference.processors import available_cpus
 
-# So many inputs are worked on side by side at most: each needs memory for its feature maps.
+# The most inputs that are worked on side by side: each needs memory for its feature maps.
 MOST_STREAMS = 4
 # What OpenVINO made of a model is kept for so many pairs of the size of an input and the number side by side: the three
 # sizes of a letterbox in large steps, for one radiograph and for several.
@@ -27,7 +27,7 @@ def open_openvino(target: str) -> ExportedDetector:
 
     Raises DetectorError when a file is missing, broken, or not an export of this project.
     """
-    path = named(target, "model.xml")
+    path = model_file(target, "model.xml")
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise DetectorError(f"{path}: no {weights.name} beside it; both files are the model")
@@ -54,7 +54,7 @@ def quiet_openvino() -> Any:
 
 def openvino_engine(
     model: Any, *, side_by_side: bool = True
-) -> Callable[[Sequence[NDArray]], list[tuple[NDArray, ...]]]:
+) -> Callable[[Sequence[NDArray[Any]]], list[tuple[NDArray[Any], ...]]]:
     """Return what runs an OpenVINO model (or the path of one) on inputs, to its outputs in their order.
 
     A model that takes inputs of many sizes is compiled for each that comes (a second or so; COMPILED_KEPT are kept):
@@ -67,7 +67,7 @@ def openvino_engine(
     core = openvino.Core()
     model = core.read_model(model) if isinstance(model, Path) else model
     settings = {
-        # Where a processor has bfloat16, OpenVINO would take it, and answers would hang on the machine.
+        # Where a processor has bfloat16, OpenVINO would use it, and predictions would depend on the machine.
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": available_cpus(),
     }
@@ -79,20 +79,20 @@ def openvino_engine(
         compiled = core.compile_model(sized, "CPU", {**settings, "NUM_STREAMS": streams})
         return openvino.AsyncInferQueue(compiled, streams)
 
-    def run(inputs: Sequence[NDArray]) -> list[tuple[NDArray, ...]]:
-        answers: list[tuple[NDArray, ...]] = [()] * len(inputs)
+    def run(inputs: Sequence[NDArray[Any]]) -> list[tuple[NDArray[Any], ...]]:
+        outputs: list[tuple[NDArray[Any], ...]] = [()] * len(inputs)
 
         def keep(request: Any, index: int) -> None:
-            answers[index] = tuple(np.array(tensor.data) for tensor in request.output_tensors)
+            outputs[index] = tuple(np.array(tensor.data) for tensor in request.output_tensors)
 
-        for shape in dict.fromkeys(one.shape for one in inputs):
-            group = [index for index, one in enumerate(inputs) if one.shape == shape]
+        for shape in dict.fromkeys(array.shape for array in inputs):
+            group = [index for index, array in enumerate(inputs) if array.shape == shape]
             queue = queue_for(shape, _streams(len(group)) if side_by_side else 1)
             queue.set_callback(keep)
             for index in group:
                 queue.start_async([inputs[index]], index)
             queue.wait_all()
-        return answers
+        return outputs
 
     return run
 

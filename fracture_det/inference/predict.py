@@ -1,4 +1,4 @@
-"""One run of tools/predict.py: which files, by whom, into which folder."""
+"""One run of tools/predict.py: which files, by which detector, into which folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PredictOptions:
 
     detector, calibration: see `open_detector`. source: file, folder or glob. out: folder for the results.
     score: from which boxes are shown, or None for the detector's own. shard: a part of the files alone, whose results
-    lie in a folder of their own in `out`. resume: go on with what a killed run left. engine: one of ENGINES; workers:
+    lie in a folder of their own in `out`. resume: continue what a killed run left. engine: one of ENGINES; workers:
     how many detectors Ray holds.
     """
 
@@ -47,31 +47,31 @@ class PredictOptions:
         return find_images(self.source, leave_out=self.out)
 
 
-def run_predict(archive: PredictOptions, files: Sequence[NamedFile]) -> FolderRun:
-    """Predict those of the `files` of `archive.find()` that are in its shard, and write everything.
+def run_predict(options: PredictOptions, files: Sequence[NamedFile]) -> FolderRun:
+    """Predict those of the `files` of `options.find()` that are in its shard, and write everything.
 
     Raises DetectorError, PredictionsError (what is to be resumed does not fit) or ClusterError.
     """
-    opener = partial(open_detector, archive.detector, calibration=archive.calibration)
+    opener = partial(open_detector, options.detector, calibration=options.calibration)
     detector = opener()
     drawn = None
-    if archive.overlays:
-        drawn = Overlays(archive.folder, detector.info.class_names, shown_score(detector, archive.score))
+    if options.overlays:
+        drawn = Overlays(options.folder, detector.info.class_names, shown_score(detector, options.score))
 
     def on_ray(files: Sequence[NamedFile]) -> Iterator[str]:
         from fracture_det.inference.ray import predict_on_cluster
 
-        return predict_on_cluster(opener, files, workers=archive.workers, batch_size=archive.batch_size, overlays=drawn)
+        return predict_on_cluster(opener, files, workers=options.workers, batch_size=options.batch_size, overlays=drawn)
 
     return predict_to_folder(
         detector,
         files,
-        archive.folder,
-        score=archive.score,
-        batch_size=archive.batch_size,
-        overlays=archive.overlays,
-        parquet=archive.parquet,
-        go_on=archive.resume,
-        shard=archive.shard,
-        engine=on_ray if archive.engine == "ray" else None,
+        options.folder,
+        score=options.score,
+        batch_size=options.batch_size,
+        overlays=options.overlays,
+        parquet=options.parquet,
+        resuming=options.resume,
+        shard=options.shard,
+        engine=on_ray if options.engine == "ray" else None,
     )

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.predictions import (
-    ImagePrediction,
     PredictionWriter,
     Resumed,
     image_line,
@@ -76,16 +75,33 @@ class Overlays:
     class_names: tuple[str, ...]
     score: float
 
-    def __call__(self, one: PredictedFile) -> None:
+    def __call__(self, file: PredictedFile) -> None:
         """Write one file's overlay, where it could be read."""
-        found = one.prediction.detections
-        if one.pixels is None or found is None:
+        detections = file.prediction.detections
+        if file.pixels is None or detections is None:
             return
-        path = overlay_path(self.folder, one.prediction.file_name)
+        path = overlay_path(self.folder, file.prediction.file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with stage("draw"):
-            overlay = draw_overlay(one.pixels, found.above(self.score), self.class_names)
+            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names)
         overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
+
+
+def overlay_timer(detector: Detector) -> Callable[[PredictedFile], None]:
+    """Return an `each` for predict_to_file that draws overlays, for their time alone, where none are kept.
+
+    Boxes are drawn from the detector's operating score on, else from the paper's .5.
+    """
+    info = detector.info
+
+    def draw(file: PredictedFile) -> None:
+        if file.pixels is not None and file.prediction.detections is not None:
+            with stage("draw"):
+                draw_overlay(
+                    file.pixels, file.prediction.detections, info.class_names, minimum_score=info.score_threshold
+                )
+
+    return draw
 
 
 def overlay_path(folder: Path, file_name: str) -> Path:
@@ -100,10 +116,10 @@ def predict_lines(
 
     So a run that is killed has drawn whatever it has written.
     """
-    for one in predict_files(detector, files, batch_size=batch_size, read_ahead=True):
+    for file in predict_files(detector, files, batch_size=batch_size, read_ahead=True):
         if overlays is not None:
-            overlays(one)
-        yield image_line(one.prediction, detector.info.class_names)
+            overlays(file)
+        yield image_line(file.prediction, detector.info.class_names)
 
 
 @dataclass(frozen=True)
@@ -157,24 +173,25 @@ def predict_to_folder(
     batch_size: int = 1,
     overlays: bool = True,
     parquet: bool = False,
-    go_on: bool = False,
+    resuming: bool = False,
     shard: Shard | None = None,
     engine: Engine | None = None,
     progress: bool = True,
 ) -> FolderRun:
     """Predict files and write predictions.jsonl (all boxes), predictions.csv and overlays (boxes from `score` on).
 
-    score: see `shown_score`. parquet: also predictions.parquet, with all boxes. go_on: with what a killed run left.
-    shard: predict only this part of `files`. engine: who predicts instead of `detector` in this process.
-    Raises PredictionsError when what is to go on was written by another detector or of other files.
+    score: see `shown_score`. parquet: also predictions.parquet, with all boxes.
+    resuming: continue what a killed run left. shard: predict only this part of `files`.
+    engine: what predicts instead of `detector` in this process.
+    Raises PredictionsError when what is there was written by another detector or of other files.
     """
     score = shown_score(detector, score)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTIONS
     facts = archive_facts(files, shard)
-    earlier = resume(writer_for(detector.info, path, archive=facts)) if go_on and path.is_file() else Resumed()
+    earlier = resume(writer_for(detector.info, path, archive=facts)) if resuming and path.is_file() else Resumed()
     if earlier.torn:
-        print(f"{path}: the last line was torn; its image is predicted again", file=sys.stderr)
+        print(f"{path}: the last line is incomplete; its image is predicted again", file=sys.stderr)
     files = files if shard is None else shard.take(files)
     left = [(name, file) for name, file in files if name not in earlier.done]
     if engine is None:
@@ -221,11 +238,11 @@ def join_shards(folder: Path, *, score: float | None = None, parquet: bool = Fal
 
 def _find_shards(folder: Path) -> dict[Shard, Path]:
     """Return the predictions files of all shards in order."""
-    found = sorted(folder.glob("shard-*-of-*"))
-    parts = {Shard.parse(path.name.removeprefix("shard-").replace("-of-", "/")): path for path in found}
+    folders = sorted(folder.glob("shard-*-of-*"))
+    parts = {Shard.parse(path.name.removeprefix("shard-").replace("-of-", "/")): path for path in folders}
     of = {part.of for part in parts}
     if len(of) != 1 or len(parts) != max(of):
-        raise ShardError(f"{folder}: expected all shards of one number, got {[path.name for path in found]}")
+        raise ShardError(f"{folder}: expected all shards of one number, got {[path.name for path in folders]}")
     return {part: parts[part] / PREDICTIONS for part in sorted(parts, key=lambda part: part.index)}
 
 
@@ -259,10 +276,6 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
     for image in stream_predictions(folder / PREDICTIONS)[1]:
         predicted += image.error is None
         failed += image.error is not None
-        _say(image)
+        if image.error is not None:
+            print(f"{image.file_name}: {image.error}", file=sys.stderr)
     return FolderRun(predicted, failed, with_boxes, score, resumed)
-
-
-def _say(image: ImagePrediction) -> None:
-    if image.error is not None:
-        print(f"{image.file_name}: {image.error}", file=sys.stderr)

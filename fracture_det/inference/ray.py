@@ -125,7 +125,7 @@ def processors_each(processors: Sequence[float], workers: int) -> float:
     """Return how many processors each worker takes of machines that have so many: the most that fit.
 
     One stays free: workers that took them all would leave none to Ray Data's own tasks, and nothing would ever begin.
-    A worker must also fit on one machine, or it would wait for ever. Raises ClusterError when there is no processor.
+    A worker must also fit on one machine, or it would wait forever. Raises ClusterError when there is no processor.
     """
     if not sum(processors) > 0:
         raise ClusterError(f"the Ray cluster has no processors; its machines have {list(processors)}")
@@ -134,5 +134,5 @@ def processors_each(processors: Sequence[float], workers: int) -> float:
     return next(
         share
         for share in chain(whole, parts)
-        if sum(int(one / share) for one in processors) >= workers and sum(processors) - workers * share >= free
+        if sum(int(machine / share) for machine in processors) >= workers and sum(processors) - workers * share >= free
     )

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
 from fracture_det.resources import how_to_install, resource
 
+# An ensemble of two detectors with test-time augmentation (two orientations each), in INT8 for OpenVINO.
 SHIPPED = resource("weights/shipped")
 # The shipped detector in float32 with Detectron2: to train on, to export, for a GPU.
 FLOAT = SHIPPED / "ensemble_float.json"
@@ -31,6 +32,10 @@ DETECTORS = {
     "torchvision": "fracture_det.baselines.rivals:open_torchvision",
     "yolov3": "fracture_det.baselines.rivals:open_yolov3",
 }
+# Why an export does not take `nms_iou`, and what does.
+EXPORTS = ("onnx", "openvino", "torchscript")
+NMS_IN_GRAPH = "an exported graph holds its non-maximum suppression, with the IoU of its source"
+TAKE_NMS_IOU = "detectors that take it: d2:PATH, and ensemble:PATH where all members are d2:"
 # Schemes of before -> what they are called now.
 RENAMED = {"fused": "ensemble"}
 
@@ -43,7 +48,7 @@ def open_detector(uri: str, *, calibration: str | Path | None = None, **options:
     calibration: a calibration.json of tools/eval.py; without one, scores are raw. A file beside the weights is never
     taken unasked: operating points, and every evaluation, are on the raw scale, and what a score means must not
     depend on what lies in a folder.
-    options: settings of that kind of detector, such as `nms_iou` for `d2`.
+    options: settings of that kind of detector, such as `nms_iou` of `d2`; an ensemble hands them to all members.
 
     Raises DetectorError for an unknown scheme, a missing file, weights that were never trained, a broken file, or a
     calibration that was fitted for another detector.
@@ -83,29 +88,23 @@ def _open_raw(uri: str, options: Mapping[str, Any]) -> Detector:
         raise DetectorError(f"detector {uri!r}: expected one of {known}")
     module_name, _, attribute = DETECTORS[scheme].partition(":")
     try:
-        opener = importlib.import_module(module_name)
+        opener: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            opener = getattr(opener, part)
+        _check_options(uri, opener, options)
+        detector: Detector = opener(target, **options)  # it may import a runtime only now
     except ModuleNotFoundError as error:
-        raise _missing(uri, error) from error
-    for part in attribute.split("."):
-        opener = getattr(opener, part)
-    _check_options(uri, opener, options)
-    try:
-        return opener(target, **options)  # type: ignore[operator]
-    except ModuleNotFoundError as error:  # a runtime that is imported only where it is used
-        raise _missing(uri, error) from error
-
-
-def _missing(uri: str, error: ModuleNotFoundError) -> DetectorError:
-    return DetectorError(f"detector {uri!r}: {how_to_install(error.name or str(error))}")
+        raise DetectorError(f"detector {uri!r}: {how_to_install(error.name or str(error))}") from error
+    return detector
 
 
 def _check_options(uri: str, opener: Any, options: Mapping[str, Any]) -> None:
     """Raise DetectorError for a setting that this kind of detector does not have, such as the NMS of an export."""
     taken = inspect.signature(opener).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
-        return  # a fused detector hands them to its members
+        return  # an ensemble hands them to its members
     for name, value in options.items():
         if name not in taken:
-            is_export = uri.partition(":")[0] in ("openvino", "onnx", "torchscript")
-            fixed = "; what an export does is fixed in its graph" if is_export else ""
-            raise DetectorError(f"detector {uri!r}: has no setting {name}, got {value!r}{fixed}")
+            reasons = [NMS_IN_GRAPH] if name == "nms_iou" and uri.partition(":")[0] in EXPORTS else []
+            reasons += [TAKE_NMS_IOU] if name == "nms_iou" else []
+            raise DetectorError("; ".join([f"detector {uri!r}: has no setting {name}, got {value!r}", *reasons]))

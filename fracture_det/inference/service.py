@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from fracture_det.inference.base import Detector, DetectorInfo
+from fracture_det.inference.png import encode_png, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
@@ -28,9 +26,8 @@ from fracture_det.structures.radiograph import (
     UnsupportedImage,
     read_radiograph,
 )
-from fracture_det.visualization.overlay import draw_overlay
 
-# Also the door for the web page, which knows nothing of fracture_det but its inference.
+# What the web page needs too, which knows nothing of fracture_det but its inference.
 __all__ = [
     "Detections",
     "DetectorFailed",
@@ -61,12 +58,12 @@ class ServiceClosed(RuntimeError):
 
 
 class DetectorFailed(RuntimeError):
-    """The detector raised, answered nonsense or did not answer in time: nothing is known about the radiograph."""
+    """The detector raised, returned nonsense or did not return in time: nothing is known about the radiograph."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One radiograph and what the detector found on it.
+    """One radiograph and its detections.
 
     pixels: (H, W, 3) uint8 RGB, upright; the detections' boxes are in its pixels.
     confidence: calibrated probability (0..1) that the radiograph shows a fracture; None from a detector without one.
@@ -83,70 +80,21 @@ class Prediction:
     @property
     def height(self) -> int:
         """Height in pixels."""
-        return self.pixels.shape[0]
+        return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
         """Width in pixels."""
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class name of each detection, in their order."""
         return tuple(self.detector.class_names[index] for index in self.detections.classes)
 
-    def overlay_png(self, minimum_score: float = 0.0) -> bytes:
-        """Return a PNG of the radiograph with the boxes of at least `minimum_score` (0..1) drawn on it."""
-        return overlay_png(self.pixels, self.detections, self.detector.class_names, minimum_score=minimum_score)
-
-
-# Radiographs are smooth: differences to the row above, by run lengths alone, take a third of the time of the usual
-# search among five kinds of differences and for repeats, for files that are no larger.
-FAST_PNG = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-)
-
-
-def encode_png(pixels: Pixels) -> bytes:
-    """Return pixels (H, W, 3) uint8 RGB as a PNG without metadata; grey ones are stored as grey, without loss."""
-    is_grey = bool((pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all())
-    image = np.ascontiguousarray(pixels[:, :, 0]) if is_grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    encoded, png = cv2.imencode(".png", image, FAST_PNG)
-    if not encoded:
-        raise ValueError(f"OpenCV cannot encode {image.shape} pixels as PNG")
-    return png.tobytes()
-
-
-def overlay_png(
-    source: Pixels | Path,
-    detections: Detections,
-    class_names: Sequence[str],
-    *,
-    minimum_score: float = 0.0,
-    longest_px: int | None = None,
-) -> bytes:
-    """Return a PNG of `source` (pixels or an image file) with numbered boxes of at least `minimum_score` (0..1).
-
-    longest_px: its longer side is made that short, if it is longer.
-    """
-    pixels = read_radiograph(source).pixels if isinstance(source, Path) else source
-    drawn = draw_overlay(pixels, detections, class_names, minimum_score=minimum_score)
-    if longest_px is not None:
-        drawn.thumbnail((longest_px, longest_px))
-    return _save_png(drawn)
-
-
-def _save_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    # Level 1: a fifth of the time of the default for files a tenth larger.
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
+class _Detected:
     detections: Detections
     started: float
     ended: float
@@ -156,18 +104,18 @@ class _Answer:
 class _Request:
     pixels: Pixels
     entered: float
-    future: Future[_Answer] = field(default_factory=Future)
+    future: Future[_Detected] = field(default_factory=Future)
 
 
 class PredictionService:
-    """The one door to a detector, for threads of a server as for a single caller.
+    """Shares one detector among the threads of a server, or serves a single caller.
 
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
     `3 * max_batch` of them hold decoded pixels, so memory stays bounded: one batch is read, one is with the detector,
-    one with those who keep what was found. One thread feeds the detector with up to `max_batch` radiographs that arrive
+    one with those who store predictions. One thread feeds the detector with up to `max_batch` radiographs that arrive
     within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory and for the detector, gets
-    DetectorFailed. A detector that is silent for longer than that is not asked again before it has answered: until then
-    everybody gets DetectorFailed at once.
+    DetectorFailed. A detector that is silent for longer than that is not called again before it has returned: until
+    then everybody gets DetectorFailed at once.
     """
 
     def __init__(
@@ -192,7 +140,7 @@ class PredictionService:
         self._in_memory = threading.BoundedSemaphore(3 * max_batch)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._entrance = threading.Lock()
-        self._asked_at: float | None = None  # when the detector got the batch it works on
+        self._asked_at: float | None = None  # when the detector was given the batch that it works on
         self._closed = self._drained = self._warm = False
         self._worker = threading.Thread(target=self._work, name="detector", daemon=True)
         self._worker.start()
@@ -264,7 +212,7 @@ class PredictionService:
             self._places.release()
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Take no more requests, answer those that are inside, and end the worker thread."""
+        """Take no more requests, finish those that are inside, and end the worker thread."""
         with self._entrance:
             if not self._closed:
                 self._closed = True
@@ -293,20 +241,20 @@ class PredictionService:
     def _predict(self, source: Path | bytes, begun: float) -> Prediction:
         request = self._enter(source)
         try:
-            answer = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
+            detected = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
             if request.future.cancel():  # it stays in the queue until the detector comes back; its pixels need not
                 request.pixels = np.empty((0, 0, 3), np.uint8)
-            raise DetectorFailed(f"the detector gave no answer within {self._timeout_s:g} s") from error
+            raise DetectorFailed(f"the detector did not return within {self._timeout_s:g} s") from error
         latency_ms = {
             "read": 1000 * (request.entered - begun),
-            "wait": 1000 * (answer.started - request.entered),
-            "detect": 1000 * (answer.ended - answer.started),
+            "wait": 1000 * (detected.started - request.entered),
+            "detect": 1000 * (detected.ended - detected.started),
             "total": 1000 * (time.perf_counter() - begun),
         }
         calibration = self.info.calibration
-        confidence = None if calibration is None else calibration.image_probability(answer.detections)
-        return Prediction(request.pixels, answer.detections, self.info, latency_ms, confidence)
+        confidence = None if calibration is None else calibration.image_probability(detected.detections)
+        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence)
 
     def _enter(self, source: Path | bytes) -> _Request:
         request = _Request(self._read(source), time.perf_counter())
@@ -327,7 +275,7 @@ class PredictionService:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            self._answer([request for request in batch if request.future.set_running_or_notify_cancel()])
+            self._detect([request for request in batch if request.future.set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[_Request]:
         """Wait for a request and for those that follow it closely; an empty list means that the service is closed."""
@@ -345,13 +293,13 @@ class PredictionService:
             batch.append(request)
         return batch
 
-    def _answer(self, batch: list[_Request]) -> None:
+    def _detect(self, batch: list[_Request]) -> None:
         if not batch:
             return
         started = time.perf_counter()
         self._asked_at = time.monotonic()
         try:
-            found = self._ask_detector([request.pixels for request in batch])
+            predictions = self._call_detector([request.pixels for request in batch])
         except BaseException as error:  # SystemExit, too, would end nothing but this thread
             log.exception("The detector failed on a batch of %d", len(batch))
             for request in batch:
@@ -362,18 +310,18 @@ class PredictionService:
         finally:
             self._asked_at = None
         ended = time.perf_counter()
-        for request, detections in zip(batch, found, strict=True):
-            request.future.set_result(_Answer(detections, started, ended))
+        for request, detections in zip(batch, predictions, strict=True):
+            request.future.set_result(_Detected(detections, started, ended))
 
-    def _ask_detector(self, images: list[Pixels]) -> list[Detections]:
-        found = list(self._detector.predict(images))
-        if len(found) != len(images):
-            raise ValueError(f"{self.info.name} gave {len(found)} answers for {len(images)} radiographs")
-        for detections in found:
+    def _call_detector(self, images: list[Pixels]) -> list[Detections]:
+        predictions = list(self._detector.predict(images))
+        if len(predictions) != len(images):
+            raise ValueError(f"{self.info.name} returned {len(predictions)} predictions for {len(images)} radiographs")
+        for detections in predictions:
             if not isinstance(detections, Detections):
-                raise TypeError(f"{self.info.name} answered with {type(detections).__name__}, not Detections")
+                raise TypeError(f"{self.info.name} returned {type(detections).__name__}, not Detections")
             if len(detections) and not 0 <= detections.classes.min() <= detections.classes.max() < len(
                 self.info.class_names
             ):
-                raise ValueError(f"{self.info.name} answered with a class that is not in {self.info.class_names}")
-        return found
+                raise ValueError(f"{self.info.name} returned a class that is not in {self.info.class_names}")
+        return predictions

@@ -72,7 +72,7 @@ def timing_of(seconds: Sequence[Mapping[str, float]], *, batch_size: int, device
     images_per_second: images / seconds from file to boxes (reading and detector, not drawing), all images together.
     A stage that no image passed is left out. device: what the model ran on, where the detector says so.
     """
-    columns = {name: [one[name] for one in seconds if name in one] for name in STAGES}
+    columns = {name: [of_image[name] for of_image in seconds if name in of_image] for name in STAGES}
     total = sum(sum(columns[name]) for name in PREDICTION_STAGES)
     memory = peak_memory_mb()
     return Timing(

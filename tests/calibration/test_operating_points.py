@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from fracture_det.calibration.operating_points import (
+    PAPER_OPERATING_SCORE,
     OperatingPointError,
+    OperatingPoints,
     check_apart,
     check_fitted_apart,
+    choose_operating_points,
     fitted_images,
 )
 from fracture_det.evaluation.image_level import call_counts, images_of
@@ -53,6 +56,28 @@ def test_thresholds_lie_midway_between_the_scores_that_they_part():
     assert frozen.scores["fp target"] == pytest.approx((0.3 + 0.2) / 2)
 
 
+def test_they_are_chosen_from_plain_arrays():
+    # The same study: thresholds of the images above, and its FROC curve, on which .7 is the first false positive.
+    points = choose_operating_points(
+        np.array([*FRACTURED, *HEALTHY]),
+        np.repeat([True, False], [4, 3]),
+        np.ones(7, bool),
+        froc_scores=np.array([np.inf, 0.9, 0.8, 0.7, 0.6, 0.3, 0.2, 0.1]),
+        froc_fp_per_image=np.array([0, 0, 0, 1, 1, 1, 2, 3]) / 7,
+        fp_target=1 / 7,
+    )
+    assert points == OperatingPoints(
+        {"youden": 0.25, "sensitivity": 0.25, "specificity": 0.75, "fp target": 0.25}, not_reached={}
+    )
+
+
+def test_the_papers_score_stands_once_and_a_config_starts_from_it():
+    from fracture_det.modeling.config import default_config  # it needs Detectron2
+
+    assert PAPER_OPERATING_SCORE == 0.5
+    assert default_config().TEST.OPERATING_SCORE == PAPER_OPERATING_SCORE
+
+
 def test_of_equal_youden_values_the_strictest_threshold_is_taken():
     # at .8: 1/2 + 2/2 - 1 = .5; at .4: 2/2 + 1/2 - 1 = .5
     frozen = choose(matches_of((0.8, 0.4), (0.6, 0.2)))
@@ -78,7 +103,7 @@ NOT_REACHED = [
     ("sensitivity", matches_of((), (), boxless=2), "no healthy image"),
     ("fp target", matches_of((), (), boxless=2), "no validation image has a box"),
     # 2 false boxes of the highest score on 2 images are 1 per image, over the target of .5
-    ("fp target", matches_of((), (0.9, 0.9)), "the surest boxes alone are more than 0.5"),
+    ("fp target", matches_of((), (0.9, 0.9)), "the highest scores alone are more than 0.5"),
 ]
 
 

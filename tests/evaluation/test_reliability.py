@@ -9,13 +9,14 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import METHODS, CalibrationError, ScoreMap
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation import reliability as room
 from fracture_det.evaluation.bootstrap import Measured
 from fracture_det.evaluation.matching import match_dataset
-from fracture_det.evaluation.reliability import bin_of, fit_calibration, reliability
+from fracture_det.evaluation.reliability import bin_of, reliability
+from fracture_det.evaluation.validation import fit_calibration
 from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import box, dataset, found, random_study, record
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import CalibrationError, ScoreMap
 from fracture_det.data.predictions import read_predictions
 from fracture_det.inference.base import Detector, DetectorError
@@ -145,8 +145,12 @@ class TestOpening:
         assert open_detector("bright:").info.name == "bright"
 
     def test_options_reach_the_detector(self, file):
-        with pytest.raises(DetectorError, match=r"^detector 'bright:': has no setting nms_iou, got 0\.5$"):
+        with pytest.raises(
+            DetectorError, match=r"^detector 'bright:': has no setting nms_iou, got 0\.5; detectors that"
+        ):
             open_detector("bright:", calibration=file, nms_iou=0.5)
+        with pytest.raises(DetectorError, match=r"^detector 'bright:': has no setting colour, got 'red'$"):
+            open_detector("bright:", calibration=file, colour="red")
 
     def test_a_file_of_other_weights_is_refused(self, file):
         replace(CALIBRATION, fitted_on={"detector": "dark 1234"}).save(file)

@@ -10,8 +10,9 @@ from detectron2.structures import Boxes, Instances
 from safetensors.torch import load_file, save_file
 
 from fracture_det.inference.base import Detector, DetectorError
+from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.detectron2 import D2Detector, undo_letterbox
-from fracture_det.inference.latency import time_stages
+from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.timing import STAGES, StageTimer
 from fracture_det.modeling.checkpoints import sha256_of
@@ -121,10 +122,12 @@ def test_it_tells_the_clock_its_stages(detector, images):
 
 
 @pytest.mark.real
-def test_stages_of_the_shipped_detector_on_two_real_radiographs():
+def test_stages_of_the_shipped_detector_on_two_real_radiographs(tmp_path):
     folder = present(FRACATLAS / "images/Fractured")
     paths = sorted(folder.iterdir())[:2]
-    timing = time_stages(open_detector("shipped"), [(path.name, path) for path in paths], warmup=0)
+    detector, files = open_detector("shipped"), [(path.name, path) for path in paths]
+    run = predict_to_file(detector, files, tmp_path / "p.jsonl", each=overlay_timer(detector), progress=False)
+    timing = run.as_timing()
     assert (timing.images, list(timing.stages)) == (2, list(STAGES))
     assert all(0 < stage.median_ms <= stage.p95_ms for stage in timing.stages.values())
     assert ", model on " in timing.machine

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,12 +125,25 @@ class TestFacts:
     def test_they_come_back_from_a_file(self):
         assert GraphFacts.from_json(FACTS.to_json(), Path("x")) == FACTS
 
+    def test_what_a_later_version_adds_is_passed_over(self):
+        text = json.dumps({**json.loads(FACTS.to_json()), "colour": "red"})
+        assert GraphFacts.from_json(text, Path("x")) == FACTS
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             (None, r"m\.onnx: no 'fracture_det' in its metadata"),
             ("{", r"m\.onnx, metadata 'fracture_det': "),
-            (json.dumps({"title": "x"}), r"\['class_names', 'source_sha256'\] missing"),
+            (json.dumps({"title": "x"}), r"m\.onnx, metadata 'fracture_det': class_names: missing"),
+            ("[]", r"metadata 'fracture_det': the file: expected an object, got \[\]"),
+            (
+                FACTS.to_json().replace('"batch_size": 2', '"batch_size": "2"'),
+                "batch_size: expected a whole number, got '2'",
+            ),
+            (
+                FACTS.to_json().replace('"batch_size": 2', '"batch_size": true'),
+                "batch_size: expected a whole number, got T",
+            ),
             (FACTS.to_json().replace('"batch_size": 2', '"batch_size": 0'), "batch_size: expected a whole number .* 0"),
             (FACTS.to_json().replace('_step": null', '_step": 0'), "letterbox_step: expected a whole number .* 0"),
             (FACTS.to_json().replace("0.4", "4"), r"operating_score: expected 0\.\.1, got 4"),
@@ -160,8 +174,39 @@ class TestOpen:
 
     @pytest.mark.parametrize("scheme", ["openvino", "onnx", "torchscript"])
     def test_nms_is_inside_and_cannot_be_set(self, scheme, tmp_path):
-        with pytest.raises(DetectorError, match=r"has no setting nms_iou, got 0\.3; what an export does is fixed"):
+        with pytest.raises(
+            DetectorError, match=rf"^detector '{scheme}:.*': has no setting nms_iou, got 0\.3; an exported graph holds"
+        ):
             open_detector(f"{scheme}:{tmp_path}", nms_iou=0.3)
+
+    def test_a_gpu_that_the_environment_names_and_torch_does_not_find_is_said(self, monkeypatch, caplog):
+        import fracture_det.inference.torchscript as torchscript
+
+        monkeypatch.setattr(torchscript.torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert torchscript._device() == "cpu"
+        assert not caplog.records
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        assert torchscript._device() == "cpu"
+        assert caplog.messages == ["CUDA_VISIBLE_DEVICES=0,1, but PyTorch finds no GPU; the model runs on the CPU"]
+
+    def test_onnx_runtime_that_leaves_its_gpu_says_so(self, tmp_path, monkeypatch, caplog):
+        import onnxruntime
+
+        session = SimpleNamespace(
+            get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={"fracture_det": FACTS.to_json()}),
+            get_inputs=lambda: [SimpleNamespace(name="images")],
+            get_providers=lambda: ["CPUExecutionProvider"],
+        )
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *arguments, **options: session)
+        (tmp_path / "model.onnx").write_bytes(b"x")
+        detector = open_detector(f"onnx:{tmp_path}")
+        assert detector.info.device == f"cpu (ONNX Runtime {onnxruntime.__version__})"
+        assert caplog.messages == [
+            f"{tmp_path}/model.onnx: ONNX Runtime was built for CUDAExecutionProvider, but runs on CPUExecutionProvider"
+        ]
 
     def test_a_runtime_that_is_not_installed_is_named(self, tmp_path, monkeypatch):
         (tmp_path / "model.onnx").write_bytes(b"x")

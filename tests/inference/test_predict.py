@@ -73,7 +73,7 @@ class TestResume:
         n_whole = len(torn.splitlines()) - 2  # without header and torn line
         said = capsys.readouterr()
         assert f"{n_whole} were done before" in said.out
-        assert "predictions.jsonl: the last line was torn; its image is predicted again" in said.err
+        assert "predictions.jsonl: the last line is incomplete; its image is predicted again" in said.err
 
     def test_a_torn_header_is_begun_anew(self, run, tmp_path):
         run(out="whole")
@@ -98,7 +98,7 @@ class TestResume:
         files = find_images(radiographs).files
         for expected in ([1] * 12, []):  # thirteen fails alone; the broken file never comes to the detector
             detector = BrightDetector()
-            done = predict_to_folder(detector, files, tmp_path / "out", go_on=True, overlays=False, progress=False)
+            done = predict_to_folder(detector, files, tmp_path / "out", resuming=True, overlays=False, progress=False)
             assert detector.batches == expected
             assert (done.predicted, done.failed) == (11, 2)
 
@@ -174,7 +174,9 @@ class TestResume:
         written = [json.loads(line)["file_name"] for line in path.read_text().splitlines()[1:]]
         drawn = {file.name.removesuffix(".overlay.jpg") for file in (tmp_path / "out" / "overlays").iterdir()}
         assert set(written) <= drawn
-        predict_to_folder(open_slow("0"), find_images(radiographs).files, tmp_path / "out", go_on=True, progress=False)
+        predict_to_folder(
+            open_slow("0"), find_images(radiographs).files, tmp_path / "out", resuming=True, progress=False
+        )
         assert len(read_predictions(path).images) == 13
 
 

@@ -44,9 +44,24 @@ def test_every_member_is_int8_made_from_the_weights_beside_it(shipped):
     assert (shipped.config.orientations, shipped.config.iou) == (source.orientations, source.iou)
 
 
-def test_a_setting_that_it_does_not_have_is_named():
-    with pytest.raises(DetectorError, match=r"has no setting nms_iou, got 0\.3"):
+def test_another_nms_iou_is_refused_by_what_is_served_with_the_detectors_that_take_it():
+    with pytest.raises(DetectorError) as caught:
         open_detector("shipped", nms_iou=0.3)
+    member = f"openvino:{SHIPPED}/int8/resnet"
+    assert str(caught.value) == (
+        f"{SHIPPED}/ensemble.json, members: detector {member!r}: has no setting nms_iou, got 0.3; "
+        "an exported graph holds its non-maximum suppression, with the IoU of its source; "
+        "detectors that take it: d2:PATH, and ensemble:PATH where all members are d2:"
+    )
+
+
+def test_its_float_source_takes_another_nms_iou_and_says_so():
+    black = np.zeros((400, 300, 3), np.uint8)
+    changed, plain = open_detector(f"ensemble:{FLOAT}", nms_iou=0.3), open_detector(f"ensemble:{FLOAT}")
+    assert changed.info.provenance == {**plain.info.provenance, "NMS IoU": "0.3"}
+    for member in changed.members:
+        assert member.predictor.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST == 0.3
+    assert len(changed.predict([black])) == 1
 
 
 def test_it_needs_no_torch():

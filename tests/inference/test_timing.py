@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 
 from fracture_det.inference import batch
-from fracture_det.inference import latency as stages
 from fracture_det.inference import prediction_folder as folders
 from fracture_det.inference import timing as clock
 from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.batch import predict_files, predict_to_file
-from fracture_det.inference.latency import overlay_timer, time_stages
+from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.timing import STAGES, StageTimer, machine_name, peak_memory_mb, stage, timing_of
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import read_radiograph
@@ -51,7 +50,6 @@ def time(monkeypatch):
 
     monkeypatch.setattr(clock, "perf_counter", time)
     monkeypatch.setattr(batch, "read_radiograph", reading)
-    monkeypatch.setattr(stages, "draw_overlay", drawing)
     monkeypatch.setattr(folders, "draw_overlay", drawing)
     return time
 
@@ -228,21 +226,3 @@ class TestPredicting:
         run = predict_to_file(detector, files, tmp_path / "p.jsonl", each=overlay_timer(detector), progress=False)
         assert list(run.as_timing().stages) == list(STAGES)
         assert run.as_timing().stages["draw"].p95_ms == 300
-
-
-class TestTimeStages:
-    def test_images_are_spaced_evenly_after_a_warm_up(self, time, files):
-        # three of 0, 1, 2, 3: at 0, 1.5 (to the even 2) and 3; the first two once before
-        detector = SlowDetector(time)
-        timing = time_stages(detector, files[:4], n_images=3, warmup=2)
-        assert detector.seen == [[0], [2], [0], [2], [3]]
-        assert (timing.images, list(timing.stages)) == (3, list(STAGES))
-
-    def test_fewer_images_than_asked_for(self, time, files):
-        assert time_stages(SlowDetector(time), files[:2], n_images=50, batch_size=2).images == 2
-
-    @pytest.mark.parametrize("change", [{"n_images": 0}, {"warmup": -1}, {"files": []}])
-    def test_what_cannot_be_timed_is_refused(self, files, change):
-        options = {"files": files, "n_images": 1, "warmup": 0} | change
-        with pytest.raises(ValueError, match="expected files, n_images of at least 1"):
-            time_stages(BrightDetector(), options.pop("files"), **options)

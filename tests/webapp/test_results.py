@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import ScoreMap
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate

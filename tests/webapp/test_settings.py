@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fracture_det.calibration.calibration_file import Calibration
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import ScoreMap
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.registry import DETECTORS

@@ -1,7 +1,6 @@
 """Calibration: from a detector's raw scores to probabilities, fitted on validation data and kept as a file.
 
-The file also carries the operating points that were frozen on the same data. It is JSON: `{"format": "fracture_det
-calibration", "version": 1, "method", "box", "image", "operating_points", "not_reached", "not_fitted", "fitted_on"}`.
+The file, calibration.json, also carries the operating points that were frozen on the same data; see `_File`.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fracture_det.calibration.score_maps import IDENTITY, METHODS, CalibrationError, Floats, ScoreMap, _check
+from fracture_det.calibration.score_maps import IDENTITY, METHODS, CalibrationError, Floats, ScoreMap, require
 from fracture_det.data.predictions import WEIGHTS_SHA256
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.strict_json import convert_json, parse_json
 
 FORMAT = "fracture_det calibration"
 VERSION = 1
@@ -50,15 +51,15 @@ class Calibration:
     fitted_on: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
-        _check(not set(self.not_fitted) - {"box", "image"}, "not_fitted", "box and image", list(self.not_fitted))
+        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        require(not set(self.not_fitted) - {"box", "image"}, "not_fitted", "box and image", list(self.not_fitted))
         for name, score_map in (("box", self.box_map), ("image", self.image_map)):
             expected = IDENTITY if name in self.not_fitted else self.method
-            _check(score_map.method == expected, f"{name}.method", repr(expected), score_map.method)
+            require(score_map.method == expected, f"{name}.method", repr(expected), score_map.method)
         for rule, score in self.operating_points.items():
-            _check(0 <= score <= 1, f"operating_points.{rule}", "0..1", score)
+            require(0 <= score <= 1, f"operating_points.{rule}", "0..1", score)
         name = self.fitted_on.get(DETECTOR, "")
-        _check(name != "" and CALIBRATED not in name, f"fitted_on.{DETECTOR}", "the name of one with raw scores", name)
+        require(name != "" and CALIBRATED not in name, f"fitted_on.{DETECTOR}", "the name of one with raw scores", name)
 
     def box(self, scores: ArrayLike) -> Floats:
         """Return P(the box hits a marked fracture) of raw box scores (...)."""
@@ -92,12 +93,12 @@ class Calibration:
 
         The SHA-256 decides where both sides have one, else the name. Scores are not calibrated twice.
         """
-        _check(CALIBRATED not in name, DETECTOR, "one with raw scores", name)
+        require(CALIBRATED not in name, DETECTOR, "one with raw scores", name)
         fitted = self.fitted_on.get(WEIGHTS_SHA256)
         if fitted and sha256:
-            _check(fitted == sha256, f"fitted_on.{WEIGHTS_SHA256}", f"{sha256} ({name})", fitted)
+            require(fitted == sha256, f"fitted_on.{WEIGHTS_SHA256}", f"{sha256} ({name})", fitted)
         else:
-            _check(self.fitted_on[DETECTOR] == name, f"fitted_on.{DETECTOR}", repr(name), self.fitted_on[DETECTOR])
+            require(self.fitted_on[DETECTOR] == name, f"fitted_on.{DETECTOR}", repr(name), self.fitted_on[DETECTOR])
 
     def save(self, path: str | Path) -> None:
         """Write the file; reading it back gives an equal Calibration, and the same bytes when written again."""
@@ -115,59 +116,56 @@ class Calibration:
     def load(cls, path: str | Path) -> Calibration:
         """Read a file. Raises CalibrationError naming file, field and value."""
         try:
-            return _read(json.loads(Path(path).read_text(encoding="utf-8")))
+            return _read(parse_json(Path(path).read_bytes()))
         except OSError as error:
             raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from error
-        except CalibrationError as error:
-            raise CalibrationError(f"{path}: {error}") from error
         except ValueError as error:
-            raise CalibrationError(f"{path}: not JSON: {error}") from error
+            raise CalibrationError(f"{path}: {error}") from error
 
 
-def _read(content: object) -> Calibration:
-    row = _object(content, "the file")
-    _check(row.get("format") == FORMAT, "format", repr(FORMAT), row.get("format"))
-    _check(row.get("version") == VERSION, "version", f"{VERSION}, which this program reads", row.get("version"))
-    known = {field.name.removesuffix("_map") for field in fields(Calibration)}
-    _same_fields(set(row) - {"format", "version"}, known, "the file")
-    points = _object(row["operating_points"], "operating_points")
-    scores = {rule: _number(score, f"operating_points.{rule}") for rule, score in points.items()}
-    texts = [_texts(row[name], name) for name in ("not_reached", "not_fitted", "fitted_on")]
-    return Calibration(row["method"], _read_map(row["box"], "box"), _read_map(row["image"], "image"), scores, *texts)
+class _Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A score map as the file holds it; see ScoreMap."""
+
+    method: str
+    slope: float
+    offset: float
+    knots: tuple[tuple[float, float], ...]
+    zero: float | None
+
+    def score_map(self, name: str) -> ScoreMap:
+        """Return the map. Raises CalibrationError naming field and value."""
+        try:
+            return ScoreMap(**msgspec.structs.asdict(self))
+        except CalibrationError as error:
+            raise CalibrationError(f"{name}.{error}") from error
 
 
-def _read_map(content: object, name: str) -> ScoreMap:
-    row = _object(content, name)
-    _same_fields(set(row), {field.name for field in fields(ScoreMap)}, name)
-    slope, offset = (_number(row[key], f"{name}.{key}") for key in ("slope", "offset"))
-    zero = None if row["zero"] is None else _number(row["zero"], f"{name}.zero")
-    pairs = row["knots"] if isinstance(row["knots"], list) else [row["knots"]]
-    _check(all(isinstance(pair, list) and len(pair) == 2 for pair in pairs), f"{name}.knots", "pairs", row["knots"])
-    knots = tuple((_number(x, f"{name}.knots"), _number(y, f"{name}.knots")) for x, y in pairs)
-    try:
-        return ScoreMap(row["method"], slope, offset, knots, zero)
-    except CalibrationError as error:
-        raise CalibrationError(f"{name}.{error}") from error
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of calibration.json; every field must be there."""
+
+    format: str
+    version: int
+    method: str
+    box: _Map
+    image: _Map
+    operating_points: dict[str, float]
+    not_reached: dict[str, str]
+    not_fitted: dict[str, str]
+    fitted_on: dict[str, str]
 
 
-def _object(value: object, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise CalibrationError(f"{name}: expected an object, got {value!r}")
-    return value
-
-
-def _texts(value: object, name: str) -> dict[str, str]:
-    row = _object(value, name)
-    for key, text in row.items():
-        _check(isinstance(text, str), f"{name}.{key}", "a text", text)
-    return row
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise CalibrationError(f"{name}: expected a number, got {value!r}")
-    return float(value)
-
-
-def _same_fields(found: set[str], wanted: set[str], name: str) -> None:
-    _check(found == wanted, name, f"the fields {', '.join(sorted(wanted))}", ", ".join(sorted(found)))
+def _read(content: Any) -> Calibration:
+    # First, since a file of another version may have other fields.
+    known = content if isinstance(content, dict) else {"format": FORMAT, "version": VERSION}
+    require(known.get("format") == FORMAT, "format", repr(FORMAT), known.get("format"))
+    require(known.get("version") == VERSION, "version", f"{VERSION}, which this program reads", known.get("version"))
+    file = convert_json(content, _File)
+    return Calibration(
+        file.method,
+        file.box.score_map("box"),
+        file.image.score_map("image"),
+        file.operating_points,
+        file.not_reached,
+        file.not_fitted,
+        file.fitted_on,
+    )
