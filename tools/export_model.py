@@ -1,4 +1,4 @@
-"""Turn a trained detector into a small or a fast one, and prove that it answers as its source.
+"""Turn a trained detector into a small or a fast one, and verify that it predicts what its source does.
 
     .venv/bin/python tools/export_model.py --detector d2:output/half --to safetensors \
         --check-images datasets/fracatlas/images/Fractured --out output/small
@@ -32,7 +32,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from fracture_det.export.exporter import SAFETENSORS, Export, run
+from fracture_det.export.exporter import SAFETENSORS, ExportOptions, run_export
 from fracture_det.export.graph import FORMATS
 
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; return its exit code."""
     args = build_parser().parse_args(argv)
     try:
-        run(Export(**{each.name: getattr(args, each.name) for each in fields(Export)}))
+        run_export(ExportOptions(**{field.name: getattr(args, field.name) for field in fields(ExportOptions)}))
     except ValueError as error:
         print(f"export_model: {error}", file=sys.stderr)
         return 2

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,11 +70,8 @@ class GraphFacts:
         if not text:
             raise DetectorError(f"{path}: no {FACTS_KEY!r} in its metadata; export it with tools/export_model.py")
         try:
-            content = json.loads(text)
-            if missing := {"title", "class_names", "source_sha256"} - set(content):
-                raise ValueError(f"{sorted(missing)} missing")
-            return cls(**{name: content[name] for name in (each.name for each in fields(cls)) if name in content})
-        except (ValueError, TypeError) as error:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
             raise DetectorError(f"{path}, metadata {FACTS_KEY!r}: {error}") from error
 
 

@@ -32,7 +32,7 @@ class FractureMapper:
         self.channels = slice(None, None, -1) if cfg.INPUT.FORMAT == "BGR" else slice(None)
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the input. Raises UnreadableImage for a broken file, ValueError if its size is not the recorded one."""
+        """Return the input. Raises UnreadableImage for a broken file, ValueError for another size than recorded."""
         result = copy.deepcopy(dataset_dict)
         annotations = result.pop("annotations", [])
         radiograph = read_radiograph(result["file_name"])

@@ -129,7 +129,11 @@ class TestFacts:
         [
             (None, r"m\.onnx: no 'fracture_det' in its metadata"),
             ("{", r"m\.onnx, metadata 'fracture_det': "),
-            (json.dumps({"title": "x"}), r"\['class_names', 'source_sha256'\] missing"),
+            (json.dumps({"title": "x"}), "missing required field `class_names`"),
+            (
+                FACTS.to_json().replace('"batch_size": 2', '"batch_size": "2"'),
+                r"Expected `int`, got `str`",
+            ),
             (FACTS.to_json().replace('"batch_size": 2', '"batch_size": 0'), "batch_size: expected a whole number .* 0"),
             (FACTS.to_json().replace('_step": null', '_step": 0'), "letterbox_step: expected a whole number .* 0"),
             (FACTS.to_json().replace("0.4", "4"), r"operating_score: expected 0\.\.1, got 4"),

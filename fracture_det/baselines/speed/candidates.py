@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fracture_det.baselines.rivals import BASELINES, RANDOM, export_baseline, quantize_baseline
 from fracture_det.baselines.speed.measurement import missing_package
-from fracture_det.export.exporter import Export, run
+from fracture_det.export.exporter import ExportOptions, run_export
 from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig
@@ -116,15 +116,15 @@ def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -
     for to, name in RUNTIMES.items():
         folder = out / to
         contender = Candidate(name, f"fused:{folder}", "ours", SAME_WEIGHTS)
-        export = Export(f"fused:{source}", to, folder, str(images[0].parent), check_count=2)
+        export = ExportOptions(f"fused:{source}", to, folder, str(images[0].parent), check_count=2)
         lineup += made(contender, partial(_export, export, say))
     return lineup
 
 
-def _export(export: Export, say: Say) -> None:
+def _export(export: ExportOptions, say: Say) -> None:
     if not (export.out / ENSEMBLE_FILE).is_file():  # written last
         say(f"exporting to {export.to}")
-        run(export, say=lambda text: None)
+        run_export(export, say=lambda text: None)
 
 
 def shipped(same_weights: bool) -> Candidates:
