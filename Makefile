@@ -101,9 +101,9 @@ endif
 	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch .venv/.serve $@
 
-.venv/.dev: requirements/dev.txt requirements/judges.txt requirements/rivals.txt .venv/.full
+.venv/.dev: requirements/dev.txt requirements/reference.txt requirements/baselines.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
-	$(PIP) --no-deps -r requirements/judges.txt -r requirements/rivals.txt
+	$(PIP) --no-deps -r requirements/reference.txt -r requirements/baselines.txt
 	@touch $@
 
 # Asking for the other Detectron2 makes the other stamp missing, which installs anew.
