@@ -11,10 +11,9 @@ DETECTRON2_SOURCE := git+https://github.com/facebookresearch/detectron2@02b5c4e2
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# What weights/shipped is trained on, laid out as datasets/README.md says, and where the new one goes.
+# What weights/shipped is trained on, laid out as datasets/README.md says.
 FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
-SHIPPED := output/shipped
 # How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
 WORKERS ?= 2
 TEST_PROGRAMS := chromium:chromium initdb:postgresql node:nodejs
@@ -33,34 +32,9 @@ serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full)  
 	$(BIN)/python -m webapp --host $(HOST) --port $(PORT) --detector $(DETECTOR) \
 		$(if $(CALIBRATION),--calibration $(CALIBRATION))
 
-# Each stage starts from the best of the one before; a stage that was killed goes on where it was.
-PREPARE = $(BIN)/python tools/prepare_dataset.py --neighbours 0
-TRAIN = $(BIN)/python tools/train_net.py --resume
-LIMBS := --data $(SHIPPED)/fracatlas --images $(FRACATLAS)/images
-ARMS := --data $(SHIPPED)/science2022 --images $(SCIENCE2022)/images
+# The steps and their commands are in configs/shipped/recipe.yaml; ARGS=--dry-run prints them. Steps that are done are skipped.
 train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped is, anew; FRACATLAS and SCIENCE2022
-	$(PREPARE) --images $(FRACATLAS)/images --annotations $(FRACATLAS)/annotations --class-map fractured=fracture \
-		--metadata $(FRACATLAS)/dataset.csv --site-columns hand leg hip shoulder mixed \
-		--split-from weights/shipped/split.json --out $(SHIPPED)/fracatlas
-	$(PREPARE) --images $(SCIENCE2022)/images --annotations $(SCIENCE2022)/labels --format yolo \
-		--yolo-names angle fracture line messed_up_angle \
-		--class-map angle=fracture line=fracture messed_up_angle=fracture --fractions 1 0 0 --out $(SHIPPED)/science2022
-	$(TRAIN) --config-file configs/shipped/resnet_1.yaml $(LIMBS) $(LIMBS) $(ARMS) OUTPUT_DIR $(SHIPPED)/resnet_1
-	$(TRAIN) --config-file configs/shipped/resnet_2.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_2
-	$(TRAIN) --config-file configs/shipped/resnet_3.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_3
-	$(TRAIN) --config-file configs/shipped/resnet_4.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/resnet_4
-	$(TRAIN) --config-file configs/shipped/efficientnet_1.yaml $(LIMBS) $(LIMBS) $(LIMBS) $(ARMS) \
-		OUTPUT_DIR $(SHIPPED)/efficientnet_1
-	$(TRAIN) --config-file configs/shipped/efficientnet_2.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/efficientnet_2
-	$(TRAIN) --config-file configs/shipped/efficientnet_3.yaml $(LIMBS) OUTPUT_DIR $(SHIPPED)/efficientnet_3
-	for member in resnet_4 efficientnet_3; do $(BIN)/python tools/export_model.py --detector d2:$(SHIPPED)/$$member \
-		--check-images $(FRACATLAS)/images/Fractured --out $(SHIPPED)/detector/$${member%_*} || exit 1; done
-	cp weights/shipped/ensemble.json weights/shipped/ensemble_float.json $(SHIPPED)/detector
-	$(BIN)/python tools/export_model.py --detector ensemble:$(SHIPPED)/detector/ensemble_float.json --to openvino --int8 \
-		--check-images $(FRACATLAS)/images/Fractured --calibration-images $(SHIPPED)/fracatlas/train.json \
-		--data $(SHIPPED)/fracatlas/val.json --images $(FRACATLAS)/images --out $(SHIPPED)/detector/int8
-	$(BIN)/python tools/eval.py --detector ensemble:$(SHIPPED)/detector --data $(SHIPPED)/fracatlas/test.json \
-		--val $(SHIPPED)/fracatlas/val.json --images $(FRACATLAS)/images --batch-size 2 --out $(SHIPPED)/report
+	$(BIN)/python tools/train_shipped.py --folder fracatlas="$(FRACATLAS)" --folder science2022="$(SCIENCE2022)" $(ARGS)
 
 # Files stay together, so that what a file prepares for its tests is prepared once; the slowest are said at the end.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
@@ -122,9 +96,9 @@ endif
 	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch .venv/.serve $@
 
-.venv/.dev: requirements/dev.txt requirements/judges.txt requirements/rivals.txt .venv/.full
+.venv/.dev: requirements/dev.txt requirements/reference.txt requirements/baselines.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
-	$(PIP) --no-deps -r requirements/judges.txt -r requirements/rivals.txt
+	$(PIP) --no-deps -r requirements/reference.txt -r requirements/baselines.txt
 	@touch $@
 
 # Asking for the other Detectron2 makes the other stamp missing, which installs anew.

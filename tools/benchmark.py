@@ -1,4 +1,4 @@
-"""How fast the detector is on this machine, in every form, beside Detectron2 as it comes and the paper's rivals.
+"""Measure how fast the detector is on this machine, in every form, beside Detectron2's own predictor and baselines.
 
     .venv/bin/python tools/benchmark.py --images datasets/fracatlas/images/Fractured --out output/benchmark
     .venv/bin/python tools/benchmark.py --quick --out output/quick

@@ -1,4 +1,4 @@
-"""Turn a trained detector into a small or a fast one, and prove that it answers as its source.
+"""Turn a trained detector into a small or a fast one, and verify that it predicts what its source does.
 
     .venv/bin/python tools/export_model.py --detector d2:output/half --to safetensors \
         --check-images datasets/fracatlas/images/Fractured --out output/small

@@ -1,4 +1,4 @@
-"""Detectron2's own DefaultPredictor as its users write it: what everything else is compared with."""
+"""Detectron2's own DefaultPredictor, used as in its documentation: the reference of all comparisons of speed."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class DefaultPredictorDetector:
 
     def _predict(self, image: Pixels) -> Detections:
         with stage("model"):
-            found = self.predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"]
-        boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
-        return Detections.from_unsorted(boxes, scores, found.pred_classes.numpy())
+            instances = self.predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"]
+        boxes, scores = instances.pred_boxes.tensor.numpy(), instances.scores.numpy()
+        return Detections.from_unsorted(boxes, scores, instances.pred_classes.numpy())
 
 
 def open_default_predictor(target: str) -> DefaultPredictorDetector:
@@ -45,7 +45,7 @@ def open_default_predictor(target: str) -> DefaultPredictorDetector:
     cfg = load_config(weights.parent / CONFIG_FILE)
     cfg.INPUT.MIN_SIZE_TEST = cfg.INPUT.LETTERBOX
     with TemporaryDirectory() as folder:
-        # It reads pickles, not safetensors.
+        # It cannot read safetensors.
         cfg.MODEL.WEIGHTS = str(Path(folder) / "model.pth")
         state = {key: value.float() for key, value in load_checkpoint(weights)["model"].items()}
         torch.save({"model": state}, cfg.MODEL.WEIGHTS)

@@ -8,7 +8,10 @@ from typing import Any
 
 
 class Renamed(argparse.Action):
-    """An option under its former name: it works, and says what its name is now."""
+    """An option under its former name: it works, and says what its name is now.
+
+    A flag has nargs=0. Where the destination's default is a list and the option takes one value, values are appended.
+    """
 
     def __init__(self, option_strings: list[str], dest: str, *, new: str, **options: Any) -> None:
         self.new = new
@@ -18,4 +21,8 @@ class Renamed(argparse.Action):
         self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
         print(f"{option} is now {self.new}; the former name goes with version 1.0", file=sys.stderr)
+        if self.nargs == 0:
+            values = True
+        elif self.nargs is None and isinstance(before := getattr(namespace, self.dest, None), list):
+            values = [*before, values]
         setattr(namespace, self.dest, values)

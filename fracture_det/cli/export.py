@@ -1,4 +1,4 @@
-"""Turn a trained detector into a small or a fast one, and prove that it answers as its source.
+"""Turn a trained detector into a small or a fast one, and verify that it predicts what its source does.
 
     fracture-det export --detector d2:output/half --to safetensors \
         --check-images datasets/fracatlas/images/Fractured --out output/small
@@ -32,7 +32,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from fracture_det.export.exporter import SAFETENSORS, Export, run
+from fracture_det.export.exporter import SAFETENSORS
 from fracture_det.export.graph import FORMATS
 
 
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; return its exit code."""
     args = build_parser().parse_args(argv)
     try:
-        run(Export(**{field.name: getattr(args, field.name) for field in fields(Export)}))
+        run_export(ExportOptions(**{field.name: getattr(args, field.name) for field in fields(ExportOptions)}))
     except ValueError as error:
         print(f"export: {error}", file=sys.stderr)
         return 2

@@ -1,1 +1,1 @@
-"""From a training folder to files that others can run; each export runs what it wrote and compares."""
+"""Export of trained detectors to other runtimes; every export is compared with its source before it is kept."""

@@ -13,7 +13,7 @@ from fracture_det.calibration.calibration import Calibration
 from fracture_det.data.coco import read_coco
 from fracture_det.export.graph import export_graph
 from fracture_det.export.half_precision import export_safetensors
-from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, accuracy_of, check_drop
+from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import open_detector, scheme_and_target
 from fracture_det.structures.image_files import find_images
@@ -23,18 +23,19 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Export:
-    """What is exported, to what, and on which radiographs it proves itself.
+class ExportOptions:
+    """What is exported, to which form, and on which radiographs the export is verified.
 
     detector: d2:FOLDER_OR_FILE, or ensemble:FOLDER and shipped, whose members are exported one by one.
     to: "safetensors" or one of FORMATS.
     check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
     batch_size: images per call of the graph. half: OpenVINO stores weights in half precision. calibration:
     calibration.json of the source, for the file's metadata.
-    title: what people call the model. int8: quantize on `calibration_images` (file, folder, glob, or a COCO file of
+    title: the model's name in reports. int8: quantize on `calibration_images` (file, folder, glob, or a COCO file of
     `images`), and measure on the annotated images of
-    `data` (a COCO file), which lie in `images`. prune: write a start for training with so much less of the channels
-    instead. against: the detector that a pruned one was made from; the export must live up to it on `data`.
+    `data` (a COCO file), which lie in `images`. prune: instead of a detector, write initial weights for training with
+    this share of the backbone's channels removed. against: the detector that a pruned one was made from; the export
+    may be only slightly less accurate on `data`.
 
     Raises ExportError for settings that contradict each other.
     """
@@ -75,96 +76,96 @@ class Export:
                 raise ExportError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
-def run(export: Export, *, say: Say = print) -> None:
-    """Write what `export` asks for, and say how it agrees with its source.
+def run_export(options: ExportOptions, *, say: Say = print) -> None:
+    """Write the export that `options` describes, and report through `say` how well it agrees with its source.
 
-    Raises ExportError when it does not, DetectorError and InputError for what cannot be read.
+    Raises ExportError when it does not agree, DetectorError and InputError for what cannot be read.
     """
-    scheme, target = scheme_and_target(export.detector)
+    scheme, target = scheme_and_target(options.detector)
     if scheme == "d2":
-        _run_one(export, target, export.out, say)
+        _export_detector(options, target, options.out, say)
     elif scheme == "ensemble":
-        _run_members(export, ensemble_file(target), say)
+        _export_members(options, ensemble_file(target), say)
     else:
-        raise ExportError(f"detector {export.detector!r}: expected d2:FOLDER, ensemble:FOLDER or shipped")
+        raise ExportError(f"detector {options.detector!r}: expected d2:FOLDER, ensemble:FOLDER or shipped")
 
 
-def _run_members(export: Export, path: Path, say: Say) -> None:
+def _export_members(options: ExportOptions, path: Path, say: Say) -> None:
     """Export every member of the ensemble.json at `path` into a folder of its name, and write an ensemble.json."""
     ensemble = EnsembleConfig.load(path)
-    scheme = "d2" if export.to == SAFETENSORS else export.to
+    scheme = "d2" if options.to == SAFETENSORS else options.to
     members = []
     for uri in ensemble.members:
         kind, _, name = uri.partition(":")
         if kind != "d2":
             raise ExportError(f"{path}, members: only d2 can be exported, got {uri!r}")
-        _run_one(export, str(path.parent / name), export.out / Path(name).name, say)
+        _export_detector(options, str(path.parent / name), options.out / Path(name).name, say)
         members.append(f"{scheme}:{Path(name).name}")
-    msgspec.structs.replace(ensemble, members=tuple(members)).save(export.out / ENSEMBLE_FILE)
-    say(f"{export.out / ENSEMBLE_FILE}: {' and '.join(members)}, fused as before")
+    msgspec.structs.replace(ensemble, members=tuple(members)).save(options.out / ENSEMBLE_FILE)
+    say(f"{options.out / ENSEMBLE_FILE}: {' and '.join(members)}, combined as before")
 
 
-def _run_one(export: Export, target: str, out: Path, say: Say) -> None:
-    """Export one detector; `out` gets its files only when they have proved themselves."""
+def _export_detector(options: ExportOptions, target: str, out: Path, say: Say) -> None:
+    """Export one detector; its files are moved to `out` only once they are verified."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         staged = Path(folder)
-        _write(export, target, staged, out, say)
-        if export.against:
-            _compare_with_unpruned(export, staged, say)
+        _write_export(options, target, staged, out, say)
+        if options.against:
+            _compare_with_unpruned(options, staged, say)
         out.mkdir(exist_ok=True)
         for file in staged.iterdir():
             file.replace(out / file.name)
     say(f"{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB")
 
 
-def _write(export: Export, target: str, out: Path, final: Path, say: Say) -> None:
-    checked = _some(export.check_images, export.check_count) if export.check_images else []
-    if export.prune is not None:
-        from fracture_det.export.prune import prune  # only here is torch-pruning needed
+def _write_export(options: ExportOptions, target: str, out: Path, final: Path, say: Say) -> None:
+    check_images = _evenly_spaced(options.check_images, options.check_count) if options.check_images else []
+    if options.prune is not None:
+        from fracture_det.export.prune import prune  # torch-pruning is needed only here
 
-        say(f"{target}: {prune(target, out, export.prune, start=final)}; now train it on with tools/train_net.py")
-    elif export.to == SAFETENSORS:
-        say(f"{target}: {export_safetensors(Path(target), out, checked, title=export.title)}")
-    elif export.int8:
-        with TemporaryDirectory() as between:
-            _graph(export, target, Path(between), checked, say)
-            _int8(export, Path(between), out, lambda text: say(f"{target}: {text}"))
+        say(f"{target}: {prune(target, out, options.prune, start=final)}; now train it on with tools/train_net.py")
+    elif options.to == SAFETENSORS:
+        say(f"{target}: {export_safetensors(Path(target), out, check_images, title=options.title)}")
+    elif options.int8:
+        with TemporaryDirectory() as folder:
+            _write_graph(options, target, Path(folder), check_images, say)
+            _write_int8(options, Path(folder), out, lambda text: say(f"{target}: {text}"))
     else:
-        _graph(export, target, out, checked, say)
+        _write_graph(options, target, out, check_images, say)
 
 
-def _graph(export: Export, target: str, out: Path, checked: Sequence[Path], say: Say) -> None:
-    calibration = None if export.calibration is None else Calibration.load(export.calibration)
+def _write_graph(options: ExportOptions, target: str, out: Path, check_images: Sequence[Path], say: Say) -> None:
+    calibration = None if options.calibration is None else Calibration.load(options.calibration)
     agreement = export_graph(
-        target, export.to, out, checked, batch_size=export.batch_size, half=export.half, calibration=calibration
+        target, options.to, out, check_images, batch_size=options.batch_size, half=options.half, calibration=calibration
     )
-    say(f"{export.to} of {target}: on {len(checked)} radiographs {agreement}")
+    say(f"{options.to} of {target}: on {len(check_images)} radiographs {agreement}")
 
 
-def _int8(export: Export, between: Path, out: Path, say: Say) -> None:
+def _write_int8(options: ExportOptions, exported: Path, out: Path, say: Say) -> None:
     from fracture_det.export.int8 import quantize
 
-    # Export has checked that these three are given.
-    ranges, data, images = str(export.calibration_images), Path(str(export.data)), Path(str(export.images))
+    # ExportOptions has checked that these three are given.
+    ranges, data, images = str(options.calibration_images), Path(str(options.data)), Path(str(options.images))
     if ranges.endswith(".json"):
-        on = [images / record.file_name for record in read_coco(ranges).records]
+        calibration_images = [images / record.file_name for record in read_coco(ranges).records]
     else:
-        on = [path for _, path in find_images(ranges).files]
-    quantize(between, out, on, read_coco(data), images, say=say)
+        calibration_images = [path for _, path in find_images(ranges).files]
+    quantize(exported, out, calibration_images, read_coco(data), images, say=say)
 
 
-def _compare_with_unpruned(export: Export, out: Path, say: Say) -> None:
-    """Raise ExportError when pruning, and what came after it, cost more than is allowed."""
-    data, images = read_coco(Path(str(export.data))), Path(str(export.images))
-    scheme = "d2" if export.to == SAFETENSORS else export.to
-    before = accuracy_of(open_detector(str(export.against)), data, images)
-    after = accuracy_of(open_detector(f"{scheme}:{out}"), data, images)
-    say(f"{after}; {export.against}: {before}")
+def _compare_with_unpruned(options: ExportOptions, out: Path, say: Say) -> None:
+    """Raise ExportError if the pruned, retrained and exported detector lost more accuracy than is allowed."""
+    data, images = read_coco(Path(str(options.data))), Path(str(options.images))
+    scheme = "d2" if options.to == SAFETENSORS else options.to
+    before = measure_accuracy(open_detector(str(options.against)), data, images)
+    after = measure_accuracy(open_detector(f"{scheme}:{out}"), data, images)
+    say(f"{after}; {options.against}: {before}")
     check_drop(before, after, ap50=MAX_AP50_DROP_PRUNED)
 
 
-def _some(pattern: str, count: int) -> list[Path]:
+def _evenly_spaced(pattern: str, count: int) -> list[Path]:
     """Return up to `count` of the images that `pattern` names, evenly spaced."""
     files = [path for _, path in find_images(pattern).files]
     count = min(count, len(files))

@@ -1,15 +1,14 @@
-"""A trained detector as one graph, letterbox in and boxes out: TorchScript, ONNX, OpenVINO."""
+"""Export of a trained detector as one graph, from letterboxed images to boxes: TorchScript, ONNX, OpenVINO."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -20,8 +19,8 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from fracture_det.calibration.calibration import Calibration
-from fracture_det.export.proposals import propose
-from fracture_det.export.verify import Agreement, compare
+from fracture_det.export.proposals import predict_proposals
+from fracture_det.export.verify import ComparisonResult, compare_detectors
 from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.detectron2 import D2Detector
 from fracture_det.inference.exported import FACTS_KEY, GraphFacts
@@ -29,22 +28,22 @@ from fracture_det.inference.openvino import quiet_openvino
 from fracture_det.inference.registry import open_detector
 from fracture_det.structures.radiograph import read_radiograph
 
-# What --to may name besides safetensors, and the files that it writes; the first is what is opened.
+# Values of --to besides safetensors, and the files that they write; the first is the one to open.
 FORMATS = {
     "openvino": ("model.xml", "model.bin"),
     "onnx": ("model.onnx",),
     "torchscript": ("model.pt",),
 }
 OUTPUTS = ("boxes", "scores", "classes", "image")
-# The last that torch's tracing exporter, on which Detectron2's adapter stands, knows in full.
+# The latest that torch's tracing exporter supports completely.
 ONNX_OPSET = 17
 
 
 class DetectorGraph(nn.Module):
-    """From letterboxed images to answers, with normalisation, box decoding and NMS inside.
+    """From letterboxed images to detections, with normalisation, box decoding and NMS inside.
 
-    Input (N, H, W, 3) uint8 RGB, any letterbox of the detector's. Output: boxes (M, 4) float32 XYXY in letterbox px,
-    scores (M,) float32 0..1, classes (M,) int64, image (M,) int64: which of the N a box is on.
+    Input (N, H, W, 3) uint8 RGB, of any size that the detector's letterbox gives. Output: boxes (M, 4) float32 XYXY in
+    letterbox px, scores (M,) float32 0..1, classes (M,) int64, image (M,) int64: which of the N a box is on.
     """
 
     def __init__(self, detector: D2Detector) -> None:
@@ -55,24 +54,23 @@ class DetectorGraph(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return (boxes, scores, classes, image)."""
-        found = self._detect(images.permute(0, 3, 1, 2).float())
-        image = [torch.full_like(one.pred_classes, index) for index, one in enumerate(found)]
+        per_image = self._detect(images.permute(0, 3, 1, 2).float())
         columns = (
-            [one.pred_boxes.tensor for one in found],
-            [one.scores for one in found],
-            [one.pred_classes for one in found],
-            image,
+            [instances.pred_boxes.tensor for instances in per_image],
+            [instances.scores for instances in per_image],
+            [instances.pred_classes for instances in per_image],
+            [torch.full_like(instances.pred_classes, index) for index, instances in enumerate(per_image)],
         )
         return tuple(torch.cat(column) for column in columns)
 
     def _detect(self, planes: torch.Tensor) -> list[Instances]:
-        """As GeneralizedRCNN.inference, without its copy of each image into a batch, which ONNX cannot follow."""
+        """Do what GeneralizedRCNN.inference does, without its copy of each image into a batch, which ONNX lacks."""
         normed = ((planes.flip(1) if self.bgr else planes) - self.model.pixel_mean) / self.model.pixel_std
         images = ImageList(normed, [(normed.shape[2], normed.shape[3])] * normed.shape[0])
         features = self.model.backbone(images.tensor)
-        proposals = propose(self.model.proposal_generator, images, features)
-        found, _ = self.model.roi_heads(images, features, proposals, None)
-        return found
+        proposals = predict_proposals(self.model.proposal_generator, images, features)
+        instances, _ = self.model.roi_heads(images, features, proposals, None)
+        return instances
 
 
 def export_graph(
@@ -84,27 +82,27 @@ def export_graph(
     batch_size: int = 1,
     half: bool = False,
     calibration: Calibration | None = None,
-) -> Agreement:
-    """Write the detector in `target` (a folder or file) to the folder `out` in one of FORMATS; return how both agree.
+) -> ComparisonResult:
+    """Write the detector in `target` (a folder or file) to folder `out` in one of FORMATS; return how well they agree.
 
     batch_size: images per call of the graph. half: OpenVINO stores weights in half precision; it computes in float32.
     calibration: of the source, for the file's metadata.
-    Raises ExportError when the export does not find on `check_images` what its source finds (see `compare`), and
-    DetectorError when `target` is not a trained detector.
+    Raises ExportError when export and source disagree on `check_images` (see `compare_detectors`), and DetectorError
+    when `target` is not a trained detector.
     """
     source = D2Detector.open(target)
     facts = facts_of(source, batch_size=batch_size, calibration=calibration)
-    example = torch.from_numpy(_example(source, check_images, batch_size))
+    example = torch.from_numpy(_example_batch(source, check_images, batch_size))
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in FORMATS[to]]
     writer = partial(write_openvino, half=True) if half else WRITERS[to]
     writer(DetectorGraph(source), example, facts, paths[0])
     write_checksums(*paths)
-    return compare(source, open_detector(f"{to}:{paths[0]}"), check_images)
+    return compare_detectors(source, open_detector(f"{to}:{paths[0]}"), check_images)
 
 
 def facts_of(source: D2Detector, *, batch_size: int = 1, calibration: Calibration | None = None) -> GraphFacts:
-    """Return what an export of `source` must say of itself."""
+    """Return the metadata of an export of `source`."""
     cfg = source.predictor.cfg
     return GraphFacts(
         title=source.title,
@@ -126,10 +124,10 @@ def facts_of(source: D2Detector, *, batch_size: int = 1, calibration: Calibratio
     )
 
 
-def _example(source: D2Detector, images: Sequence[Path], batch_size: int) -> np.ndarray:
-    """Return (N, S, S, 3) uint8 with a real radiograph, so that tracing sees boxes all the way.
+def _example_batch(source: D2Detector, images: Sequence[Path], batch_size: int) -> np.ndarray:
+    """Return (N, S, S, 3) uint8 with a radiograph of `images`, so that no step of the tracing is without boxes.
 
-    The square is the largest letterbox, in which every step that an export takes by the size of its input is worth it.
+    The square is the largest letterbox: lengths that tracing takes from its example (`grouped_topk`) suit it best.
     """
     square = np.zeros((source.predictor.letterbox.size, source.predictor.letterbox.size, 3), np.uint8)
     if images:
@@ -138,9 +136,9 @@ def _example(source: D2Detector, images: Sequence[Path], batch_size: int) -> np.
 
 
 def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """As torchvision's, which asks whether there are boxes; here the answer to none is none without a branch.
+    """Do what torchvision's `_batched_nms_coordinate_trick` does, without its branch for no boxes, which is not traced.
 
-    Boxes of each of `idxs` are moved to a place of their own, so that they do not suppress those of another.
+    Boxes of each class in `idxs` are shifted to a region of their own, so that they do not suppress those of another.
     """
     furthest = torch.cat([boxes, boxes.new_zeros((1, 4))]).max()
     offsets = idxs.to(boxes) * (furthest + 1)
@@ -148,10 +146,20 @@ def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, 
 
 
 @contextmanager
-def _tracing() -> Any:
-    """Trace as Detectron2 needs it, without the warnings of what is taken as constant; sizes of the input are not."""
-    nms = patch.object(torchvision.ops.boxes, "_batched_nms_coordinate_trick", _batched_nms)
-    with torch.no_grad(), patch_builtin_len(), nms, warnings.catch_warnings():
+def _traceable_nms() -> Iterator[None]:
+    """Let Detectron2's and torchvision's batched NMS call `_batched_nms` meanwhile."""
+    original = torchvision.ops.boxes._batched_nms_coordinate_trick
+    torchvision.ops.boxes._batched_nms_coordinate_trick = _batched_nms
+    try:
+        yield
+    finally:
+        torchvision.ops.boxes._batched_nms_coordinate_trick = original
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Trace as Detectron2's code requires, without warnings of what is traced as a constant, as intended."""
+    with torch.no_grad(), patch_builtin_len(), _traceable_nms(), warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", category)
         yield
@@ -164,13 +172,13 @@ def write_torchscript(graph: DetectorGraph, example: torch.Tensor, facts: GraphF
 
 
 def write_onnx(graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, path: Path) -> None:
-    """Write an .onnx file whose metadata say what it is."""
+    """Write an .onnx file with `facts` in its metadata."""
     with _tracing():
         torch.onnx.export(
             graph,
             (example,),
             str(path),
-            dynamo=False,  # the other exporter cannot follow Detectron2's data-dependent shapes
+            dynamo=False,  # the newer exporter does not support Detectron2's data-dependent shapes
             opset_version=ONNX_OPSET,
             input_names=["images"],
             output_names=list(OUTPUTS),
@@ -187,9 +195,9 @@ def write_openvino(
     """Write .xml and .bin, by way of ONNX: OpenVINO reads that without its converter, which reports to a server."""
     openvino = quiet_openvino()
     with TemporaryDirectory() as folder:
-        between = Path(folder) / "model.onnx"
-        write_onnx(graph, example, facts, between)
-        model = openvino.Core().read_model(between)
+        onnx_path = Path(folder) / "model.onnx"
+        write_onnx(graph, example, facts, onnx_path)
+        model = openvino.Core().read_model(onnx_path)
         save_openvino(model, facts, path, half=half)
 
 

@@ -1,4 +1,4 @@
-"""A training folder made small: weights in half precision, the configuration, the log, and checksums."""
+"""Export of a training folder to safetensors: weights in half precision, configuration, log and checksums."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from fracture_det.export.verify import Agreement, compare
+from fracture_det.export.verify import ComparisonResult, compare_detectors
 from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.detectron2 import CONFIG_FILE, D2Detector, find_weights
 from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
 
 WEIGHTS_NAME = "model.safetensors"
-# Measures of training that say how the weights came to be.
+# The training's metrics, which document how the weights were obtained.
 TRAINING_FILES = {"metrics.json": "training_log.jsonl", "loss_curves.png": "loss_curves.png"}
 
 
-def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *, title: str = "") -> Agreement:
-    """Write the weights in `source` (a training folder or file) to the folder `out`; return how both agree.
+def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *, title: str = "") -> ComparisonResult:
+    """Write the weights in `source` (a training folder or file) to the folder `out`; return how well the two agree.
 
-    out: model.safetensors (half precision, but one-dimensional tensors whole), config.yaml without the paths of the
+    out: model.safetensors (half precision, but one-dimensional tensors in full), config.yaml without the paths of the
     training, the training log and SHA256SUMS. title: MODEL.TITLE, if it should change.
-    The export must find on `check_images` what the source finds: boxes within 1 px, scores within .01, but for 2 % of
-    the boxes, between which suppression decides.
+    On `check_images` the export must predict what the source does: boxes within 1 px, scores within .01, except for 2 %
+    of the boxes, for which NMS may decide differently.
 
     Raises ExportError when it does not, and DetectorError when `source` is not a trained detector.
     """
@@ -35,13 +35,13 @@ def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *,
     out.mkdir(parents=True, exist_ok=True)
     state = {key: _halved(value) for key, value in load_checkpoint(weights)["model"].items()}
     save_file(state, out / WEIGHTS_NAME, metadata={"format": "pt", "source_sha256": detector.sha256})
-    (out / WEIGHTS_NAME).chmod(0o644)  # safetensors writes for its owner only; a server runs as another user
+    (out / WEIGHTS_NAME).chmod(0o644)  # safetensors grants it to the owner only; a server runs as another user
     _write_config(weights.parent / CONFIG_FILE, out / CONFIG_FILE, title)
     for name, kept_as in TRAINING_FILES.items():
         if (weights.parent / name).is_file():
             shutil.copyfile(weights.parent / name, out / kept_as)
     write_checksums(out / CONFIG_FILE, out / WEIGHTS_NAME)
-    return compare(detector, D2Detector.open(str(out)), check_images)
+    return compare_detectors(detector, D2Detector.open(str(out)), check_images)
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
 def _write_config(source: Path, target: Path, title: str) -> None:
     cfg = load_config(source)
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
-    cfg.MODEL.DEVICE = "cuda"  # where there is one; load_config falls back to the CPU
+    cfg.MODEL.DEVICE = "cuda"  # where there is a GPU; without one, load_config warns and uses the CPU
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
     cfg.MODEL.TITLE = title or cfg.MODEL.TITLE
     target.write_text(cfg.dump())

@@ -1,4 +1,4 @@
-"""NNCF, which quantizes, imported so that it stays quiet and gets the model that it understands."""
+"""NNCF, the quantizer of OpenVINO, imported without telemetry, and models in the form that it handles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fracture_det.inference.openvino import quiet_openvino
 
 
 def quiet_nncf() -> Any:
-    """Import NNCF, which quantizes, so that it sends nothing either and prints warnings alone."""
+    """Return the module nncf, imported so that it sends no telemetry and logs only warnings."""
     quiet_openvino()
     import nncf
 
@@ -21,11 +21,11 @@ def quiet_nncf() -> Any:
 def read_for_nncf(path: Path) -> Any:
     """Return the OpenVINO model of the .xml, ready to be quantized.
 
-    NNCF mistakes the channels of weights that are reshaped within the graph, as those of depthwise convolutions from
-    ONNX are, and OpenVINO then computes them in float; folded into constants they are taken rightly.
+    Weights that are reshaped within the graph, as those of depthwise convolutions from ONNX, are folded into constants
+    first: NNCF would take the wrong axis for their channels, and OpenVINO compute them in float.
     """
     model = quiet_openvino().Core().read_model(path)
-    from openvino.passes import ConstantFolding, Manager  # only now: see quiet_openvino
+    from openvino.passes import ConstantFolding, Manager  # after quiet_openvino
 
     folding = Manager()
     folding.register_pass(ConstantFolding())

@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels of the backbone taken away, to be trained on without them."""
+"""Structured pruning: removes whole channels of the backbone; what remains must be trained further."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fracture_det.inference.detectron2 import CONFIG_FILE, D2Detector, find_weig
 from fracture_det.modeling.backbones import fold_frozen_norms
 from fracture_det.modeling.config import load_config
 
-# Processors and INT8 kernels work on blocks of so many channels.
+# Processors and INT8 kernels work on blocks of this many channels.
 ROUND_TO = 8
 
 
 def prune(target: str, out: Path, ratio: float, *, start: Path | None = None) -> str:
-    """Write the detector in `target` (a folder or file) without `ratio` of its backbone's channels to the folder `out`.
+    """Write the detector in `target` (a folder or file) to the folder `out`, less `ratio` of its backbone's channels.
 
-    The channels of least L2 norm go, those that are added to each other together (Fang et al. 2023, DepGraph). The
-    pyramid keeps its width. What is written is a start for tools/train_net.py, with MODEL.PRUNED, and no detector
-    to use. start: the folder that its configuration names the weights in, where `out` is moved to another.
-    Returns what was saved, in words.
+    Channels of least L2 norm are removed, and channels that are added to each other together (Fang et al. 2023,
+    DepGraph). The pyramid keeps its width. The result holds initial weights for tools/train_net.py, with MODEL.PRUNED;
+    it is not a usable detector. start: the folder in which its configuration names the weights, if `out` will be moved
+    there. Returns a sentence on what is left of the backbone.
 
-    Raises ExportError for a ratio outside 0..1 and for a backbone that normalises otherwise than by frozen batch
+    Raises ExportError for a ratio outside 0..1 and for a backbone with other normalisation than frozen batch
     statistics, DetectorError when `target` is not a trained detector.
     """
     if not 0 < ratio < 1:
@@ -58,7 +58,7 @@ def prune(target: str, out: Path, ratio: float, *, start: Path | None = None) ->
 
 def _prune(backbone: torch.nn.Module, example: torch.Tensor, ratio: float) -> None:
     frozen = [parameter for parameter in backbone.parameters() if not parameter.requires_grad]
-    for parameter in frozen:  # the library follows gradients to see which layers hang together
+    for parameter in frozen:  # the library follows gradients to find which layers depend on each other
         parameter.requires_grad_(True)
     torch_pruning.pruner.MagnitudePruner(
         backbone,

@@ -1,8 +1,8 @@
-"""What an export may change: nothing but rounding, or for INT8 and pruning a stated little of its accuracy."""
+"""Comparison of an export with its source: the same but for rounding, or for INT8 and pruning nearly as accurate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,28 +18,28 @@ from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import read_radiograph
 
-# How far an export may move what the source finds with at least SCORE_COMPARED.
+# How far an export may move boxes and scores of the source's detections of at least SCORE_COMPARED.
 MAX_BOX_SHIFT_PX = 1.0
 MAX_SCORE_SHIFT = 0.01
 SCORE_COMPARED = 0.05
-# Of two overlapping boxes with nearly the same score, rounding may change which one survives suppression; such a box
-# then has only a neighbour for a partner. More of them than this share are no such accident.
+# Of two overlapping boxes with nearly equal scores, rounding may change which one survives NMS; its best match in the
+# other detector is then a neighbour. More of them than this share have another cause.
 MAX_SHARE_MOVED = 0.02
-# How much INT8 or pruning may cost, of values in 0..1.
+# How much of a metric in 0..1 INT8 or pruning may cost.
 MAX_AUROC_DROP = 0.005
 MAX_AP50_DROP_INT8 = 0.005
 MAX_AP50_DROP_PRUNED = 0.01
 
 
 class ExportError(ValueError):
-    """An export could not be made, or does not answer as its source; the message says by how much."""
+    """An export could not be made, or does not predict what its source does; the message says by how much."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How an export answers, compared with its source.
+class ComparisonResult:
+    """How well the detections of an export agree with those of its source.
 
-    n_boxes: boxes that were compared. n_moved: of these, how many have no partner within the allowed shifts.
+    n_boxes: boxes that were compared. n_moved: of these, how many have no match within the allowed shifts.
     largest_shift: of the scores of all others.
     """
 
@@ -64,64 +64,60 @@ class Accuracy:
         return f"AP50 {self.ap50:.4f}, AUROC {self.auroc:.4f} on {self.n_images} images"
 
 
-def compare(source: Detector, export: Detector, images: Sequence[Path]) -> Agreement:
-    """Return how two detectors agree on `images`; boxes below SCORE_COMPARED - MAX_SCORE_SHIFT do not count.
+def compare_detectors(source: Detector, export: Detector, images: Sequence[Path]) -> ComparisonResult:
+    """Return how well two detectors agree on `images`, in their boxes with a score of at least SCORE_COMPARED.
 
-    Raises ExportError when more than MAX_SHARE_MOVED of the boxes of both have no partner within the allowed shifts,
-    or when there is no image to compare on.
+    Raises ExportError when more than MAX_SHARE_MOVED of the boxes of both have no match within the allowed shifts, or
+    when there is no image to compare on.
     """
     if not images:
         raise ExportError("no images to compare on")
-    shifts: list[float] = []
+    score_shifts: list[float] = []
     moved: list[str] = []
     for path in tqdm(images, desc="comparing", unit="image", disable=None):
         pixels = read_radiograph(path).pixels
-        (expected,), (found,) = source.predict([pixels]), export.predict([pixels])
-        for one, other in ((expected, found), (found, expected)):
-            for score, shift_px, shift in _partners(one.above(SCORE_COMPARED), other):
-                if shift_px > MAX_BOX_SHIFT_PX or shift > MAX_SCORE_SHIFT:
+        (expected,), (exported,) = source.predict([pixels]), export.predict([pixels])
+        for detections, others in ((expected, exported), (exported, expected)):
+            for score, box_shift_px, score_shift in _shifts(detections.above(SCORE_COMPARED), others):
+                if box_shift_px > MAX_BOX_SHIFT_PX or score_shift > MAX_SCORE_SHIFT:
                     moved.append(
-                        f"{path}: a box of score {score:.3f} moved by {shift_px:.2f} px, its score by {shift:.4f}"
+                        f"{path}: a box of score {score:.3f} moved by {box_shift_px:.2f} px, "
+                        f"its score by {score_shift:.4f}"
                     )
                 else:
-                    shifts.append(shift)
-    n_boxes = len(shifts) + len(moved)
+                    score_shifts.append(score_shift)
+    n_boxes = len(score_shifts) + len(moved)
     if len(moved) > MAX_SHARE_MOVED * n_boxes:
         raise ExportError(f"{len(moved)} of {n_boxes} boxes differ, such as {moved[0]}")
-    return Agreement(n_boxes, len(moved), max(shifts, default=0.0))
+    return ComparisonResult(n_boxes, len(moved), max(score_shifts, default=0.0))
 
 
-def _partners(boxes: Detections, others: Detections) -> Iterator[tuple[float, float, float]]:
-    """Yield each box's score, and how far its partner's sides (pixels) and score are from its own."""
-    overlaps = box_iou(boxes.boxes, others.boxes)
-    for index, score in enumerate(boxes.scores):
+def _shifts(detections: Detections, others: Detections) -> Iterator[tuple[float, float, float]]:
+    """Yield each box's score, and how far the sides (pixels) and the score of its best match by IoU differ."""
+    iou = box_iou(detections.boxes, others.boxes)
+    for index, score in enumerate(detections.scores):
         if not len(others):
             yield float(score), np.inf, float(score)
             continue
-        partner = int(overlaps[index].argmax())
-        shift_px = float(np.abs(boxes.boxes[index] - others.boxes[partner]).max())
-        yield float(score), shift_px, float(abs(score - others.scores[partner]))
+        match = int(iou[index].argmax())
+        box_shift_px = float(np.abs(detections.boxes[index] - others.boxes[match]).max())
+        yield float(score), box_shift_px, float(abs(score - others.scores[match]))
 
 
-def accuracy_of(detector: Detector, dataset: Dataset, images: Path, *, batch_size: int = 8) -> Accuracy:
+def measure_accuracy(detector: Detector, dataset: Dataset, images: Path, *, batch_size: int = 8) -> Accuracy:
     """Return the accuracy of a detector on all of `dataset`, whose files lie in `images`.
 
-    Raises ExportError where the data set cannot tell: without a fractured or without a healthy image.
+    Raises ExportError when the data set has no fractured or no healthy image.
     """
     if not 0 < sum(len(record.boxes) > 0 for record in dataset.records) < len(dataset.records):
         raise ExportError("the data set to compare on needs fractured and healthy images")
-    found: dict[int, Detections] = {}
+    predictions: dict[int, Detections] = {}
     records = dataset.records
     for first in tqdm(range(0, len(records), batch_size), desc=detector.info.name, unit="batch", disable=None):
         batch = records[first : first + batch_size]
-        answers = detector.predict([read_radiograph(images / record.file_name).pixels for record in batch])
-        found.update(zip((record.image_id for record in batch), answers, strict=True))
-    return judge(dataset, found)
-
-
-def judge(dataset: Dataset, found: Mapping[int, Detections]) -> Accuracy:
-    """Return the accuracy of the detections {image_id: Detections}."""
-    matches = match_dataset(dataset, found)
+        detections = detector.predict([read_radiograph(images / record.file_name).pixels for record in batch])
+        predictions.update(zip((record.image_id for record in batch), detections, strict=True))
+    matches = match_dataset(dataset, predictions)
     scored = images_of(matches)
     return Accuracy(average_precision(matches), auroc(scored.score, scored.positive), len(dataset.records))
 

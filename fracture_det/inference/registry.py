@@ -26,11 +26,11 @@ DETECTORS = {
     "onnx": "fracture_det.inference.onnx:open_onnx",
     "openvino": "fracture_det.inference.openvino:open_openvino",
     "defaultpredictor": "fracture_det.baselines.default_predictor:open_default_predictor",
-    "detr": "fracture_det.baselines.rivals:open_detr",
-    "efficientdet": "fracture_det.baselines.rivals:open_efficientdet",
+    "detr": "fracture_det.baselines.detr:open_detr",
+    "efficientdet": "fracture_det.baselines.efficientdet:open_efficientdet",
     "torchscript": "fracture_det.inference.torchscript:open_torchscript",
-    "torchvision": "fracture_det.baselines.rivals:open_torchvision",
-    "yolov3": "fracture_det.baselines.rivals:open_yolov3",
+    "torchvision": "fracture_det.baselines.torchvision:open_torchvision",
+    "yolov3": "fracture_det.baselines.yolov3:open_yolov3",
 }
 # Why an export does not take `nms_iou`, and what does.
 EXPORTS = ("onnx", "openvino", "torchscript")

@@ -1,4 +1,4 @@
-"""Registering data sets with Detectron2."""
+"""Registration of COCO data sets with Detectron2."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class CatalogError(ValueError):
 def register_datasets(names: Sequence[str], class_names: Sequence[str]) -> None:
     """Register every data set of `names` that Detectron2 does not know yet.
 
-    A name is one that was registered before, or `ANNOTATIONS.json@IMAGE_FOLDER`, which is registered under itself.
-    Healthy images (no annotation) are kept.
+    A name is that of a registered data set, or `ANNOTATIONS.json@IMAGE_FOLDER`, which is registered under that name.
+    Healthy images (without annotations) are kept.
 
-    Raises CatalogError for a missing file or image folder, for missing images and for other classes than ours.
+    Raises CatalogError for a missing file or image folder, for missing images, and for categories that are not
+    `class_names`.
     """
     for name in names:
         if name in DatasetCatalog:
@@ -43,9 +44,9 @@ def _check_coco(json_file: Path, image_folder: Path, class_names: Sequence[str])
     if not image_folder.is_dir():
         raise CatalogError(f"{image_folder}: no such image folder (for {json_file})")
     content = json.loads(json_file.read_text(encoding="utf-8"))
-    found = [category["name"] for category in sorted(content.get("categories", []), key=lambda c: c["id"])]
-    if found != list(class_names):
-        raise CatalogError(f"{json_file}: categories {found}, but DATASETS.CLASS_NAMES is {list(class_names)}")
+    categories = [category["name"] for category in sorted(content.get("categories", []), key=lambda c: c["id"])]
+    if categories != list(class_names):
+        raise CatalogError(f"{json_file}: categories {categories}, but DATASETS.CLASS_NAMES is {list(class_names)}")
     missing = [image["file_name"] for image in content["images"] if not (image_folder / image["file_name"]).is_file()]
     if missing:
         raise CatalogError(

@@ -1,4 +1,4 @@
-"""Hooks of the trainer: best checkpoint, early stopping, moving average, curves."""
+"""Hooks of the trainer: best checkpoint, early stopping, exponential moving average (EMA), curves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ BEST_METRIC = "bbox/AP50"
 
 
 class EarlyStopping(BaseException):
-    """Ends training when validation has stopped to improve; no Exception, or Detectron2 would log it as a failure."""
+    """Raised to end training once validation no longer improves; Detectron2 would log an Exception as a failure."""
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
-    """Keep the weights of the best validation AP50 as model_best.pth; stop after `patience` evaluations without one.
+    """Save the weights with the best validation AP50 as model_best.pth; stop early.
 
-    What is best is part of the checkpoint, so that a resumed training does not overwrite a better model.
+    patience: stop after this many evaluations without a better AP50; 0: never. The best AP50 is part of the
+    checkpoint, so that a resumed training does not overwrite a better model.
     """
 
     def __init__(self, period: int, checkpointer: FractureCheckpointer, patience: int) -> None:
@@ -44,21 +45,21 @@ class BestCheckpoint(hooks.BestCheckpointer):
             raise EarlyStopping(f"no better {BEST_METRIC} in {self.patience} evaluations")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must know."""
+        """Return what a checkpoint keeps of this hook."""
         names = ("best_metric", "best_iter", "evaluations_since_best")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over `state` of a former run."""
+        """Restore `state` from a checkpoint."""
         for name, value in state.items():
             setattr(self, name, value)
 
 
-def moving_average(model: torch.nn.Module, decay: float) -> AveragedModel:
+def build_ema_model(model: torch.nn.Module, decay: float) -> AveragedModel:
     """Return the exponential moving average of the weights of `model`, which follows them more quickly at first.
 
     After n updates the decay is min(decay, (1 + n) / (10 + n)), the warm-up of TensorFlow's
-    ExponentialMovingAverage(num_updates=n): else a short training would mostly average its random start.
+    ExponentialMovingAverage(num_updates=n); without it, a short training would mostly average its random start.
     """
 
     def update(averaged: Any, current: Any, n_updates: Any) -> None:
@@ -68,39 +69,39 @@ def moving_average(model: torch.nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=update)
 
 
-class MovingAverage(HookBase):
-    """Fold the weights into their moving average after every iteration."""
+class EMAHook(HookBase):
+    """Update the exponential moving average of the weights of `model` after every iteration."""
 
-    def __init__(self, average: AveragedModel, model: torch.nn.Module) -> None:
-        self.average = average
+    def __init__(self, ema_model: AveragedModel, model: torch.nn.Module) -> None:
+        self.ema_model = ema_model
         self.model = model
 
     def after_step(self) -> None:
         """Update the average."""
-        self.average.update_parameters(self.model)
+        self.ema_model.update_parameters(self.model)
 
 
 class PlotCurves(HookBase):
-    """Redraw loss_curves.png and ap_curve.png from metrics.json after every evaluation and at the end."""
+    """Draw loss_curves.png and ap_curve.png from metrics.json after every evaluation and at the end of training."""
 
-    def __init__(self, folder: Path, period: int, per_epoch: int) -> None:
+    def __init__(self, folder: Path, period: int, iterations_per_epoch: int) -> None:
         self.folder = folder
         self.period = period
-        self.per_epoch = per_epoch
+        self.iterations_per_epoch = iterations_per_epoch
 
     def after_step(self) -> None:
-        """Draw when an evaluation was just written."""
+        """Draw if the metrics of an evaluation were just written."""
         if self.period > 0 and (self.trainer.iter + 1) % self.period == 0:
             self.draw()
 
     def after_train(self) -> None:
-        """Draw the last state."""
+        """Draw once more."""
         self.draw()
 
     def draw(self) -> None:
-        """Draw both figures from what metrics.json holds."""
+        """Draw both figures, if metrics.json has been written."""
         metrics = self.folder / METRICS_FILE
         if metrics.is_file():
             history = [json.loads(line) for line in metrics.read_text().splitlines()]
-            draw_loss_curves(history, self.per_epoch, self.folder / "loss_curves.png")
-            draw_ap_curve(history, self.per_epoch, self.folder / "ap_curve.png")
+            draw_loss_curves(history, self.iterations_per_epoch, self.folder / "loss_curves.png")
+            draw_ap_curve(history, self.iterations_per_epoch, self.folder / "ap_curve.png")

@@ -1,4 +1,4 @@
-"""From a data set dict to a model input."""
+"""From a data set dict of Detectron2 to a model input."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fracture_det.training.augmentation import RandomLetterbox, build_augmentati
 
 
 class FractureMapper:
-    """Turns a data set dict into a model input: read, letterbox, augment; boxes into Instances.
+    """Maps a data set dict to a model input: reads the radiograph, augments or letterboxes it, and adds its truth.
 
-    is_train: with augmentation. with_truth: Instances are added (training and validation loss).
-    The image is (3, h, w) uint8 in the channel order of INPUT.FORMAT; `height` and `width` are those of the
-    letterboxed image, so that a model answers in the letterbox frame, and `original_size` is (height, width) of
-    the radiograph.
+    is_train: with augmentation; else with the letterbox alone. with_instances: with the annotated boxes as Instances,
+    which the losses of training and validation need.
+    In the input, `image` is (3, h, w) uint8 in the channel order of INPUT.FORMAT; `height` and `width` are those of
+    this image, so that a model predicts in the letterbox frame; `original_size` is (height, width) of the radiograph.
     """
 
-    def __init__(self, cfg: CfgNode, *, is_train: bool, with_truth: bool = True) -> None:
-        seen = RandomLetterbox(cfg.INPUT.LETTERBOX, step=cfg.INPUT.LETTERBOX_STEP or None)
-        self.augmentations = build_augmentations(cfg) if is_train else [seen]
-        self.with_truth = with_truth
+    def __init__(self, cfg: CfgNode, *, is_train: bool, with_instances: bool = True) -> None:
+        letterbox = RandomLetterbox(cfg.INPUT.LETTERBOX, step=cfg.INPUT.LETTERBOX_STEP or None)
+        self.augmentations = build_augmentations(cfg) if is_train else [letterbox]
+        self.with_instances = with_instances
         self.channels = slice(None, None, -1) if cfg.INPUT.FORMAT == "BGR" else slice(None)
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Raises UnreadableImage for a broken file, and ValueError when its size is not the recorded one."""
+        """Return the input. Raises UnreadableImage for a broken file, ValueError for another size than recorded."""
         result = copy.deepcopy(dataset_dict)
         annotations = result.pop("annotations", [])
         radiograph = read_radiograph(result["file_name"])
@@ -48,14 +48,14 @@ class FractureMapper:
         result["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         result["original_size"] = radiograph.size
         result["height"], result["width"] = image.shape[:2]
-        if self.with_truth:
+        if self.with_instances:
             classes = np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64)
-            result["instances"] = _truth(aug_input.boxes, classes, image.shape[:2])
+            result["instances"] = _instances(aug_input.boxes, classes, image.shape[:2])
         return result
 
 
-def _truth(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> Instances:
-    """Boxes that a crop left outside are dropped; BBoxSafeRandomCrop cuts none."""
+def _instances(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> Instances:
+    """Return boxes (M, 4) x0 y0 x1 y1 as ground truth of an image of `size` (h, w), without those outside of it."""
     clipped = np.clip(boxes, 0, [size[1], size[0]] * 2)
     visible = box_area(clipped) > 0
     instances = Instances(size)

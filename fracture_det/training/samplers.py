@@ -1,4 +1,4 @@
-"""Which images are drawn for training, and how often."""
+"""Sampling of training images: which are drawn, and how often."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from fracture_det.training.datasets import CatalogError
 def build_sampler(
     dataset_dicts: Sequence[dict[str, Any]], cfg: CfgNode, *, seed: int
 ) -> TrainingSampler | RepeatFactorTrainingSampler:
-    """Return the endless sampler of training images: shuffled, or with the share of fractured ones that cfg asks for.
+    """Return an infinite sampler of indices into `dataset_dicts`: shuffled, or with DATALOADER.FRACTURED_SHARE.
 
-    Raises CatalogError when a share is asked for and the data have no fractured or no healthy image.
+    With the share, fractured and healthy images are repeated so that this share of what is drawn is fractured.
+    Raises CatalogError when the share is set and the data have no fractured or no healthy image.
     """
     share = cfg.DATALOADER.FRACTURED_SHARE
     if not share:
@@ -30,5 +31,5 @@ def build_sampler(
             f"and {n_healthy} healthy images; set it to 0"
         )
     n_images = len(dataset_dicts)
-    factors = torch.where(fractured, share * n_images / n_fractured, (1 - share) * n_images / n_healthy)
-    return RepeatFactorTrainingSampler(factors, seed=seed)
+    repeat_factors = torch.where(fractured, share * n_images / n_fractured, (1 - share) * n_images / n_healthy)
+    return RepeatFactorTrainingSampler(repeat_factors, seed=seed)

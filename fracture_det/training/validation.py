@@ -1,4 +1,4 @@
-"""What a trainer measures on the validation images: COCO's AP and the losses."""
+"""Metrics on the validation images during training: COCO's AP and the losses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from fracture_det.structures.letterbox import Letterbox
 
 
 class LetterboxCOCOEvaluator(COCOEvaluator):
-    """COCO evaluation in original pixels of a model that answers in the letterbox frame."""
+    """COCO evaluation, in original pixels, of a model whose boxes are in the letterbox frame."""
 
     def __init__(self, dataset_name: str, letterbox: Letterbox) -> None:
         super().__init__(dataset_name, tasks=("bbox",), use_fast_impl=False)
         self.letterbox = letterbox
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the answers of one batch."""
-        undone = []
+        """Add the predictions `outputs` for one batch of model inputs."""
+        in_original_pixels = []
         for item, output in zip(inputs, outputs, strict=True):
-            found = undo_letterbox(output["instances"], self.letterbox, item["original_size"])
+            detections = undo_letterbox(output["instances"], self.letterbox, item["original_size"])
             instances = Instances(item["original_size"])
-            instances.pred_boxes = Boxes(torch.tensor(found.boxes))
-            instances.scores = torch.tensor(found.scores)
-            instances.pred_classes = torch.tensor(found.classes)
-            undone.append({"instances": instances})
-        super().process(inputs, undone)
+            instances.pred_boxes = Boxes(torch.tensor(detections.boxes))
+            instances.scores = torch.tensor(detections.scores)
+            instances.pred_classes = torch.tensor(detections.classes)
+            in_original_pixels.append({"instances": instances})
+        super().process(inputs, in_original_pixels)
 
 
 def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> dict[str, float]:
-    """Return the mean of every training loss over the images of `loader`, and `validation_loss`, their sum.
+    """Return {"validation_" + name: mean over the images of `loader`} of every training loss, and `validation_loss`.
 
-    The losses sample proposals at random; their seed is fixed, so that evaluations are comparable. All processes
-    take part and get the same answer.
+    `validation_loss` is their sum. The losses sample proposals at random, here from a fixed seed, so that evaluations
+    are comparable. Every process of a distributed training must call this, and all get the same values.
     """
     sums: dict[str, float] = {}
     n_images = 0
@@ -51,8 +51,8 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
             for key, value in model(batch).items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(batch)
     model.train(was_training)
-    gathered = comm.all_gather((sums, n_images))
-    total = max(1, sum(count for _, count in gathered))
-    keys = sorted({key for part, _ in gathered for key in part})
-    means = {f"validation_{key}": sum(part.get(key, 0.0) for part, _ in gathered) / total for key in keys}
+    of_all_processes = comm.all_gather((sums, n_images))
+    total = max(1, sum(count for _, count in of_all_processes))
+    keys = sorted({key for sums, _ in of_all_processes for key in sums})
+    means = {f"validation_{key}": sum(sums.get(key, 0.0) for sums, _ in of_all_processes) / total for key in keys}
     return {"validation_loss": sum(means.values()), **means}

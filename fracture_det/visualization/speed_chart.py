@@ -18,17 +18,17 @@ from fracture_det.visualization.style import (
     say_empty,
 )
 
-# kind -> colour and what it means; all other kinds are rivals.
+# kind -> colour and what it means; all other kinds are baselines.
 COLOURS = {"ours": (TRAINING, "this project's detector"), "detectron2": (INK, "the same, as Detectron2 comes")}
 NAME_IN = 2.9
-RIVAL = (GREY, "rivals")
+BASELINE = (GREY, "baselines")
 
 
 @house_style()
 def draw_benchmark(rows: Sequence[tuple[str, str, float, float, float]], path: str | Path) -> None:
-    """Save one bar per contender: radiographs per second, with the range over the rounds.
+    """Save one bar per candidate: radiographs per second, with the range over the rounds.
 
-    rows: (name, kind, images_per_s, low, high), the fastest is drawn on top. kind: a key of COLOURS, or a rival's.
+    rows: (name, kind, images_per_s, low, high), the fastest is drawn on top. kind: a key of COLOURS, or a baseline's.
     """
     ordered = sorted(rows, key=lambda row: -row[2])
     figure = new_figure(FULL_IN, 0.9 + 0.24 * max(3, len(ordered)))
@@ -36,13 +36,13 @@ def draw_benchmark(rows: Sequence[tuple[str, str, float, float, float]], path: s
     panel.set_title("Radiographs per second; more is better")
     panel.set_xlabel("Radiographs per second (line: slowest and fastest round)")
     if not ordered:
-        say_empty(panel, "no contender was measured")
+        say_empty(panel, "no candidate was measured")
         save(figure, path)
         return
     labelled: set[str] = set()
     most = max(row[4] for row in ordered)
     for index, (_, kind, speed, low, high) in enumerate(ordered):
-        colour, label = COLOURS.get(kind, RIVAL)
+        colour, label = COLOURS.get(kind, BASELINE)
         panel.barh(index, speed, height=0.7, color=colour, alpha=0.8, label=None if label in labelled else label)
         labelled.add(label)
         panel.plot([low, high], [index, index], color=VALIDATION, linewidth=1.2)

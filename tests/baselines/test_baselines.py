@@ -1,4 +1,4 @@
-"""The paper's rivals behind the Detector protocol; built for real, with random weights."""
+"""The baselines behind the Detector protocol; built for real, with random weights."""
 
 import os
 import subprocess
@@ -11,14 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fracture_det.baselines.rivals import (
-    BASELINES,
-    Baseline,
-    BaselineDetector,
-    ShortestSide,
-    export_baseline,
-    quantize_baseline,
-)
+from fracture_det.baselines import yolov3
+from fracture_det.baselines.base import Baseline, BaselineDetector, ShortestSide
+from fracture_det.baselines.openvino_export import export_baseline, quantize_baseline
+from fracture_det.baselines.zoo import BASELINES
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.registry import open_detector
 from fracture_det.structures.letterbox import Letterbox
@@ -59,11 +55,11 @@ class Fixed(torch.nn.Module):
 
 @pytest.fixture
 def toy(monkeypatch):
-    rival = Baseline(
-        "Toy", Letterbox(100), Fixed, BASELINES["yolov3"].decode, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    baseline = Baseline(
+        "yolov3", "Toy", Letterbox(100), Fixed, BASELINES["yolov3"].decode, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
     )
-    monkeypatch.setitem(BASELINES, "yolov3", rival)
-    return rival
+    monkeypatch.setattr(yolov3, "YOLOV3", baseline)
+    return baseline
 
 
 def test_boxes_come_back_to_the_image_and_low_scores_go(toy):
@@ -88,7 +84,7 @@ def test_the_network_sees_what_its_authors_meant(toy):
 
 
 def test_an_export_to_openvino_answers_alike(toy, tmp_path):
-    export_baseline("yolov3", "random", tmp_path / "toy" / "model.xml")
+    export_baseline(toy, "random", tmp_path / "toy" / "model.xml")
     (found,) = open_detector(f"yolov3:{tmp_path / 'toy' / 'model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
     assert found.boxes.tolist() == [[0, 0, 100, 100]]
     assert [path.name for path in sorted((tmp_path / "toy").iterdir())] == ["model.bin", "model.xml"]
@@ -107,9 +103,7 @@ def test_weights_come_from_safetensors_and_must_fit(toy, tmp_path):
 
 
 def test_only_one_file_imports_ultralytics_and_none_does_unasked():
-    code = (
-        "import sys, fracture_det.baselines.rivals; print([n for n in ('ultralytics', 'effdet') if n in sys.modules])"
-    )
+    code = "import sys, fracture_det.baselines.zoo; print([n for n in ('ultralytics', 'effdet') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
@@ -150,7 +144,7 @@ def test_the_shortest_side_is_scaled_without_padding_and_boxes_come_back(size, e
 
 @pytest.mark.parametrize("scheme", ["detr", "torchvision"])
 def test_those_that_scale_the_shortest_side_are_fed_what_their_own_library_feeds(scheme):
-    assert BASELINES[scheme].feed(np.zeros((454, 373, 3), np.uint8)).shape == (1, 3, 974, 800)
+    assert BASELINES[scheme].preprocess(np.zeros((454, 373, 3), np.uint8)).shape == (1, 3, 974, 800)
 
 
 def test_detrs_boxes_are_shares_of_width_and_height():
@@ -164,7 +158,7 @@ def test_detrs_boxes_are_shares_of_width_and_height():
 
 @pytest.mark.slow
 def test_an_export_takes_radiographs_of_any_shape(tmp_path):
-    export_baseline("torchvision", "random", tmp_path / "fp32" / "model.xml")
+    export_baseline(BASELINES["torchvision"], "random", tmp_path / "fp32" / "model.xml")
     exported, source = open_detector(f"torchvision:{tmp_path / 'fp32/model.xml'}"), open_detector("torchvision:random")
     for image in (IMAGE, IMAGE.transpose(1, 0, 2)):
         (found,), (expected,) = exported.predict([image]), source.predict([image])
@@ -173,7 +167,7 @@ def test_an_export_takes_radiographs_of_any_shape(tmp_path):
 
 def test_int8_answers_and_is_smaller(toy, tmp_path):
     needs("nncf")
-    export_baseline("yolov3", "random", tmp_path / "fp32" / "model.xml")
-    quantize_baseline("yolov3", tmp_path / "fp32/model.xml", tmp_path / "int8/model.xml", [IMAGE])
+    export_baseline(toy, "random", tmp_path / "fp32" / "model.xml")
+    quantize_baseline(toy, tmp_path / "fp32/model.xml", tmp_path / "int8/model.xml", [IMAGE])
     (found,) = open_detector(f"yolov3:{tmp_path / 'int8/model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
     assert found.boxes.tolist() == [[0, 0, 100, 100]]

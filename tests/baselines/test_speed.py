@@ -7,26 +7,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.baselines.speed.candidates import Candidate, Candidates, files_of, kind_of, made
+from fracture_det.baselines.speed.candidates import (
+    Candidate,
+    Candidates,
+    kind_of_detector,
+    model_files,
+    prepare_candidate,
+)
 from fracture_det.baselines.speed.measurement import Measurement, MeasurementError, MissingPackage, measure_apart
 from fracture_det.baselines.speed.profiling import STAGES, profile
-from fracture_det.baselines.speed.rounds import benchmark, goals, save
+from fracture_det.baselines.speed.rounds import benchmark, save, speed_ratios
 from tests.detectors import write_random_detector
 from tools.benchmark import main
 
 FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "")
 
 
-def contender(name, kind="ours"):
+def candidate(name, kind="ours"):
     return Candidate(name, f"uri:{name}", kind, "unknown")
 
 
-def lineup(*names):
-    return Candidates(tuple(contender(name) for name in names))
+def candidates(*names):
+    return Candidates(tuple(candidate(name) for name in names))
 
 
 class Scripted:
-    """Answers with the next of the speeds that were given for a name; None fails."""
+    """Returns the next of the speeds that were given for a name; None fails."""
 
     def __init__(self, **speeds):
         self.speeds, self.asked = {name: list(values) for name, values in speeds.items()}, []
@@ -46,7 +52,7 @@ class TestRounds:
     def test_they_go_through_all_and_compare_within_the_round(self):
         # The machine is twice as fast in the second round; b is three times a in both.
         script = Scripted(a=[1.0, 2.0, 1.0], b=[3.0, 6.0, 3.0])
-        result = benchmark(lineup("a", "b"), ["x"] * 4, repeats=3, progress=False, measure=script)
+        result = benchmark(candidates("a", "b"), ["x"] * 4, repeats=3, progress=False, measure=script)
         assert script.asked == ["a", "b"] * 3
         a, b = result.rows
         assert (a["times_reference"], b["times_reference"]) == (1.0, 3.0)
@@ -61,22 +67,22 @@ class TestRounds:
 
     def test_one_that_fails_is_named_and_left_alone(self):
         script = Scripted(a=[1.0, 1.0], b=[None])
-        result = benchmark(lineup("a", "b"), ["x"], repeats=2, progress=False, measure=script)
+        result = benchmark(candidates("a", "b"), ["x"], repeats=2, progress=False, measure=script)
         assert [row["name"] for row in result.rows] == ["a"]
         assert result.failed == {"b": "b broke"}
         assert script.asked == ["a", "b", "a"]
 
     def test_one_whose_package_is_missing_is_skipped_and_has_not_failed(self):
         script = Scripted(a=[1.0], b=["missing"])
-        result = benchmark(lineup("a", "b"), ["x"], repeats=1, progress=False, measure=script)
+        result = benchmark(candidates("a", "b"), ["x"], repeats=1, progress=False, measure=script)
         assert (result.skipped, result.failed) == ({"b": "b needs a package"}, {})
 
     def test_names_must_differ(self):
-        with pytest.raises(ValueError, match=r"--contender: names must differ, got ..a., .a..$"):
-            benchmark(lineup("a", "a"), ["x"], repeats=1, progress=False, measure=Scripted(a=[1.0, 1.0]))
+        with pytest.raises(ValueError, match=r"--candidate: names must differ, got ..a., .a..$"):
+            benchmark(candidates("a", "a"), ["x"], repeats=1, progress=False, measure=Scripted(a=[1.0, 1.0]))
 
 
-def test_goals_compare_the_best_of_ours_with_the_best_of_each():
+def test_speed_ratios_compare_the_best_of_ours_with_the_best_of_each():
     rows = [
         {"name": name, "kind": kind, "images_per_s": speed}
         for name, kind, speed in [
@@ -87,17 +93,17 @@ def test_goals_compare_the_best_of_ours_with_the_best_of_each():
             ("Y exported", "yolo", 4.0),
         ]
     ]
-    assert goals(rows) == ["fast: 6.0 times D2", "fast: 1.5 times Y exported"]
-    assert goals(rows[:1]) == []
+    assert speed_ratios(rows) == ["fast: 6.0 times D2", "fast: 1.5 times Y exported"]
+    assert speed_ratios(rows[:1]) == []
     rows[1]["shipped"] = True  # what is shipped must hold, not what is fastest
-    assert goals(rows) == ["slow: 2.0 times D2", "slow: 0.5 times Y exported"]
+    assert speed_ratios(rows) == ["slow: 2.0 times D2", "slow: 0.5 times Y exported"]
 
 
 def test_what_is_written_can_be_read_and_seen(tmp_path):
     script = Scripted(a=[1.0], b=[3.0])
     save(
         benchmark(
-            Candidates((contender("a"), contender("b", "yolo"))), ["x"], repeats=1, progress=False, measure=script
+            Candidates((candidate("a"), candidate("b", "yolo"))), ["x"], repeats=1, progress=False, measure=script
         ),
         tmp_path,
     )
@@ -113,7 +119,8 @@ def test_what_is_written_can_be_read_and_seen(tmp_path):
         assert image.size[0] > 1000
 
 
-def test_a_contender_is_measured_in_a_process_of_its_own(tmp_path):
+@pytest.mark.slow
+def test_a_candidate_is_measured_in_a_process_of_its_own(tmp_path):
     write_random_detector(tmp_path / "detector")
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "a.png")
     measured = measure_apart(f"d2:{tmp_path / 'detector'}", [tmp_path / "a.png"] * 2)
@@ -144,7 +151,7 @@ def test_the_tool_from_export_to_picture(tmp_path):
     )
     arguments = [
         "--quick",
-        "--no-rivals",
+        "--no-baselines",
         "--detector",
         str(tmp_path / "ensemble_float.json"),
         "--out",
@@ -153,8 +160,8 @@ def test_the_tool_from_export_to_picture(tmp_path):
     assert main(arguments) == 0
     rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
-        "DefaultPredictor, 1 looks fused",
-        "DefaultPredictor, one look",
+        "DefaultPredictor, 1 views",
+        "DefaultPredictor, one view",
         "Detectron2, batched",
         "OpenVINO FP32",
         "ONNX Runtime",
@@ -167,7 +174,9 @@ def test_the_tool_from_export_to_picture(tmp_path):
     ("arguments", "message"),
     [
         (["--count", "0"], "--count: expected at least 1, got 0"),
-        (["--contender", "x"], "--contender: expected NAME=URI, got 'x'"),
+        (["--candidate", "x"], "--candidate: expected NAME=URI, got 'x'"),
+        (["--contender=x", "--no-rivals"], "--contender is now --candidate"),
+        (["--contender", "x", "--no-rivals"], "--candidate: expected NAME=URI, got 'x'"),
         (["--detector", "nowhere.json", "--quick"], "nowhere.json"),
     ],
 )
@@ -176,8 +185,8 @@ def test_what_cannot_be_run_is_said(arguments, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_contender_is_made_or_it_is_said_why_not():
-    one = contender("a")
+def test_a_candidate_is_exported_or_it_is_said_why_not():
+    one = candidate("a")
 
     def missing():
         raise ValueError("needs x") from ModuleNotFoundError("No module named 'x'", name="x")
@@ -185,21 +194,21 @@ def test_a_contender_is_made_or_it_is_said_why_not():
     def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    assert made(one, lambda: None).contenders == (one,)
-    assert made(one, missing).skipped == {"a": "needs x"}
-    assert made(one, broken).failed == {"a": "RuntimeError: no such operator"}
+    assert prepare_candidate(one, lambda: None).measurable == (one,)
+    assert prepare_candidate(one, missing).skipped == {"a": "needs x"}
+    assert prepare_candidate(one, broken).failed == {"a": "RuntimeError: no such operator"}
 
 
-def test_whose_a_contender_is_and_which_files_it_needs(tmp_path):
-    assert [kind_of(uri) for uri in ("yolov3:random", "defaultpredictor:x", "openvino:x", "shipped")] == [
+def test_whose_a_candidate_is_and_which_files_it_needs(tmp_path):
+    assert [kind_of_detector(uri) for uri in ("yolov3:random", "defaultpredictor:x", "openvino:x", "shipped")] == [
         "yolov3", "detectron2", "ours", "ours",
     ]  # fmt: skip
     for name in ("model.xml", "model.bin"):
         (tmp_path / name).write_bytes(b"1234")
     (tmp_path / "ensemble.json").write_text(json.dumps({"title": "T", "members": ["openvino:.", "openvino:model.xml"]}))
-    assert len(files_of(f"openvino:{tmp_path}")) == 2
-    assert len(files_of(f"ensemble:{tmp_path}")) == 4
-    assert files_of("yolov3:random") == ()
+    assert len(model_files(f"openvino:{tmp_path}")) == 2
+    assert len(model_files(f"ensemble:{tmp_path}")) == 4
+    assert model_files("yolov3:random") == ()
 
 
 @pytest.mark.slow

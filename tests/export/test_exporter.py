@@ -9,7 +9,7 @@ import pytest
 
 from fracture_det.data.coco import read_coco, write_coco
 from fracture_det.export import verify
-from fracture_det.export.verify import Accuracy, ExportError, accuracy_of, check_drop
+from fracture_det.export.verify import Accuracy, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.registry import open_detector
 from tests.builders import build_dataset
 from tests.detectors import write_random_detector
@@ -137,7 +137,7 @@ def test_a_pruned_start_is_trained_on_and_held_to_its_source(detectors, radiogra
 
 def test_accuracy_is_that_of_the_judges(radiographs):
     # BrightDetector's box is never where the fracture is: AP50 0; it scores what is bright .8 and all else nothing.
-    measured = accuracy_of(BrightDetector(), read_coco(radiographs / "val.json"), radiographs / "images")
+    measured = measure_accuracy(BrightDetector(), read_coco(radiographs / "val.json"), radiographs / "images")
     assert (measured.n_images, measured.ap50) == (8, 0.0)
     assert 0 <= measured.auroc <= 1
 

@@ -8,8 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fracture_det.export.first_layer import STEPS, centre_first_layer, diffused, keep_grey_values
-from fracture_det.export.int8 import _parts
+from fracture_det.export.first_layer import (
+    WEIGHT_STEPS,
+    centre_first_layer,
+    keep_grey_values,
+    round_with_error_diffusion,
+)
+from fracture_det.export.int8 import _find_parts
 from fracture_det.export.nncf import quiet_nncf, read_for_nncf
 from fracture_det.export.verify import ExportError
 from fracture_det.inference.openvino import quiet_openvino
@@ -50,18 +55,18 @@ def flat(grey):
 @given(seed=st.integers(0, 10_000), shape=st.sampled_from([(3, 3, 7, 7), (4, 3, 3, 3), (2, 1, 1, 1)]))
 def test_rounded_weights_keep_their_largest_and_their_sums(seed, shape):
     weights = np.random.default_rng(seed).normal(size=shape)
-    step = np.abs(weights).max((1, 2, 3)) / STEPS
-    whole = diffused(weights) / step[:, None, None, None]
-    np.testing.assert_allclose(np.abs(whole).max((1, 2, 3)), STEPS)
-    taken = np.where(np.abs(whole) > STEPS - 1e-6, np.trunc(whole), whole)  # as NNCF rounds the largest
+    step = np.abs(weights).max((1, 2, 3)) / WEIGHT_STEPS
+    whole = round_with_error_diffusion(weights) / step[:, None, None, None]
+    np.testing.assert_allclose(np.abs(whole).max((1, 2, 3)), WEIGHT_STEPS)
+    taken = np.where(np.abs(whole) > WEIGHT_STEPS - 1e-6, np.trunc(whole), whole)  # as NNCF rounds the largest
     np.testing.assert_allclose(taken, taken.round(), atol=1e-9)
     error = (taken - weights / step[:, None, None, None]).sum((1, 2, 3))
     assert np.abs(error).max() <= 1.5  # half a step, and one more where the last tap may not be moved
-    assert np.abs(diffused(weights) - weights).max() <= 2 * step.max()
+    assert np.abs(round_with_error_diffusion(weights) - weights).max() <= 2 * step.max()
 
 
 def test_a_filter_of_nothing_stays_nothing():
-    assert not diffused(np.zeros((2, 3, 3, 3))).any()
+    assert not round_with_error_diffusion(np.zeros((2, 3, 3, 3))).any()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_flat_areas_answer_as_in_float(grey, quantized):
     inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border the fill is another, see below
     shift = np.abs(answer(quantized[1], flat(grey)) - expected)[inner].max()
     # By rounding each weight by itself the same flat area moves by far more.
-    step = np.abs(weights).max((1, 2, 3), keepdims=True) / STEPS
+    step = np.abs(weights).max((1, 2, 3), keepdims=True) / WEIGHT_STEPS
     plain = np.abs(answer(graph((weights / step).round() * step), flat(grey)) - expected)[inner].max()
     assert shift < 0.51 * step.max() * 141 / min(STD)  # half a step of the filter's sum, times the grey value
     assert shift < plain / 5
@@ -148,4 +153,4 @@ def test_parts_stand_in_the_order_of_the_network():
     head = ops.relu(lateral)
     head.set_friendly_name("/rpn_head/conv/Conv")
     model = openvino.Model([head, ops.relu(node)], [squares])
-    assert _parts(model) == ("bottom_up/stem", "bottom_up/res2", "bottom_up/res3", "backbone", "rpn_head/conv")
+    assert _find_parts(model) == ("bottom_up/stem", "bottom_up/res2", "bottom_up/res3", "backbone", "rpn_head/conv")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.export.graph import FORMATS, export_graph
-from fracture_det.export.verify import ExportError, compare
+from fracture_det.export.verify import ExportError, compare_detectors
 from fracture_det.inference.registry import open_detector
 from tests.builders import draw_radiograph
 from tests.detectors import write_random_detector
@@ -80,7 +80,7 @@ def test_another_model_under_the_same_name_is_noticed(source, radiographs, tmp_p
     export_graph(str(source), "onnx", tmp_path / "one", radiographs)
     other = write_random_detector(tmp_path / "other", seed=6)
     with pytest.raises(ExportError, match="boxes differ, such as "):
-        compare(open_detector(f"d2:{other}"), open_detector(f"onnx:{tmp_path / 'one'}"), radiographs)
+        compare_detectors(open_detector(f"d2:{other}"), open_detector(f"onnx:{tmp_path / 'one'}"), radiographs)
 
 
 def test_opening_makes_no_warning(source, radiographs, tmp_path):

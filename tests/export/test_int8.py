@@ -6,7 +6,7 @@ from PIL import Image
 
 from fracture_det.data.coco import read_coco, write_coco
 from fracture_det.export import int8 as room
-from fracture_det.export.first_layer import _CENTRED
+from fracture_det.export.first_layer import CENTRED_NODE
 from fracture_det.export.graph import export_graph
 from fracture_det.export.verify import Accuracy, ExportError
 from fracture_det.inference.openvino import quiet_openvino
@@ -52,7 +52,7 @@ def run(folder, out, accuracies, monkeypatch):
 
 def is_centred(folder):
     model = quiet_openvino().Core().read_model(folder / "model.xml")
-    return any(node.get_friendly_name() == _CENTRED for node in model.get_ordered_ops())
+    return any(node.get_friendly_name() == CENTRED_NODE for node in model.get_ordered_ops())
 
 
 def test_all_in_8_bits_answers_nearly_as_in_float(exported, tmp_path, monkeypatch):
@@ -75,6 +75,6 @@ def test_parts_are_left_in_float_one_at_a_time_from_the_image_on(exported, tmp_p
 
 
 def test_what_costs_too_much_in_any_form_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
+    monkeypatch.setattr(room, "_find_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
     with pytest.raises(ExportError, match=r"AP50 drops by 0\.1000, allowed are 0\.005"):
         run(exported, tmp_path, [GOOD, BAD, BAD, BAD], monkeypatch)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.export.verify import Agreement, ExportError, compare
+from fracture_det.export.verify import ComparisonResult, ExportError, compare_detectors
 from fracture_det.inference.base import DetectorInfo
 from fracture_det.structures.detections import Detections
 
@@ -37,14 +37,14 @@ def images(tmp_path):
 
 
 def test_small_shifts_are_measured(images):
-    assert compare(Fixed(), Fixed(BOXES + 0.5, SCORES - 0.004), images) == Agreement(
+    assert compare_detectors(Fixed(), Fixed(BOXES + 0.5, SCORES - 0.004), images) == ComparisonResult(
         200, 0, pytest.approx(0.004, abs=1e-6)
     )
 
 
 def test_a_few_boxes_may_lose_their_partner_to_suppression(images):
     # Two of 100 boxes, each counted from both sides: 4 of 200 are 2 %.
-    agreement = compare(Fixed(), moved(2, 3.0), images)
+    agreement = compare_detectors(Fixed(), moved(2, 3.0), images)
     assert (agreement.n_boxes, agreement.n_moved, agreement.largest_shift) == (200, 4, 0.0)
 
 
@@ -59,13 +59,15 @@ def test_a_few_boxes_may_lose_their_partner_to_suppression(images):
 )
 def test_more_than_that_is_an_error(images, export, message):
     with pytest.raises(ExportError, match=message):
-        compare(Fixed(), export, images)
+        compare_detectors(Fixed(), export, images)
 
 
 def test_boxes_below_the_compared_scores_do_not_count(images):
-    assert compare(Fixed(), Fixed(np.vstack([BOXES, [[5, 50, 9, 60]]]), [*SCORES, 0.03]), images).n_boxes == 200
+    assert (
+        compare_detectors(Fixed(), Fixed(np.vstack([BOXES, [[5, 50, 9, 60]]]), [*SCORES, 0.03]), images).n_boxes == 200
+    )
 
 
 def test_two_detectors_that_find_nothing_agree(images):
     nothing = Fixed(BOXES[:0], SCORES[:0])
-    assert compare(nothing, nothing, images) == Agreement(0, 0, 0.0)
+    assert compare_detectors(nothing, nothing, images) == ComparisonResult(0, 0, 0.0)

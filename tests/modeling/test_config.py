@@ -14,7 +14,7 @@ from tests.detectors import write_random_detector
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = f"_BASE_: {CONFIGS / 'Base-Fracture.yaml'}\n"
-LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith("Base"))
+LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith(("Base", "recipe")))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 from fracture_det.data.coco import write_coco
 from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
-from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, MovingAverage, PlotCurves, moving_average
+from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.trainer import FractureTrainer, train
 from fracture_det.training.validation import validation_losses
 from tests.builders import build_dataset
@@ -127,7 +127,7 @@ def test_hooks_evaluate_keep_the_best_save_write_and_draw_in_this_order(data, tm
     cfg = configuration(data, tmp_path)
     kinds = [type(hook) for hook in FractureTrainer(cfg)._hooks]
     wanted = [
-        MovingAverage,
+        EMAHook,
         hooks.EvalHook,
         BestCheckpoint,
         hooks.PeriodicCheckpointer,
@@ -167,7 +167,7 @@ def test_a_resumed_training_takes_over_iteration_optimizer_average_and_best(data
     momentum = next(iter(trainer._trainer.optimizer.state.values()))["momentum_buffer"]
     torch.testing.assert_close(momentum, saved["trainer"]["_trainer"]["optimizer"]["state"][0]["momentum_buffer"])
     key = "roi_heads.box_predictor.cls_score.weight"
-    torch.testing.assert_close(trainer.average.module.state_dict()[key], saved["average"][f"module.{key}"])
+    torch.testing.assert_close(trainer.ema_model.module.state_dict()[key], saved["average"][f"module.{key}"])
     best = next(hook for hook in trainer._hooks if isinstance(hook, BestCheckpoint))
     assert best.best_iter == saved["trainer"]["hooks"]["BestCheckpoint"]["best_iter"]
     trainer.train()
@@ -185,7 +185,7 @@ def test_without_resume_a_training_starts_anew_in_the_same_folder(data, trained,
 
 def test_the_moving_average_warms_up_to_its_decay():
     layer = torch.nn.Linear(1, 1, bias=False)
-    average = moving_average(layer, 0.5)
+    average = build_ema_model(layer, 0.5)
     values, expected = [1.0, 0.0, 0.0, 4.0], 1.0
     # n = 0 copies 1; n = 1: decay 2/11; n = 2: 3/12; n = 3: 4/13 (all below .5).
     for n, value in enumerate(values):

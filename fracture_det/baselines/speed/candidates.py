@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: Detectron2 as it comes, our detector in every form, and the paper's rivals."""
+"""The candidates of a benchmark: Detectron2's own predictor, this project's detector in every form, the baselines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from fracture_det.baselines.rivals import BASELINES, RANDOM, export_baseline, quantize_baseline
+from fracture_det.baselines.base import RANDOM, Baseline
+from fracture_det.baselines.openvino_export import export_baseline, quantize_baseline
 from fracture_det.baselines.speed.measurement import missing_package
-from fracture_det.export.exporter import Export, run
+from fracture_det.baselines.zoo import BASELINES
+from fracture_det.export.exporter import ExportOptions, run_export
 from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
@@ -21,18 +23,18 @@ from fracture_det.structures.radiograph import read_radiograph
 
 Say = Callable[[str], None]
 RUNTIMES = {"openvino": "OpenVINO FP32", "onnx": "ONNX Runtime", "torchscript": "TorchScript"}
-SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned, one look"
+SHIPPED_NAME, PRUNED_NAME = "OpenVINO INT8 (shipped)", "pruned, one view"
 SAME_WEIGHTS = "same weights"
 RANDOM_NOTE = "random weights: speed only"
-# Of these, INT8 takes a rival's ranges; with random weights more would say nothing more.
+# How many images INT8 estimates a baseline's ranges on; with random weights more would make no difference.
 CALIBRATION_IMAGES = 2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row: a name, what `open_detector` opens, whose it is, and what must be known of its accuracy.
+    """One row of the results: a name, the URI of a detector, its kind, and a remark on its accuracy.
 
-    kind: "ours", "detectron2" or the rival's scheme; see `kind_of`.
+    kind: "ours", "detectron2" or a baseline's scheme; see `kind_of_detector`.
     """
 
     name: str
@@ -43,49 +45,52 @@ class Candidate:
     @property
     def size_mb(self) -> float | None:
         """Size of the files that a user has to carry, 1 MB = 10^6 bytes; None where there is none."""
-        files = files_of(self.uri)
+        files = model_files(self.uri)
         return sum(path.stat().st_size for path in files) / 1e6 if files else None
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Contenders; skipped: name -> what is missing for another; failed: name -> why another could not be made."""
+    """What will be measured, and what cannot be.
 
-    contenders: tuple[Candidate, ...] = ()
+    skipped: name -> which package or file is missing for it. failed: name -> why it could not be exported.
+    """
+
+    measurable: tuple[Candidate, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def __add__(self, other: Candidates) -> Candidates:
         return Candidates(
-            self.contenders + other.contenders, {**self.skipped, **other.skipped}, {**self.failed, **other.failed}
+            self.measurable + other.measurable, {**self.skipped, **other.skipped}, {**self.failed, **other.failed}
         )
 
 
-def made(contender: Candidate, make: Callable[[], None]) -> Candidates:
-    """Return the contender after `make` has written its files, or why it cannot take part."""
+def prepare_candidate(candidate: Candidate, export: Callable[[], None]) -> Candidates:
+    """Return the candidate after `export` has written its files, or why it is skipped or failed."""
     try:
-        make()
-    except Exception as error:  # whatever an exporter raises, the others are still worth measuring
+        export()
+    except Exception as error:  # whatever an exporter raises, the others can still be measured
         if missing := missing_package(error):
-            return Candidates(skipped={contender.name: missing})
-        return Candidates(failed={contender.name: f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"})
-    return Candidates((contender,))
+            return Candidates(skipped={candidate.name: missing})
+        return Candidates(failed={candidate.name: f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"})
+    return Candidates((candidate,))
 
 
-def kind_of(uri: str) -> str:
-    """Return whose detector `uri` names: a rival's scheme, "detectron2", or "ours"."""
+def kind_of_detector(uri: str) -> str:
+    """Return the kind of the detector `uri`: a baseline's scheme, "detectron2", or "ours"."""
     scheme = uri.partition(":")[0]
     return scheme if scheme in BASELINES else {"defaultpredictor": "detectron2"}.get(scheme, "ours")
 
 
-def files_of(uri: str) -> tuple[Path, ...]:
-    """Return the files with the weights and graphs that `uri` needs; none where it names no file."""
+def model_files(uri: str) -> tuple[Path, ...]:
+    """Return the files of weights and graphs that the detector `uri` needs; none if it names no file."""
     scheme, target = scheme_and_target(uri)
     path = Path(target)
     if scheme == "ensemble":
         path = ensemble_file(path)
         members = [member.partition(":") for member in EnsembleConfig.load(path).members]
-        return tuple(file for kind, _, name in members for file in files_of(f"{kind}:{path.parent / name}"))
+        return tuple(file for kind, _, name in members for file in model_files(f"{kind}:{path.parent / name}"))
     if scheme in ("d2", "defaultpredictor"):
         return (find_weights(path),)
     if scheme in FORMATS and path.is_dir():
@@ -93,11 +98,11 @@ def files_of(uri: str) -> tuple[Path, ...]:
     return tuple(file for file in dict.fromkeys((path, path.with_suffix(".bin"))) if file.is_file())
 
 
-def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -> Candidates:
-    """Return Detectron2's DefaultPredictor and the ensemble of the file `source` in every form.
+def own_candidates(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -> Candidates:
+    """Return Detectron2's DefaultPredictor, and the ensemble of the file `source` in every form.
 
     source: an ensemble.json whose members are d2. images: radiographs to trace and compare on. Exports go to `out` and
-    are kept there, in a folder named after the weights: other weights never meet the exports of these.
+    are kept there, in a folder named after the weights, so that exports of other weights are never reused.
     """
     ensemble = EnsembleConfig.load(source)
     folders = [(source.parent / uri.partition(":")[2]).resolve() for uri in ensemble.members]
@@ -106,30 +111,30 @@ def ours(source: Path, out: Path, images: Sequence[Path], *, say: Say = print) -
     plain.parent.mkdir(parents=True, exist_ok=True)
     members = tuple(f"defaultpredictor:{folder}" for folder in folders)
     msgspec.structs.replace(ensemble, members=members).save(plain)
-    looks = len(members) * len(ensemble.orientations)
-    lineup = Candidates(
+    views = len(members) * len(ensemble.orientations)
+    candidates = Candidates(
         (
-            Candidate(f"DefaultPredictor, {looks} looks fused", f"ensemble:{plain}", "detectron2", SAME_WEIGHTS),
-            Candidate("DefaultPredictor, one look", members[0], "detectron2", "of one member alone"),
+            Candidate(f"DefaultPredictor, {views} views", f"ensemble:{plain}", "detectron2", SAME_WEIGHTS),
+            Candidate("DefaultPredictor, one view", members[0], "detectron2", "of one member alone"),
             Candidate("Detectron2, batched", f"ensemble:{source}", "ours", SAME_WEIGHTS),
         )
     )
     for to, name in RUNTIMES.items():
         folder = out / to
-        contender = Candidate(name, f"ensemble:{folder}", "ours", SAME_WEIGHTS)
-        export = Export(f"ensemble:{source}", to, folder, str(images[0].parent), check_count=2)
-        lineup += made(contender, partial(_export, export, say))
-    return lineup
+        candidate = Candidate(name, f"ensemble:{folder}", "ours", SAME_WEIGHTS)
+        export = ExportOptions(f"ensemble:{source}", to, folder, str(images[0].parent), check_count=2)
+        candidates += prepare_candidate(candidate, partial(_export, export, say))
+    return candidates
 
 
-def _export(export: Export, say: Say) -> None:
+def _export(export: ExportOptions, say: Say) -> None:
     if not (export.out / ENSEMBLE_FILE).is_file():  # written last
         say(f"exporting to {export.to}")
-        run(export, say=lambda text: None)
+        run_export(export, say=lambda text: None)
 
 
-def shipped(same_weights: bool) -> Candidates:
-    """Return the shipped detector where it is INT8; same_weights: whether it is what `ours` measures."""
+def shipped_candidate(same_weights: bool) -> Candidates:
+    """Return the shipped detector if it is INT8; same_weights: whether its weights are those of `own_candidates`."""
     if not same_weights:
         return Candidates(skipped={SHIPPED_NAME: "--detector names other weights"})
     if not all(uri.startswith("openvino:") for uri in EnsembleConfig.load(SHIPPED / ENSEMBLE_FILE).members):
@@ -137,41 +142,43 @@ def shipped(same_weights: bool) -> Candidates:
     return Candidates((Candidate(SHIPPED_NAME, "shipped", "ours", "weights/shipped/MODEL_CARD.md"),))
 
 
-def pruned(uri: str | None) -> Candidates:
+def pruned_candidate(uri: str | None) -> Candidates:
     """Return the pruned detector `uri`."""
     if uri is None:
         return Candidates(skipped={PRUNED_NAME: "none is shipped; docs/exports.md makes one for --pruned"})
-    return Candidates((Candidate(PRUNED_NAME, uri, kind_of(uri), "less channels; not measured here"),))
+    return Candidates((Candidate(PRUNED_NAME, uri, kind_of_detector(uri), "fewer channels; not measured here"),))
 
 
-def rivals(out: Path, images: Sequence[Path], *, quick: bool, say: Say = print) -> Candidates:
-    """Return the rivals as their own libraries run them, in OpenVINO, and there in INT8; quick: in OpenVINO alone.
+def baseline_candidates(out: Path, images: Sequence[Path], *, quick: bool, say: Say = print) -> Candidates:
+    """Return each baseline in PyTorch, in OpenVINO, and in OpenVINO with INT8; quick: in OpenVINO float32 alone.
 
-    Exports go to `out` and are kept there. images: the first of them give INT8 its ranges.
+    Exports go to `out` and are kept there. images: INT8 estimates its ranges on the first of them.
     """
-    lineup = Candidates()
-    for scheme, rival in BASELINES.items():
+    candidates = Candidates()
+    for scheme, baseline in BASELINES.items():
         float_path, int8_path = (out / scheme / precision / "model.xml" for precision in ("fp32", "int8"))
         if not quick:
-            contender = Candidate(f"{rival.title}, torch", f"{scheme}:{RANDOM}", scheme, RANDOM_NOTE)
-            lineup += Candidates((contender,))
-        contender = Candidate(f"{rival.title}, OpenVINO FP32", f"{scheme}:{float_path}", scheme, RANDOM_NOTE)
-        exported = made(contender, partial(_export_rival, scheme, float_path, say))
-        lineup += exported
-        if exported.contenders and not quick:
-            contender = Candidate(f"{rival.title}, OpenVINO INT8", f"{scheme}:{int8_path}", scheme, RANDOM_NOTE)
+            candidate = Candidate(f"{baseline.title}, torch", f"{scheme}:{RANDOM}", scheme, RANDOM_NOTE)
+            candidates += Candidates((candidate,))
+        candidate = Candidate(f"{baseline.title}, OpenVINO FP32", f"{scheme}:{float_path}", scheme, RANDOM_NOTE)
+        exported = prepare_candidate(candidate, partial(_export_baseline, baseline, float_path, say))
+        candidates += exported
+        if exported.measurable and not quick:
+            candidate = Candidate(f"{baseline.title}, OpenVINO INT8", f"{scheme}:{int8_path}", scheme, RANDOM_NOTE)
             ranges = images[:CALIBRATION_IMAGES]
-            lineup += made(contender, partial(_quantize_rival, scheme, float_path, int8_path, ranges, say))
-    return lineup
+            candidates += prepare_candidate(
+                candidate, partial(_quantize_baseline, baseline, float_path, int8_path, ranges, say)
+            )
+    return candidates
 
 
-def _export_rival(scheme: str, path: Path, say: Say) -> None:
+def _export_baseline(baseline: Baseline, path: Path, say: Say) -> None:
     if not path.is_file():
-        say(f"exporting {BASELINES[scheme].title} to OpenVINO")
-        export_baseline(scheme, RANDOM, path)
+        say(f"exporting {baseline.title} to OpenVINO")
+        export_baseline(baseline, RANDOM, path)
 
 
-def _quantize_rival(scheme: str, exported: Path, path: Path, images: Sequence[Path], say: Say) -> None:
+def _quantize_baseline(baseline: Baseline, exported: Path, path: Path, images: Sequence[Path], say: Say) -> None:
     if not path.is_file():
-        say(f"quantizing {BASELINES[scheme].title}")
-        quantize_baseline(scheme, exported, path, [read_radiograph(image).pixels for image in images])
+        say(f"quantizing {baseline.title}")
+        quantize_baseline(baseline, exported, path, [read_radiograph(image).pixels for image in images])

@@ -1,4 +1,4 @@
-"""One contender in a process of its own: cold start, latency, throughput, memory."""
+"""One candidate in a process of its own: cold start, latency, throughput, memory."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ MISSING = "missing"
 
 
 class MeasurementError(RuntimeError):
-    """A contender failed; the message is the end of what it said."""
+    """A candidate failed; the message is the end of its output."""
 
 
 class MissingPackage(MeasurementError):
-    """A contender needs a package that is not installed."""
+    """A candidate needs a package that is not installed."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process saw.
+    """What one process measured.
 
-    cold_start_s: from its start to the first answer, imports included. latency_ms: of single radiographs, read before,
-    from pixels to boxes. images_per_s: of all of them in one call. peak_mb: of main memory.
+    cold_start_s: from its start to the first prediction, imports included. latency_ms: of single radiographs, from
+    pixels to boxes, reading excluded. images_per_s: of all of them in one call. peak_mb: of main memory.
     """
 
     cold_start_s: float
@@ -44,19 +44,19 @@ class Measurement:
 
 
 def measure(uri: str, images: Sequence[Path]) -> Measurement:
-    """Open `uri` in this process and time it; one answer before is not counted."""
+    """Open `uri` in this process and time it, after one prediction that is not counted."""
     detector = open_detector(uri)
     detector.predict([read_radiograph(images[0]).pixels])
     cold_start_s = time.time() - psutil.Process().create_time()
     pixels = [read_radiograph(path).pixels for path in images]
-    # Graphs are prepared for each size, alone and side by side; the first alone has been.
-    for one in {each.shape: each for each in pixels if each.shape != pixels[0].shape}.values():
-        detector.predict([one])
+    # Runtimes compile a graph per size, for single images and batches; the first single one is done.
+    for image in {image.shape: image for image in pixels if image.shape != pixels[0].shape}.values():
+        detector.predict([image])
     detector.predict(pixels)
     latency_ms = []
-    for one in pixels:
+    for image in pixels:
         begun = time.perf_counter()
-        detector.predict([one])
+        detector.predict([image])
         latency_ms.append(1000 * (time.perf_counter() - begun))
     begun = time.perf_counter()
     detector.predict(pixels)
@@ -65,10 +65,10 @@ def measure(uri: str, images: Sequence[Path]) -> Measurement:
 
 
 def own_peak_mb() -> float:
-    """Return the most main memory (1 MB = 10^6 bytes) that this program held; NaN where the system does not say.
+    """Return this process's peak memory (1 MB = 10^6 bytes); NaN if the system does not report it.
 
-    On Linux not from getrusage(2): a process begins there with the peak of the one that started it, and execve keeps
-    it. VmHWM of proc(5) begins anew.
+    On Linux not from getrusage(2), where a process inherits the peak of its parent, even across execve; VmHWM of
+    proc(5) starts anew.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -82,7 +82,7 @@ def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) 
     """As `measure`, in a new process. Raises MissingPackage, or MeasurementError when it fails otherwise."""
     code = f"from {__name__} import main; main()"
     task = json.dumps({"uri": uri, "images": [str(path) for path in images]})
-    # Not by its working folder, which relative paths are relative to.
+    # Not by changing the working folder, to which the paths may be relative.
     known = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))),
@@ -92,13 +92,13 @@ def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) 
             [sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=timeout_s, env=known
         )
     except subprocess.TimeoutExpired as error:
-        raise MeasurementError(f"{uri}: no answer within {timeout_s:g} s") from error
+        raise MeasurementError(f"{uri}: no result within {timeout_s:g} s") from error
     if done.returncode:
         raise MeasurementError(f"{uri}: {(done.stderr.strip().splitlines() or [_ending(done.returncode)])[-1]}")
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
-    if MISSING in answer:
-        raise MissingPackage(answer[MISSING])
-    return Measurement(**{**answer, "latency_ms": tuple(answer["latency_ms"])})
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    if MISSING in result:
+        raise MissingPackage(result[MISSING])
+    return Measurement(**{**result, "latency_ms": tuple(result["latency_ms"])})
 
 
 def _ending(code: int) -> str:
@@ -106,9 +106,9 @@ def _ending(code: int) -> str:
 
 
 def missing_package(error: Exception) -> str | None:
-    """Return what `error` says where its cause is a package that is not installed, else None."""
-    for each in (error, error.__cause__):
-        if isinstance(each, ModuleNotFoundError) and not (each.name or "fracture_det").startswith("fracture_det"):
+    """Return the message of `error` if its cause is a package that is not installed, else None."""
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ModuleNotFoundError) and not (cause.name or "fracture_det").startswith("fracture_det"):
             return str(error)
     return None
 
@@ -117,10 +117,10 @@ def main() -> None:
     """Read a task as JSON from standard input, write the Measurement, or what is missing, to standard output."""
     task = json.load(sys.stdin)
     try:
-        found = asdict(measure(task["uri"], [Path(path) for path in task["images"]]))
+        result = asdict(measure(task["uri"], [Path(path) for path in task["images"]]))
     except Exception as error:
         missing = missing_package(error)
         if missing is None:
             raise
-        found = {MISSING: missing}
-    print(json.dumps(found))
+        result = {MISSING: missing}
+    print(json.dumps(result))

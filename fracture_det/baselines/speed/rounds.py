@@ -1,4 +1,4 @@
-"""The whole benchmark: rounds of all contenders, one process at a time, and what is written of them."""
+"""The benchmark: rounds over all candidates, one process at a time, and the files with its results."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Measure = Callable[[str, Sequence[Path]], Measurement]
 class Result:
     """What was measured.
 
-    rows: one for each contender that answered. skipped: name -> what is missing for another; failed: name -> how
-    another failed. about: machine, versions, numbers. notes: what a reader must know besides.
+    rows: one for each candidate that was measured. skipped: name -> which package or file is missing; failed: name ->
+    how it failed. about: machine, versions, numbers of radiographs and rounds. notes: other remarks for readers.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -43,51 +43,51 @@ class Result:
 
 
 def benchmark(
-    lineup: Candidates,
+    candidates: Candidates,
     images: Sequence[Path],
     *,
     repeats: int,
     progress: bool = True,
     measure: Measure = measure_apart,
 ) -> Result:
-    """Measure every contender on `images` in `repeats` rounds, each time in a process of its own.
+    """Measure every candidate on `images` in `repeats` rounds, each time in a process of its own.
 
-    Rounds go through all contenders, so that a machine that warms up or is disturbed does so to all. The first one is
-    what the others are compared with, round by round. One that fails is left out from then on, and named.
+    Each round measures all candidates, so that changes in the machine's speed affect all alike. The others are compared
+    with the first one, round by round. One that fails is named and not measured again.
     """
-    contenders = lineup.contenders
-    rounds: dict[str, list[Measurement]] = {contender.name: [] for contender in contenders}
-    if len(rounds) < len(contenders):
-        raise ValueError(f"--contender: names must differ, got {[contender.name for contender in contenders]}")
-    skipped, failed = dict(lineup.skipped), dict(lineup.failed)
-    with tqdm(total=repeats * len(contenders), unit="process", disable=not progress) as bar:
+    measurable = candidates.measurable
+    rounds: dict[str, list[Measurement]] = {candidate.name: [] for candidate in measurable}
+    if len(rounds) < len(measurable):
+        raise ValueError(f"--candidate: names must differ, got {[candidate.name for candidate in measurable]}")
+    skipped, failed = dict(candidates.skipped), dict(candidates.failed)
+    with tqdm(total=repeats * len(measurable), unit="process", disable=not progress) as bar:
         for _ in range(repeats):
-            for contender in contenders:
-                bar.set_description(contender.name)
-                if contender.name not in {*skipped, *failed}:
+            for candidate in measurable:
+                bar.set_description(candidate.name)
+                if candidate.name not in {*skipped, *failed}:
                     try:
-                        rounds[contender.name].append(measure(contender.uri, images))
+                        rounds[candidate.name].append(measure(candidate.uri, images))
                     except MissingPackage as error:
-                        skipped[contender.name] = str(error)
+                        skipped[candidate.name] = str(error)
                     except MeasurementError as error:
-                        failed[contender.name] = str(error)
+                        failed[candidate.name] = str(error)
                 bar.update()
-    done = [contender for contender in contenders if contender.name not in {*skipped, *failed}]
-    rows = [_row(contender, rounds[contender.name], rounds[done[0].name]) for contender in done]
+    done = [candidate for candidate in measurable if candidate.name not in {*skipped, *failed}]
+    rows = [_row(candidate, rounds[candidate.name], rounds[done[0].name]) for candidate in done]
     return Result(rows, skipped, failed, _about(len(images), repeats))
 
 
-def _row(contender: Candidate, measured: Sequence[Measurement], reference: Sequence[Measurement]) -> dict[str, Any]:
-    latencies = np.concatenate([each.latency_ms for each in measured])
-    speeds = [each.images_per_s for each in measured]
-    ratios = [each.images_per_s / other.images_per_s for each, other in zip(measured, reference, strict=True)]
+def _row(candidate: Candidate, measured: Sequence[Measurement], reference: Sequence[Measurement]) -> dict[str, Any]:
+    latencies = np.concatenate([measurement.latency_ms for measurement in measured])
+    speeds = [measurement.images_per_s for measurement in measured]
+    ratios = [own.images_per_s / other.images_per_s for own, other in zip(measured, reference, strict=True)]
     draws = np.random.default_rng(0).choice(latencies, (N_RESAMPLES, len(latencies)))
     low, high = np.percentile(np.median(draws, axis=1), (2.5, 97.5))
     return {
-        "name": contender.name,
-        "kind": contender.kind,
-        "shipped": contender.uri == "shipped",
-        "accuracy": contender.accuracy,
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "shipped": candidate.uri == "shipped",
+        "accuracy": candidate.accuracy,
         "median_ms": float(np.median(latencies)),
         "median_ms_interval": [float(low), float(high)],
         "p95_ms": float(np.percentile(latencies, 95)),
@@ -95,47 +95,49 @@ def _row(contender: Candidate, measured: Sequence[Measurement], reference: Seque
         "images_per_s_range": [min(speeds), max(speeds)],
         "times_reference": float(np.median(ratios)),
         "times_reference_range": [min(ratios), max(ratios)],
-        "cold_start_s": float(np.median([each.cold_start_s for each in measured])),
-        "peak_mb": max(each.peak_mb for each in measured),
-        "size_mb": contender.size_mb,
+        "cold_start_s": float(np.median([measurement.cold_start_s for measurement in measured])),
+        "peak_mb": max(measurement.peak_mb for measurement in measured),
+        "size_mb": candidate.size_mb,
     }
 
 
 def _about(n_images: int, repeats: int) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in VERSIONS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            versions[name] = "not installed"
     return {
         "machine": machine_name(),
         "processors used": str(available_cpus()),
         "Python": platform.python_version(),
-        **found,
+        **versions,
         "radiographs": str(n_images),
         "rounds": str(repeats),
     }
 
 
-def goals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, in words, how many times faster the shipped detector is than Detectron2 and each rival's best form.
+def speed_ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences on how many times faster the shipped detector is than Detectron2 and each baseline's best form.
 
-    Where it is not among `rows`, the fastest of ours stands for it.
+    If the shipped detector is not among `rows`, the fastest of this project's takes its place.
     """
     own = [row for row in rows if row["kind"] == "ours"]
-    mine = max(own, key=lambda row: (row.get("shipped", False), row["images_per_s"]), default=None)
-    if mine is None:
+    fastest = max(own, key=lambda row: (row.get("shipped", False), row["images_per_s"]), default=None)
+    if fastest is None:
         return []
-    said = [
-        f"{mine['name']}: {mine['images_per_s'] / row['images_per_s']:.1f} times {row['name']}"
+    sentences = [
+        f"{fastest['name']}: {fastest['images_per_s'] / row['images_per_s']:.1f} times {row['name']}"
         for row in rows
         if row["kind"] == "detectron2"
     ]
     for kind in dict.fromkeys(row["kind"] for row in rows if row["kind"] not in ("ours", "detectron2")):
         best = max((row for row in rows if row["kind"] == kind), key=lambda row: row["images_per_s"])
-        said.append(f"{mine['name']}: {mine['images_per_s'] / best['images_per_s']:.1f} times {best['name']}")
-    return said
+        sentences.append(
+            f"{fastest['name']}: {fastest['images_per_s'] / best['images_per_s']:.1f} times {best['name']}"
+        )
+    return sentences
 
 
 def save(result: Result, out: Path) -> None:
@@ -143,7 +145,7 @@ def save(result: Result, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = {"about": dict(result.about), "rows": list(result.rows), "skipped": dict(result.skipped)}
     content |= {"failed": dict(result.failed), "notes": list(result.notes)}
-    content["goals"] = goals(result.rows)
+    content["goals"] = speed_ratios(result.rows)
     if result.profile is not None:
         content["profile"] = result.profile.as_dict()
     (out / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -186,7 +188,7 @@ def as_markdown(result: Result) -> str:
             ]
         )
     lines = [markdown_table(MARKDOWN_COLUMNS, rows)]
-    lines += ["", *(f"- {goal}" for goal in goals(result.rows)), ""]
+    lines += ["", *(f"- {ratio}" for ratio in speed_ratios(result.rows)), ""]
     lines += [f"- {note}" for note in result.notes]
     lines += [f"- skipped: {name}: {why}" for name, why in result.skipped.items()]
     lines += [f"- failed: {name}: {why}" for name, why in result.failed.items()]
