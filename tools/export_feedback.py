@@ -21,7 +21,7 @@ from pathlib import Path
 from fracture_det.data.feedback import Review, write_reviews
 from webapp import open_store
 from webapp.settings import Settings, SettingsError
-from webapp.store import Feedback, Store, StoredPrediction, StoreError, StoreUnavailable, Wanted
+from webapp.store import Feedback, HistoryFilter, Store, StoredPrediction, StoreError, StoreUnavailable
 
 PER_PAGE = 100
 
@@ -55,7 +55,7 @@ def reviews_of(store: Store) -> Iterator[Review]:
     """Give every result that has feedback, newest first."""
     page, total = 1, 1
     while (page - 1) * PER_PAGE < total:
-        found, total = store.results.page(Wanted(), page=page, per_page=PER_PAGE)
+        found, total = store.results.page(HistoryFilter(), page=page, per_page=PER_PAGE)
         yield from (_review(stored, stored.feedback) for stored in found if stored.feedback is not None)
         page += 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "FRACTURE_"
-SHORTEST_SECRET = 32
+MIN_SECRET_LENGTH = 32
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
@@ -76,9 +76,9 @@ class Settings:
             raise SettingsError(
                 f"{PREFIX}POSSIBLE_SCORE: expected at most {PREFIX}SCORE ({self.score:g}), got {self.possible_score:g}"
             )
-        if self.secret_key is not None and len(self.secret_key) < SHORTEST_SECRET:
+        if self.secret_key is not None and len(self.secret_key) < MIN_SECRET_LENGTH:
             raise SettingsError(
-                f"{PREFIX}SECRET_KEY: expected at least {SHORTEST_SECRET} characters, got {len(self.secret_key)};"
+                f"{PREFIX}SECRET_KEY: expected at least {MIN_SECRET_LENGTH} characters, got {len(self.secret_key)};"
                 ' `python -c "import secrets; print(secrets.token_hex(32))"` makes one'
             )
         if self.login and self.secret_key is None:

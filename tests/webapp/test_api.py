@@ -142,7 +142,7 @@ def test_what_cannot_be_analysed_is_refused_with_a_sentence(post, data, status, 
 
 def test_a_request_without_a_file_or_with_two_is_refused(client):
     one, *two = [(io.BytesIO(encoded(PLATE)), "a.png") for _ in range(3)]
-    for data, said in (({}, "none came"), ({"image": one}, "none came"), ({"file": two}, "2 came")):
+    for data, said in (({}, "got none"), ({"image": one}, "got none"), ({"file": two}, "got 2")):
         answer = client.post("/api/v1/predictions", data=data, content_type="multipart/form-data")
         assert answer.status_code == 400
         assert said in answer.json["error"]
@@ -173,7 +173,7 @@ def test_a_detector_that_raises_is_a_failure_and_no_finding(post):
     plate[0, 0] = (255, 0, 0)
     answer = post(encoded(plate))
     assert answer.status_code == 500
-    assert answer.json["error"] == f"{NOT} The analysis failed on the server, which says nothing about a fracture."
+    assert answer.json["error"] == f"{NOT} The analysis failed on the server; this says nothing about a fracture."
     assert post().status_code == 201
 
 
@@ -181,7 +181,7 @@ def test_a_crash_of_the_server_is_a_sentence_too(app, post, caplog, monkeypatch)
     monkeypatch.setattr(app.extensions["fracture"].metrics, "result", lambda _: 1 / 0)
     answer = post(name="doe^john.png")
     assert answer.status_code == 500
-    assert answer.json["error"].startswith("Something failed on the server. Nothing was concluded")
+    assert answer.json["error"].startswith("Something failed on the server, so there is no result")
     assert "ZeroDivisionError" in caplog.text
     assert "doe" not in caplog.text
 
@@ -192,7 +192,7 @@ def test_a_broken_database_is_a_sentence_and_no_finding(app, post, caplog):
     database.write_bytes(b"not a database at all" * 100)
     answer = post(name="doe^john.png")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
-    assert answer.json["error"].startswith("The server cannot keep results at the moment. Nothing was concluded")
+    assert answer.json["error"].startswith("The server cannot store results at the moment, so there is no result")
     assert "file is not a database" in caplog.text
     assert "doe" not in caplog.text
 

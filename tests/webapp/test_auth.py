@@ -107,11 +107,11 @@ class TestLogin:
 
     def test_a_page_of_before_another_one_logged_in_does_nothing_as_that_one(self, app):
         client = browser(app, "anna")
-        assert '<meta name="asker" content="anna">' in client.get("/").text
-        assert upload(client, **{"X-Asker": "anna"}).status_code == 201
-        answer = upload(client, **{"X-Asker": "ben"})
+        assert '<meta name="account" content="anna">' in client.get("/").text
+        assert upload(client, **{"X-Account": "anna"}).status_code == 201
+        answer = upload(client, **{"X-Account": "ben"})
         assert answer.status_code == 409
-        assert answer.json["error"].startswith("In another tab anna has logged in")
+        assert answer.json["error"].startswith("anna has logged in in another tab")
 
     def test_a_form_is_not_even_read_before_it_is_known_who_asks(self, app):
         client = browser(app)
@@ -270,7 +270,7 @@ class TestRates:
         anna, ben = browser(limited, "anna"), browser(limited, "ben")
         answers = [upload(anna) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [201, 201, 429]
-        assert answers[2].json["error"] == "Too many uploads within a minute; please wait a little."
+        assert answers[2].json["error"] == "Too many uploads within a minute; please wait a moment."
         assert answers[2].headers["Retry-After"] == "10"
         assert upload(ben).status_code == 201
         limited.extensions["fracture"].store.close()
@@ -280,8 +280,8 @@ class TestAccounts:
     @pytest.mark.parametrize(
         ("name", "role", "password", "sentence"),
         [
-            ("Anna", READER, PASSWORD, "user 'Anna': expected small letters, digits and . _ -, and not 'local'"),
-            ("local", READER, PASSWORD, "user 'local': expected small letters"),
+            ("Anna", READER, PASSWORD, "user 'Anna': expected lower-case letters, digits and . _ -, and not 'local'"),
+            ("local", READER, PASSWORD, "user 'local': expected lower-case letters"),
             ("carl", "king", PASSWORD, "role of carl: expected reader or admin, got 'king'"),
             ("carl", READER, "short", "password of carl: expected at least 12 characters, got 5"),
             ("anna", READER, PASSWORD, "user anna exists already"),
@@ -296,7 +296,7 @@ class TestAccounts:
         accounts = app.extensions["fracture"].store.accounts
         upload(browser(app, "anna"))
         accounts.remove_user("anna", by="test")
-        with pytest.raises(AccountError, match="results of a former anna are still kept"):
+        with pytest.raises(AccountError, match="results of a former anna are still stored"):
             accounts.add_user("anna", READER, PASSWORD, by="test")
 
     def test_a_removed_user_is_out_with_all_tokens(self, app):

@@ -173,7 +173,7 @@ def test_behind_a_proxy_it_wants_a_login_too(tmp_path):
 
 
 def test_clients_that_send_nothing_do_not_hold_its_threads(start_server, tmp_path, monkeypatch):
-    monkeypatch.setattr("webapp.__main__.SILENT_CLIENT_S", 1)
+    monkeypatch.setattr("webapp.__main__.SOCKET_TIMEOUT_S", 1)
     listener = listen(Settings(port=0))
     with listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
