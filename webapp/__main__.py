@@ -134,7 +134,7 @@ class Server(BaseApplication):
         options: dict[str, Any] = {
             "bind": f"fd://{self.listener.fileno()}",
             "workers": 1,
-            "worker_class": UploadLimitWorker,
+            "worker_class": UploadLimitWorker if self.settings.worker == "upload-limit" else "gthread",
             "threads": self.settings.queue_size + SPARE_THREADS,
             "worker_connections": max(MAX_CONNECTIONS, 2 * (self.settings.queue_size + SPARE_THREADS)),
             "timeout": START_TIMEOUT_S,

@@ -1,7 +1,6 @@
 """The API: an upload comes in, a body goes out, and every refusal is a sentence."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from PIL import Image
 
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
-from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
+from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, changed, encoded
 from webapp import create_app
 
 
@@ -244,7 +243,7 @@ def test_the_overlay_draws_the_boxes_above_the_score(client, post):
 
 
 def test_the_settings_decide_what_is_likely(settings, post, service):
-    app = create_app(replace(settings, score=0.95, possible_score=0.2), predictor=service)
+    app = create_app(changed(settings, score=0.95, possible_score=0.2), predictor=service)
     answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
     assert answer.json["detections"] == []
     assert answer.json["finding"]["level"] == "possible"
@@ -258,14 +257,14 @@ def test_what_is_possible_is_the_setting_else_the_detectors_own_unless_above_its
     detector = BrightRectangles()
     detector.possible_score = own
     with PredictionService(detector, max_pixels=settings.max_pixels) as service:
-        app = create_app(replace(settings, possible_score=setting), predictor=service)
+        app = create_app(changed(settings, possible_score=setting), predictor=service)
         answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
         assert answer.json["possible_score"] == expected
         app.extensions["fracture"].store.close()
 
 
 def test_a_score_that_equals_the_operating_point_is_likely(settings, service):
-    app = create_app(replace(settings, score=0.9), predictor=service)
+    app = create_app(changed(settings, score=0.9), predictor=service)
     # Half 229 and half 230: a mean of 229.5 / 255 = .9, which as float32 is .89999998.
     data = encoded(dark_plate((20, 30, 60, 40, 229), (20, 40, 60, 50, 230)))
     answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(data), "a.png")})

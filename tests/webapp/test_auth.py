@@ -3,12 +3,11 @@
 import io
 import re
 import time
-from dataclasses import replace
 
 import pytest
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.conftest import LIKELY, ClosingClient, encoded, form_token
+from tests.webapp.conftest import LIKELY, ClosingClient, changed, encoded, form_token
 from webapp import create_app
 from webapp.store.accounts import ADMIN, READER, AccountError
 
@@ -18,7 +17,7 @@ PLATE = encoded(dark_plate(LIKELY))
 
 @pytest.fixture
 def settings(settings):
-    return replace(settings, login=True, secret_key="k" * 32, logins_per_minute=0)
+    return changed(settings, login=True, secret_key="k" * 32, logins_per_minute=0)
 
 
 @pytest.fixture
@@ -120,13 +119,13 @@ class TestLogin:
 
     @pytest.mark.parametrize(("proxies", "secure"), [(0, False), (1, True)])
     def test_behind_a_proxy_the_cookie_goes_over_tls_alone(self, settings, service, proxies, secure):
-        app = create_app(replace(settings, trusted_proxies=proxies), predictor=service)
+        app = create_app(changed(settings, trusted_proxies=proxies), predictor=service)
         assert ("Secure" in app.test_client().get("/login").headers["Set-Cookie"]) == secure
         app.extensions["fracture"].store.close()
 
     def test_a_session_cookie_of_another_key_is_nobodys(self, app, settings, service):
         cookie = browser(app, "anna").get_cookie("fracture_session")
-        other = create_app(replace(settings, secret_key="o" * 32), predictor=service)
+        other = create_app(changed(settings, secret_key="o" * 32), predictor=service)
         client = other.test_client()
         client.set_cookie("fracture_session", cookie.value)
         assert client.get("/history").status_code == 302
@@ -246,7 +245,7 @@ class TestOtherSites:
 
 class TestRates:
     def test_guessing_passwords_is_slowed_down(self, settings, service):
-        app = create_app(replace(settings, logins_per_minute=3), predictor=service)
+        app = create_app(changed(settings, logins_per_minute=3), predictor=service)
         client = app.test_client()
         token = form_token(client, "/login")
         data = {"name": "anna", "password": "guess", "csrf_token": token}
@@ -255,7 +254,7 @@ class TestRates:
         app.extensions["fracture"].store.close()
 
     def test_machines_of_one_network_count_together_in_ipv6(self, settings, service):
-        app = create_app(replace(settings, logins_per_minute=1), predictor=service)
+        app = create_app(changed(settings, logins_per_minute=1), predictor=service)
         statuses = []
         for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"):
             client = app.test_client()
@@ -265,7 +264,7 @@ class TestRates:
         app.extensions["fracture"].store.close()
 
     def test_uploads_have_a_rate_for_each_user(self, app, settings, service):
-        limited = create_app(replace(settings, uploads_per_minute=2), predictor=service)
+        limited = create_app(changed(settings, uploads_per_minute=2), predictor=service)
         limited.test_client_class = ClosingClient
         anna, ben = browser(limited, "anna"), browser(limited, "ben")
         answers = [upload(anna) for _ in range(3)]

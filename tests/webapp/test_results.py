@@ -3,7 +3,6 @@
 import io
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
-from tests.webapp.conftest import LIKELY, POSSIBLE, ClosingClient, encoded, form_token
+from tests.webapp.conftest import LIKELY, POSSIBLE, ClosingClient, changed, encoded, form_token
 from webapp import create_app
 
 PLATE = encoded(dark_plate(LIKELY))
@@ -209,7 +208,7 @@ class TestReport:
         assert answer.data.count(b"/Subtype /Image") == 1
 
     def test_a_picture_that_was_not_kept_is_said(self, settings, service):
-        app = create_app(replace(settings, keep_images=False), predictor=service)
+        app = create_app(changed(settings, keep_images=False), predictor=service)
         app.test_client_class = ClosingClient
         client = app.test_client()
         body = upload(client).json

@@ -191,6 +191,16 @@ def test_clients_that_say_nothing_take_no_thread(server):
             assert answer.status == 200
 
 
+def test_it_works_with_gunicorns_own_worker_too(start_server, tmp_path):
+    server = start_server(
+        tmp_path, detector="bright:0.6", FRACTURE_WORKER="gthread", FRACTURE_QUEUE_SIZE="2", FRACTURE_MAX_BATCH="1"
+    )
+    plate = encoded(dark_plate(LIKELY))
+    with ThreadPoolExecutor(8) as pool:
+        statuses = [status for status, _, _ in pool.map(lambda _: upload(server.address, plate), range(8))]
+    assert set(statuses) == {201, 503}
+
+
 def test_with_a_login_it_listens_and_asks(start_server, tmp_path):
     server = start_server(tmp_path, FRACTURE_HOST="0.0.0.0", FRACTURE_LOGIN="on", FRACTURE_SECRET_KEY="k" * 32)
     address = server.address.replace("0.0.0.0", "127.0.0.1")
