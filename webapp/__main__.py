@@ -17,7 +17,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -127,6 +126,7 @@ class Server(BaseApplication):
     def __init__(self, settings: Settings, listener: socket.socket, url: str) -> None:
         self.settings, self.listener, self.url = settings, listener, url
         self.loopback = _is_loopback(listener)
+        self.stopped = threading.Event()
         super().__init__()
 
     def load_config(self) -> None:
@@ -144,7 +144,7 @@ class Server(BaseApplication):
             "control_socket_disable": True,
             "on_starting": _filter_boot_log,
             "post_worker_init": self._announce_ready,
-            "worker_exit": _close,
+            "worker_exit": self._close,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -162,10 +162,18 @@ class Server(BaseApplication):
     def _announce_ready(self, worker: Any) -> None:
         app_context: AppContext = worker.wsgi.extensions["fracture"]
         _report_draining(worker.wsgi)
-        watch = threading.Thread(target=_exit_if_hung, args=(app_context,), name="watch", daemon=True)
+        watch = threading.Thread(target=_exit_if_hung, args=(app_context, self.stopped), name="watch", daemon=True)
         watch.start()
         notice = NOTICE[0].lower() + NOTICE[1:].rstrip(".").replace(". N", ", n")
         print(f"fracture_det: {self.url} (detector {app_context.service.model.name}; {notice})", flush=True)
+
+    def _close(self, _arbiter: Any, worker: Any) -> None:
+        app = getattr(worker, "wsgi", None)
+        if app is not None:
+            app_context: AppContext = app.extensions["fracture"]
+            app_context.service.close()
+            app_context.store.close()
+        self.stopped.set()
 
 
 def _report_draining(app: Flask) -> None:
@@ -186,11 +194,12 @@ def _report_draining(app: Flask) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
-def _exit_if_hung(app_context: AppContext) -> None:
+def _exit_if_hung(app_context: AppContext, stopped: threading.Event) -> None:
     """End the process when the detector hangs, since a thread cannot be stopped; gunicorn starts a new worker."""
     limit_s = HANG_FACTOR * app_context.settings.timeout_s
     while app_context.service.silent_s <= limit_s:
-        time.sleep(1)
+        if stopped.wait(1):
+            return
     print(f"fracture_det: the detector has not responded for {limit_s:g} s; restarting", file=sys.stderr, flush=True)
     os._exit(1)
 
@@ -204,14 +213,6 @@ def _is_relevant(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     echoes = (f"exited with code {CANNOT_START}.", "Shutting down: Master", "Reason: Worker failed to boot.")
     return not message.endswith(echoes)
-
-
-def _close(_arbiter: Any, worker: Any) -> None:
-    app = getattr(worker, "wsgi", None)
-    if app is not None:
-        app_context: AppContext = app.extensions["fracture"]
-        app_context.service.close()
-        app_context.store.close()
 
 
 if __name__ == "__main__":

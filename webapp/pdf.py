@@ -59,10 +59,11 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         "Radiograph": f"{result.image.width} x {result.image.height} px",
     }
     if result.feedback is not None:
-        verdict = "no fracture" if result.feedback.no_fracture else f"{len(result.feedback.missed)} missed"
-        facts_by_name["Reader"] = (
-            f"{result.feedback.author}, {result.feedback.updated_at:%Y-%m-%d %H:%M} UTC: {verdict}"
-        )
+        count = len(result.feedback.missed)
+        missed = f"{count} missed fracture{'' if count == 1 else 's'}"
+        verdict = "no fracture" if result.feedback.no_fracture else missed
+        time = f"{result.feedback.updated_at:%Y-%m-%d %H:%M} UTC"
+        facts_by_name["Reader"] = f"{result.feedback.author}, {time}: {verdict}"
         if result.feedback.comment:
             facts_by_name["Comment"] = result.feedback.comment
     return facts_by_name

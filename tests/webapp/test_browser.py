@@ -588,7 +588,7 @@ def test_calibrated_scores_read_as_percent_and_never_as_certain(page, server, fi
     wrist = upload(page, files["wrist.png"])
     assert wrist.get_by_role("button", name="Box 1: fracture, likely, 90 % confidence").is_visible()
     assert wrist.get_by_text("Calibrated probability of a fracture: > 99 %").is_visible()
-    assert wrist.get_by_text("Show boxes with a confidence of at least 50 %").is_visible()
+    assert wrist.get_by_text("Minimum confidence 50 %").is_visible()
     assert wrist.get_by_role("button", name="Reset to 50 %").is_visible()
 
 

@@ -9,7 +9,7 @@ export function fillPanel(element, part, result) {
     part(key).hidden = !result.links[link];
     if (result.links[link]) part(key).href = result.links[link];
   }
-  part("slider-text").textContent = `Show boxes with a ${scoreName(result)} of at least`;
+  part("slider-text").textContent = `Minimum ${scoreName(result)}`;
   part("reset").textContent = `Reset to ${thresholdText(result.operating_score, result)}`;
   part("reset").title = "The operating point";
   const seconds = (result.latency_ms / 1000).toFixed(1);
