@@ -1,10 +1,10 @@
-"""Users, tokens and the audit log, from the command line of the machine that the page runs on.
+"""Manage users, API tokens and the audit log, on the machine that the page runs on.
 
-    .venv/bin/python -m webapp.admin add-user anna --role reader       asks for the password
-    .venv/bin/python -m webapp.admin add-token anna --label pacs       prints the token, once
-    .venv/bin/python -m webapp.admin verify-audit                      exit code 1 when a line was changed
+    fracture-det admin add-user anna --role reader       asks for the password
+    fracture-det admin add-token anna --label pacs       prints the token, once
+    fracture-det admin verify-audit                      exit code 1 if a line was changed
 
-The store is that of the FRACTURE_DATA_DIR and FRACTURE_DATABASE_URL of docs/api.md.
+It works on the store of FRACTURE_DATA_DIR and FRACTURE_DATABASE_URL, see docs/api.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .store import Store, StoreError, StoreUnavailable
 from .store.accounts import READER, ROLES, AccountError
 from .store.audit import AuditError
 
-BY = "command line"
+ACTOR = "command line"
 
 
 def main(argv: list[str] | None = None, *, prog: str = "python -m webapp.admin") -> int:
@@ -47,26 +47,26 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m webapp.admin")
 
 
 def become_owner_of(folder: Path) -> None:
-    """Where root asks, act as whom the page runs as: it could not read root's files, nor must root follow its links."""
+    """If root, become the owner of `folder`, who could not read root's files and whose links root must not follow."""
     owner = folder.stat() if folder.is_dir() else None
     if os.geteuid() or owner is None or not owner.st_uid:
         return
     try:
         os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
-    except KeyError:  # a number without a name
+    except KeyError:  # a user id without a name
         os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Return the parser."""
+    """Return the parser of the commands."""
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("add-user", help="make a user; the password is asked for, or read from a pipe")
-    add.add_argument("name", help="small letters, digits and . _ -")
+    add = commands.add_parser("add-user", help="create a user; asks for the password, or reads it from a pipe")
+    add.add_argument("name", help="lower-case letters, digits and . _ -")
     add.add_argument(
         "--role", choices=ROLES, default=READER, help="an admin sees everybody's results (default: reader)"
     )
@@ -75,34 +75,34 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         ("set-password", _set_password, "change a password, which ends the user's sessions"),
         ("remove-user", _remove_user, "remove a user with all tokens"),
     ):
-        one = commands.add_parser(name, help=text)
-        one.add_argument("name")
-        one.set_defaults(run=run)
+        command = commands.add_parser(name, help=text)
+        command.add_argument("name")
+        command.set_defaults(run=run)
     commands.add_parser("users", help="list users and tokens").set_defaults(run=_users)
-    token = commands.add_parser("add-token", help="make a token for the API and print it, once")
+    token = commands.add_parser("add-token", help="create an API token and print it, once")
     token.add_argument("name", help="the user it acts for")
     token.add_argument("--label", default="", help="what it is for")
     token.set_defaults(run=_add_token)
-    revoke = commands.add_parser("revoke-token", help="end a token")
-    revoke.add_argument("token", help="what stands before its dot")
+    revoke = commands.add_parser("revoke-token", help="revoke a token")
+    revoke.add_argument("token", help="the part before its dot")
     revoke.set_defaults(run=_revoke_token)
     commands.add_parser("verify-audit", help="check the audit log's chain").set_defaults(run=_verify)
-    commands.add_parser("sweep", help="delete results whose time is over, now").set_defaults(run=_sweep)
+    commands.add_parser("sweep", help="delete expired results now").set_defaults(run=_sweep)
     return parser
 
 
 def _add_user(store: Store, args: argparse.Namespace) -> None:
-    account = store.accounts.add_user(args.name, args.role, _password(args.name), by=BY)
-    print(f"{account.name} may log in as {account.role}")
+    account = store.accounts.add_user(args.name, args.role, _password(args.name), by=ACTOR)
+    print(f"{account.name} can log in as {account.role}")
 
 
 def _set_password(store: Store, args: argparse.Namespace) -> None:
-    store.accounts.set_password(args.name, _password(args.name), by=BY)
-    print(f"the password of {args.name} is changed, and all sessions have ended")
+    store.accounts.set_password(args.name, _password(args.name), by=ACTOR)
+    print(f"the password of {args.name} is changed, and all their sessions have ended")
 
 
 def _remove_user(store: Store, args: argparse.Namespace) -> None:
-    store.accounts.remove_user(args.name, by=BY)
+    store.accounts.remove_user(args.name, by=ACTOR)
     print(f"{args.name} is removed")
 
 
@@ -110,22 +110,22 @@ def _users(store: Store, _args: argparse.Namespace) -> None:
     for account in store.accounts.users():
         print(f"{account.name}  {account.role}")
     for token in store.accounts.tokens():
-        made = datetime.fromtimestamp(token.created_at, timezone.utc)
-        print(f"  token {token.id}  of {token.user}  {made:%Y-%m-%d}  {token.label}".rstrip())
+        created = datetime.fromtimestamp(token.created_at, timezone.utc)
+        print(f"  token {token.id}  of {token.user}  {created:%Y-%m-%d}  {token.label}".rstrip())
 
 
 def _add_token(store: Store, args: argparse.Namespace) -> None:
-    print(store.accounts.add_token(args.name, args.label, by=BY))
+    print(store.accounts.add_token(args.name, args.label, by=ACTOR))
 
 
 def _revoke_token(store: Store, args: argparse.Namespace) -> None:
-    store.accounts.revoke_token(args.token, by=BY)
-    print(f"token {args.token} has ended")
+    store.accounts.revoke_token(args.token, by=ACTOR)
+    print(f"token {args.token} is revoked")
 
 
 def _verify(store: Store, _args: argparse.Namespace) -> None:
     count, last = store.audit.verify()
-    print(f"{count} lines, none changed; the last one is {last}")
+    print(f"{count} lines, none changed; the hash of the last one is {last}")
 
 
 def _sweep(store: Store, _args: argparse.Namespace) -> None:

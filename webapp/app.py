@@ -1,4 +1,4 @@
-"""The application: its settings, its routes, its detector and its store put together."""
+"""The application factory: settings, blueprints, detector and store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .context import AppContext, IdempotencyKeys
 from .metrics import Metrics
 from .settings import Settings
 from .store import Store
-from .uploads import DRAWING_AT_ONCE
+from .uploads import MAX_DRAWINGS
 
-# Room for the frame of a multipart form around its file.
-FORM_FRAME_BYTES = 64 * 1024
+# Allowance for the multipart form around its file.
+FORM_OVERHEAD_BYTES = 64 * 1024
 
 
 class MemoryRequest(Request):
-    """A request whose uploads stay in memory: nothing that a client sends is written to disk as it came."""
+    """A request whose uploads stay in memory, so that no file is written to disk as the client sent it."""
 
     def _get_file_stream(
         self,
@@ -49,19 +49,19 @@ def create_app(
 ) -> FractureApp:
     """Return the app, with `config` or the FRACTURE_* variables as its settings.
 
-    Without a `predictor` the detector that the settings name is opened and warmed up; this belongs after the fork
-    of a server's worker. loopback: whether only this machine can reach it; then it answers to its own names alone.
+    Without a `predictor` the detector of the settings is opened and warmed up; under a server with worker processes
+    call this after the fork. loopback: whether only this machine can reach it; then only local host names are served.
 
     Raises SettingsError, StoreError, DetectorError or DetectorFailed.
     """
     settings = Settings.from_environ() if config is None else config
-    logging.getLogger("PIL").setLevel(logging.WARNING)  # below, it writes what EXIF says of a patient
+    logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug messages include EXIF data, which may name a patient
     store = open_store(settings)
     service = open_service(settings) if predictor is None else predictor
-    # The library's own pages would load their scripts from elsewhere.
+    # APIFlask's own documentation pages would load scripts from other sites.
     app = FractureApp(__name__, title="fracture_det", version="1.0", docs_path=None, spec_path=None, json_errors=False)
     app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_FRAME_BYTES,
+        MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         MAX_FORM_PARTS=50,
         AUTO_404_RESPONSE=False,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
@@ -71,14 +71,14 @@ def create_app(
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
-    drawing = threading.BoundedSemaphore(DRAWING_AT_ONCE)
+    drawing = threading.BoundedSemaphore(MAX_DRAWINGS)
     app.extensions["fracture"] = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     errors.register(app)
     auth.register(app, settings, loopback=loopback)
     for blueprint in (api.blueprint, api.probes, api.description, login.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
-    # An API's request comes with a token, or from our own pages: its origin was checked.
+    # API requests carry a token or come from our own pages; auth checks their origin.
     auth.csrf.exempt(api.blueprint)
     app.before_request(lambda: None if request.blueprint == "probes" else store.results.sweep_if_due())
     store.results.sweep_if_due()
@@ -86,7 +86,7 @@ def create_app(
 
 
 def open_store(settings: Settings) -> Store:
-    """Open what the page keeps. Raises StoreError."""
+    """Open the store of `settings`. Raises StoreError."""
     return Store(
         settings.data_dir,
         url=settings.database_url,

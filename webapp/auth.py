@@ -1,4 +1,4 @@
-"""Who asks, and whether the question comes from where it says: login, sessions, tokens, origins and rates."""
+"""Authentication and protection of requests: sessions, API tokens, same-origin checks and rate limits."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ from .errors import RequestError
 from .settings import Settings
 from .store.accounts import LOCAL, Account
 
-LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
-UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# Asked by browsers and by other machines before anyone has logged in.
-OPEN = frozenset({"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"})
-LARGEST_LOGIN_BYTES = 16_384
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+STATE_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# Served without a login.
+PUBLIC_ENDPOINTS = frozenset(
+    {"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"}
+)
+MAX_LOGIN_BYTES = 16_384
 csrf = CSRFProtect()
 
 
-class Rates:
-    """Counts what each client did in the last minute, in the memory of this process."""
+class RateLimiter:
+    """Limits how often each client may do something per minute; counts live in the memory of this process."""
 
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def check(self, what: str, client: str, per_minute: int) -> None:
-        """Count one act. Raises RequestError with 429 when it is one too many; 0 `per_minute` means no limit."""
+    def check(self, action: str, client: str, per_minute: int) -> None:
+        """Count one action. Raises RequestError with 429 above the limit; 0 `per_minute` means no limit."""
         if not per_minute:
             return
         rate = parse(f"{per_minute} per minute")
-        if not self._limiter.hit(rate, what, client):
+        if not self._limiter.hit(rate, action, client):
             raise RequestError(
-                429, f"Too many {what} within a minute; please wait a little.", reason="rate", retry_after_s=10
+                429, f"Too many {action} within a minute; please wait a moment.", reason="rate", retry_after_s=10
             )
 
 
 def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
-    """Make `app` ask who asks, before every request."""
+    """Authenticate every request to `app` before its view runs."""
     app.config.update(
-        # Without a login a session holds nothing but the form's token, and may end with the process.
+        # Without a login a session holds only the CSRF token, so a key that dies with the process is enough.
         SECRET_KEY=settings.secret_key or secrets.token_hex(32),
         SESSION_COOKIE_NAME="fracture_session",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -56,99 +58,98 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=settings.session_hours),
         WTF_CSRF_TIME_LIMIT=None,
-        # A page that says no-referrer sends none; the origin is checked instead.
+        # Our pages send no Referer (Referrer-Policy: no-referrer); the origin is checked instead.
         WTF_CSRF_SSL_STRICT=False,
-        TRUSTED_HOSTS=_hosts(settings, loopback=loopback),
+        TRUSTED_HOSTS=_trusted_hosts(settings, loopback=loopback),
     )
-    app.extensions["fracture rates"] = Rates()
+    app.extensions["fracture rate limiter"] = RateLimiter()
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    app.before_request(_refuse_foreign_origins)
-    app.before_request(_know_who_asks)
-    csrf.init_app(app)  # after the question who asks: it takes the whole form apart
+    app.before_request(_reject_cross_origin)
+    app.before_request(_authenticate)
+    csrf.init_app(app)  # after authentication, because it parses the whole form
 
 
-def asker() -> Account:
-    """Return who asks."""
-    found: Account = g.account
-    return found
+def current_account() -> Account:
+    """Return the account that the current request acts for."""
+    account: Account = g.account
+    return account
 
 
-def limit_rate(what: str, per_minute: int) -> None:
-    """Count one act of the client. Raises RequestError."""
-    client = g.account.name if "account" in g and g.account is not LOCAL else _network(request.remote_addr or "")
-    current_app.extensions["fracture rates"].check(what, client, per_minute)
+def limit_rate(action: str, per_minute: int) -> None:
+    """Count one action of the current client. Raises RequestError with 429 above `per_minute`."""
+    client = g.account.name if "account" in g and g.account is not LOCAL else _client_network(request.remote_addr or "")
+    current_app.extensions["fracture rate limiter"].check(action, client, per_minute)
 
 
-def _network(address: str) -> str:
-    """Return the network of an IPv6 address, of which each of its machines has any number, else the address."""
+def _client_network(address: str) -> str:
+    """Return the /64 network of an IPv6 address, since one machine may use any address in it, else the address."""
     try:
         return str(ipaddress.IPv6Network((address, 64), strict=False))
     except ValueError:
         return address
 
 
-def begin_session(account: Account) -> None:
-    """Make the browser's session that of `account`."""
+def start_session(account: Account) -> None:
+    """Start a browser session for `account`."""
     session.clear()
     session.permanent = True
     session["name"], session["stamp"], session["begun"] = account.name, account.stamp, time.time()
 
 
-def _hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
-    """Return the names this server answers to: a page of another name that resolves to this machine gets nothing."""
+def _trusted_hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
+    """Return the host names this server accepts, against DNS rebinding; None accepts any."""
     if settings.hostnames:
-        return [*settings.hostnames, *LOOPBACK_NAMES]
-    return [*LOOPBACK_NAMES, settings.host] if loopback and not settings.trusted_proxies else None
+        return [*settings.hostnames, *LOOPBACK_HOSTS]
+    return [*LOOPBACK_HOSTS, settings.host] if loopback and not settings.trusted_proxies else None
 
 
-def _refuse_foreign_origins() -> None:
-    """Refuse what another site's page makes a browser send: Fetch Metadata says so, or the Origin where it is missing.
+def _reject_cross_origin() -> None:
+    """Reject a request sent by a page of another site, by Fetch Metadata or, where that is missing, the Origin.
 
-    A page with no-referrer sends its own forms with the Origin `null`.
+    Our own forms come with the Origin `null`, because the pages send no referrer.
     """
-    if request.method not in UNSAFE:
+    if request.method not in STATE_CHANGING_METHODS:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None:
-        foreign = origin is not None and origin.partition("//")[2] != request.host
+        is_foreign = origin is not None and origin.partition("//")[2] != request.host
     else:
-        foreign = site not in ("same-origin", "none")
-    if foreign:
-        raise RequestError(403, "This request came from another site's page and was refused.", reason="origin")
+        is_foreign = site not in ("same-origin", "none")
+    if is_foreign:
+        raise RequestError(403, "This request came from a page of another site and was rejected.", reason="origin")
 
 
-def _know_who_asks() -> AnyResponse | None:
-    house = current_app.extensions["fracture"]
-    if not house.settings.login:
+def _authenticate() -> AnyResponse | None:
+    if not current_app.extensions["fracture"].settings.login:
         g.account = LOCAL
         return None
-    account = _of_request()
-    seen_as = request.headers.get("X-Asker")
-    if account is not None and seen_as not in (None, account.name):
-        sentence = f"In another tab {account.name} has logged in; reload this page to go on as {account.name}."
-        raise RequestError(409, sentence, reason="login")
+    account = _account_of_request()
+    page_account = request.headers.get("X-Account")  # whom the page that sent this was made for
+    if account is not None and page_account not in (None, account.name):
+        message = f"{account.name} has logged in in another tab; reload this page to continue as {account.name}."
+        raise RequestError(409, message, reason="login")
     if account is not None:
         g.account = account
         return None
     if request.endpoint == "login.enter":
-        request.max_content_length = LARGEST_LOGIN_BYTES
-    if request.endpoint in OPEN or request.endpoint is None:
+        request.max_content_length = MAX_LOGIN_BYTES
+    if request.endpoint in PUBLIC_ENDPOINTS or request.endpoint is None:
         return None
     if request.path.startswith("/api/") or request.path == "/metrics":
         raise RequestError(401, "Please log in, or send a token as 'Authorization: Bearer TOKEN'.", reason="login")
     return redirect(url_for("login.form", next=request.full_path.rstrip("?") if request.method == "GET" else None))
 
 
-def _of_request() -> Account | None:
-    house = current_app.extensions["fracture"]
-    accounts = house.store.accounts
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        found: Account | None = accounts.of_token(token.strip())
-        return found
-    lasts_s = 3600 * house.settings.session_hours
-    if {"name", "stamp", "begun"} <= session.keys() and time.time() - session["begun"] < lasts_s:
+def _account_of_request() -> Account | None:
+    context = current_app.extensions["fracture"]
+    accounts = context.store.accounts
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        account: Account | None = accounts.of_token(token.strip())
+        return account
+    max_age_s = 3600 * context.settings.session_hours
+    if {"name", "stamp", "begun"} <= session.keys() and time.time() - session["begun"] < max_age_s:
         return accounts.in_session(session["name"], session["stamp"])
     return None

@@ -1,4 +1,4 @@
-"""What the routes share: settings, service, store, metrics."""
+"""What the views share: settings, prediction service, store and metrics."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .metrics import Metrics
 from .settings import Settings
 from .store import Store
 
-UNDER_WAY = "An upload with the same Idempotency-Key is being analysed; please ask again in a few seconds."
+IN_PROGRESS = "An upload with the same Idempotency-Key is being analysed; please try again in a few seconds."
 
 
 class IdempotencyKeys:
-    """The idempotency keys of uploads that are under way."""
+    """The idempotency keys of uploads in progress."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,13 +28,13 @@ class IdempotencyKeys:
 
     @contextmanager
     def hold(self, owner: str, key: str | None) -> Iterator[None]:
-        """Hold the key of `owner`; None is nobody's. Raises RequestError while another upload has it."""
+        """Hold the key of `owner`, if there is one. Raises RequestError with 503 while another upload holds it."""
         if key is None:
             yield
             return
         with self._lock:
             if (owner, key) in self._held:
-                raise RequestError(503, UNDER_WAY, reason="key", retry_after_s=RETRY_AFTER_S)
+                raise RequestError(503, IN_PROGRESS, reason="key", retry_after_s=RETRY_AFTER_S)
             self._held.add((owner, key))
         try:
             yield
@@ -45,7 +45,7 @@ class IdempotencyKeys:
 
 @dataclass(frozen=True)
 class AppContext:
-    """What the views of one app share."""
+    """What the views of one app share. `drawing` limits how many images are drawn at a time."""
 
     settings: Settings
     service: PredictionService
@@ -56,14 +56,14 @@ class AppContext:
 
     @property
     def operating_score(self) -> float:
-        """The score (0..1) from which a box counts: the setting, else the detector's own."""
+        """The score (0..1) from which a box is likely: the setting, else the detector's own."""
         return self.service.info.score_threshold if self.settings.score is None else self.settings.score
 
     @property
     def possible_score(self) -> float:
-        """The score (0..1) from which a box is worth a look: the setting, else the detector's own, else half the point.
+        """The score (0..1) from which a box is possible: the setting, the detector's own, or half the operating one.
 
-        "The point" is the operating point, which a setting may have moved below the detector's own possible score.
+        The detector's own is ignored where a setting has moved the operating score below it.
         """
         if self.settings.possible_score is not None:
             return self.settings.possible_score
@@ -72,6 +72,6 @@ class AppContext:
 
 
 def app_context() -> AppContext:
-    """Return the app_context of the current app."""
-    found: AppContext = current_app.extensions["fracture"]
-    return found
+    """Return the context of the current app."""
+    context: AppContext = current_app.extensions["fracture"]
+    return context

@@ -1,4 +1,4 @@
-"""Every response that is not a result: one error shape, sentences for a clinician."""
+"""Error responses: one JSON shape for the API, an HTML page for browsers, messages for a clinician."""
 
 from __future__ import annotations
 
@@ -13,105 +13,107 @@ from .security_headers import HEADERS
 from .store import StoreUnavailable
 
 JSON_PATHS = ("/api/", "/healthz", "/readyz", "/metrics")
-# What a sender may still push after a refusal before the connection is cut.
+# How much of a rejected body, as a multiple of the limit, and how long is read before the connection is closed.
 DRAIN_FACTOR, DRAIN_S = 8, 20.0
-SENTENCES = {
+MESSAGES = {
     400: "The request could not be understood.",
     404: "There is no such page or result. Results are deleted after {kept_for}.",
-    405: "This address does not accept that kind of request.",
+    405: "This address does not accept this kind of request.",
     413: "The upload is larger than {megabytes:g} MB, which is the limit. Please export a smaller image.",
-    429: "There were too many requests; please wait a little.",
-    500: "Something failed on the server. Nothing was concluded about the radiograph; please try again.",
+    429: "There were too many requests; please wait a moment.",
+    500: "Something failed on the server, so there is no result for this radiograph; please try again.",
 }
-NOT_KEPT = "The server cannot keep results at the moment. Nothing was concluded about the radiograph; please try again."
+STORE_FAILED = (
+    "The server cannot store results at the moment, so there is no result for this radiograph; please try again."
+)
 RETRY_AFTER_S = 3
 
 
 class RequestError(Exception):
-    """An upload or a question that gets no result: an HTTP status and a sentence that a clinician understands.
+    """A request that is rejected, with an HTTP status and a message that a clinician understands.
 
-    `reason` is one word for the metrics.
+    reason: one word, the label in the metrics.
     """
 
-    def __init__(self, status: int, sentence: str, *, reason: str, retry_after_s: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence, self.reason, self.retry_after_s = status, sentence, reason, retry_after_s
+    def __init__(self, status: int, message: str, *, reason: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.reason, self.retry_after_s = status, message, reason, retry_after_s
 
 
 def register(app: Flask) -> None:
-    """Give `app` its error handlers and the headers of every answer."""
-    app.register_error_handler(RequestError, _answer_refusal)
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(HTTPError, _answer_invalid)
-    app.register_error_handler(StoreUnavailable, _answer_store)
-    app.register_error_handler(Exception, _answer_crash)
+    """Register the error handlers of `app` and the headers of every response."""
+    app.register_error_handler(RequestError, _handle_request_error)
+    app.register_error_handler(HTTPException, _handle_http_error)
+    app.register_error_handler(HTTPError, _handle_validation_error)
+    app.register_error_handler(StoreUnavailable, _handle_store_error)
+    app.register_error_handler(Exception, _handle_unexpected_error)
     app.after_request(_add_headers)
 
 
-def _answer_refusal(refusal: RequestError) -> Response:
-    _count(refusal.reason)
-    return _answer(refusal.status, refusal.sentence, refusal.retry_after_s)
+def _handle_request_error(error: RequestError) -> Response:
+    _count(error.reason)
+    return _error_response(error.status, error.message, error.retry_after_s)
 
 
-def _answer_invalid(error: HTTPError) -> Response:
-    """Name the first field that is wrong, and say why."""
+def _handle_validation_error(error: HTTPError) -> Response:
+    """Name the first invalid field and the reason."""
     _count("invalid")
-    places: dict[str, dict[str, list[str]]] = error.detail if isinstance(error.detail, dict) else {}
-    fields = next(iter(places.values()), {})
+    locations: dict[str, dict[str, list[str]]] = error.detail if isinstance(error.detail, dict) else {}
+    fields = next(iter(locations.values()), {})
     field, reasons = next(iter(fields.items()), ("_schema", [error.message or "The request cannot be understood"]))
-    where = "" if field == "_schema" else f"{field}: "
-    return _answer(error.status_code, f"{where}{reasons[0].removeprefix('Value error, ')}.")
+    prefix = "" if field == "_schema" else f"{field}: "
+    return _error_response(error.status_code, f"{prefix}{reasons[0].removeprefix('Value error, ')}.")
 
 
-def _answer_store(error: StoreUnavailable) -> Response:
+def _handle_store_error(error: StoreUnavailable) -> Response:
     current_app.logger.error("The store failed at %s %s: %s", request.method, request.url_rule, error)
     _count("store")
-    return _answer(503, NOT_KEPT, RETRY_AFTER_S)
+    return _error_response(503, STORE_FAILED, RETRY_AFTER_S)
 
 
 def _count(reason: str) -> None:
     current_app.extensions["fracture"].metrics.reject(reason)
 
 
-def _answer_http(error: HTTPException) -> Response | AnyResponse:
+def _handle_http_error(error: HTTPException) -> Response | AnyResponse:
     if error.code is None or error.code < 400:  # a redirect
         return error.get_response()
-    if isinstance(error, SecurityError):  # a foreign host name: no page can be made, since addresses cannot be
-        return Response("This server does not answer to that name.\n", 400, mimetype="text/plain")
+    if isinstance(error, SecurityError):  # an unknown host name, for which url_for cannot make the links of a page
+        return Response("This server does not serve that host name.\n", 400, mimetype="text/plain")
     if error.code == 413:
-        drain()
+        drain_body()
     _count(error.name.lower().replace(" ", "_"))
     settings = current_app.extensions["fracture"].settings
-    sentence = SENTENCES.get(error.code, f"The server refused the request ({error.name}).")
-    sentence = sentence.format(kept_for=settings.kept_for, megabytes=settings.max_upload_mb)
-    response = _answer(error.code, sentence)
+    message = MESSAGES.get(error.code, f"The server rejected the request ({error.name}).")
+    message = message.format(kept_for=settings.kept_for, megabytes=settings.max_upload_mb)
+    response = _error_response(error.code, message)
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
 
 
-def _answer_crash(error: Exception) -> Response:
+def _handle_unexpected_error(error: Exception) -> Response:
     _count("crash")
     current_app.logger.error("A request failed: %s %s", request.method, request.url_rule, exc_info=error)
-    return _answer(500, SENTENCES[500])
+    return _error_response(500, MESSAGES[500])
 
 
-def _answer(status: int, sentence: str, retry_after_s: int | None = None) -> Response:
+def _error_response(status: int, message: str, retry_after_s: int | None = None) -> Response:
     if request.path.startswith(JSON_PATHS):
-        response = jsonify(ok=False, error=sentence, status=status)
+        response = jsonify(ok=False, error=message, status=status)
     else:
-        response = current_app.make_response(render_template("refusal.html", status=status, sentence=sentence))
+        response = current_app.make_response(render_template("error.html", status=status, message=message))
     response.status_code = status
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
     return response
 
 
-def drain() -> None:
-    """Read on for a while: a browser that is cut off while it sends shows a broken line and not our sentence."""
+def drain_body() -> None:
+    """Read the rest of the body: a browser cut off while it sends shows a network error instead of our message."""
     stream = request.environ["wsgi.input"]
-    left = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"])
-    if request.content_length is None or request.content_length > left:
+    most = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"])
+    if request.content_length is None or request.content_length > most:
         return
     left, deadline = request.content_length, time.monotonic() + DRAIN_S
     while left > 0 and time.monotonic() < deadline and (chunk := stream.read(min(left, 65_536))):

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics. Nothing of a patient or a user is in it."""
+"""The Prometheus metrics at /metrics. They contain nothing about a patient or a user."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fracture_det.inference.service import PredictionService
 from .store import StoredPrediction
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-# A client may make methods up, and each label lasts as long as the process.
+# Clients may send any method, and a label is kept as long as the process lives.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 SCORE_BUCKETS = tuple(step / 10 for step in range(1, 11))
 
 
 class Metrics:
-    """The counters of one app."""
+    """The metrics of one app."""
 
     def __init__(self, service: PredictionService) -> None:
         self._registry = CollectorRegistry()
@@ -40,11 +40,11 @@ class Metrics:
         ready.set_function(lambda: service.ready)
 
     def request(self, method: str, endpoint: str | None, status: int) -> None:
-        """Count an answered request."""
+        """Count a request and its status."""
         self._requests.labels(method if method in METHODS else "other", endpoint or "none", status).inc()
 
     def reject(self, reason: str) -> None:
-        """Count a request that got no result."""
+        """Count a rejected request."""
         self._rejects.labels(reason).inc()
 
     def result(self, stored: StoredPrediction) -> None:
@@ -55,5 +55,5 @@ class Metrics:
             self._stages.labels(name).observe(value / 1000)
 
     def text(self) -> bytes:
-        """Return all in the format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The pages for people. They work without JavaScript; with it, the upload page shows progress and a viewer."""
+"""The HTML pages. They work without JavaScript; with it, the upload page shows progress and a viewer."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
-from .api import picture_of, remove, wanted_by
+from .api import delete_result, history_filter, image_path_of
 from .auth import limit_rate
 from .context import app_context
 from .errors import RequestError
 from .pdf import facts, report_pdf
-from .presentation import FINDINGS, NOTICE, percent
-from .schemas import LONGEST_COMMENT, HistoryQuery, ScoreQuery
-from .uploads import drawing, find, handle_upload, response_schema
+from .presentation import FINDING_BY_LEVEL, NOTICE, percent
+from .schemas import MAX_COMMENT_LENGTH, HistoryQuery, ScoreQuery
+from .uploads import drawing_slot, find_result, handle_upload, response_schema
 
 blueprint = Blueprint("pages", __name__)
 Query = TypeVar("Query", bound=BaseModel)
 
 
 @blueprint.app_context_processor
-def every_page() -> dict[str, Any]:
-    """Name the model, the limits and who asks on every page."""
-    house = app_context()
+def shared_variables() -> dict[str, Any]:
+    """Return the variables of every template: the model, the settings, the notice and the account."""
+    context = app_context()
     return {
-        "model": house.service.info,
-        "settings": house.settings,
+        "model": context.service.info,
+        "settings": context.settings,
         "notice": NOTICE,
-        "asker": g.get("account"),
-        "longest_comment": LONGEST_COMMENT,
+        "account": g.get("account"),
+        "max_comment_length": MAX_COMMENT_LENGTH,
     }
 
 
@@ -43,17 +43,17 @@ blueprint.add_app_template_filter(percent)
 @blueprint.get("/")
 def upload() -> str:
     """Show the upload page."""
-    house = app_context()
+    context = app_context()
     return render_template(
         "upload.html",
-        operating_score=house.operating_score,
-        possible_score=house.possible_score,
+        operating_score=context.operating_score,
+        possible_score=context.possible_score,
     )
 
 
 @blueprint.post("/")
 def upload_form() -> tuple[str, int]:
-    """Answer the plain form: each file with its own result or its own refusal."""
+    """Handle the form without JavaScript: each file gets its own result or error."""
     uploads = [file for file in request.files.getlist("file") if file.filename]
     if not uploads:
         raise RequestError(400, "No file was chosen. Please choose a JPEG or PNG image.", reason="no_file")
@@ -65,46 +65,46 @@ def upload_form() -> tuple[str, int]:
 @blueprint.get("/results/<identifier>")
 def result(identifier: str) -> str:
     """Show one stored result."""
-    return render_template("result.html", result=response_schema(find(identifier), _asked(ScoreQuery).score))
+    return render_template("result.html", result=response_schema(find_result(identifier), _query(ScoreQuery).score))
 
 
 @blueprint.post("/results/<identifier>/delete")
 def delete(identifier: str) -> AnyResponse:
-    """Delete a result; the way of the plain form."""
-    remove(find(identifier))
+    """Delete a result; the form for pages without JavaScript."""
+    delete_result(find_result(identifier))
     return redirect(url_for("pages.history"))
 
 
 @blueprint.get("/results/<identifier>/report")
 def report(identifier: str) -> str:
-    """Show a report to be printed."""
-    page = response_schema(find(identifier), _asked(ScoreQuery).score)
+    """Show a printable report."""
+    page = response_schema(find_result(identifier), _query(ScoreQuery).score)
     return render_template("report.html", result=page, facts=facts(page))
 
 
 @blueprint.get("/results/<identifier>/report.pdf")
 def report_file(identifier: str) -> Response:
     """Return the report as a PDF."""
-    stored = find(identifier)
-    page = response_schema(stored, _asked(ScoreQuery).score)
-    with drawing():
-        content = report_pdf(page, picture_of(stored), stored)
-    named = {"Content-Disposition": f'inline; filename="fracture-report-{stored.id[:8]}.pdf"'}
-    return Response(content, mimetype="application/pdf", headers=named)
+    stored = find_result(identifier)
+    page = response_schema(stored, _query(ScoreQuery).score)
+    with drawing_slot():
+        content = report_pdf(page, image_path_of(stored), stored)
+    headers = {"Content-Disposition": f'inline; filename="fracture-report-{stored.id[:8]}.pdf"'}
+    return Response(content, mimetype="application/pdf", headers=headers)
 
 
 @blueprint.get("/history")
 def history() -> str:
-    """Show what was analysed, newest first."""
-    query = _asked(HistoryQuery)
-    found, total = app_context().store.results.page(wanted_by(query), page=query.page, per_page=query.per_page)
+    """List stored results, newest first."""
+    query = _query(HistoryQuery)
+    results, total = app_context().store.results.page(history_filter(query), page=query.page, per_page=query.per_page)
     return render_template(
         "history.html",
-        results=[(stored.owner, response_schema(stored)) for stored in found],
+        results=[(stored.owner, response_schema(stored)) for stored in results],
         total=total,
         pages=-(-total // query.per_page),
         query=query,
-        findings=FINDINGS,
+        levels=FINDING_BY_LEVEL,
     )
 
 
@@ -113,24 +113,24 @@ def model() -> str:
     """Show the model card."""
     card = app_context().service.info.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else None
-    # Without HTML and pictures the card can neither script the page nor make it fetch anything.
+    # Without HTML and images the card can neither run a script nor make the page fetch anything.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     return render_template("model.html", card=None if text is None else Markup(markdown.render(text)))  # nosec
 
 
 @blueprint.get("/api")
 def api_documentation() -> str:
-    """Show the API's description for people."""
+    """Show the description of the API."""
     return render_template("api.html", spec=current_app.spec)  # type: ignore[attr-defined]
 
 
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
-    """Return the icon to browsers that do not read the page's link."""
+    """Return the icon to browsers that ignore the page's link to it."""
     return current_app.send_static_file("favicon.svg")
 
 
-def _asked(kind: type[Query]) -> Query:
+def _query(kind: type[Query]) -> Query:
     try:
         return kind.model_validate({name: value for name, value in request.args.items() if value})
     except ValidationError as error:
@@ -141,11 +141,11 @@ def _asked(kind: type[Query]) -> Query:
 
 
 def _outcome(file: FileStorage) -> dict[str, Any]:
-    # The name goes back to the one who sent it, and nowhere else.
+    # The file name is shown to its sender and neither stored nor logged.
     name = file.filename
     try:
         limit_rate("uploads", app_context().settings.uploads_per_minute)
         stored, _ = handle_upload(file)
-    except RequestError as refusal:
-        return {"name": name, "sentence": refusal.sentence, "status": refusal.status}
+    except RequestError as error:
+        return {"name": name, "error": error.message, "status": error.status}
     return {"name": name, "result": response_schema(stored)}

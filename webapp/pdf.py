@@ -1,4 +1,4 @@
-"""The report as a PDF: picture with boxes, findings, model, thresholds, time and notice on one page."""
+"""The report as a PDF: finding, image with boxes, model, thresholds, time and notice on one page."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .presentation import percent
 from .schemas import PredictionSchema
 from .store import StoredPrediction
 
-MARGIN_MM, TALLEST_MM = 15, 130
+MARGIN_MM, MAX_IMAGE_HEIGHT_MM = 15, 130
 BOX_COLUMNS = {"No.": 12, "Finding": 28, "Confidence": 28, "Box x0, y0, x1, y1 (px)": 70, "Reader": 30}
 
 
-def report_pdf(result: PredictionSchema, picture: Path, stored: StoredPrediction) -> bytes:
-    """Return the report of a result on its `picture` as a PDF; boxes below `result.score` are left out."""
+def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) -> bytes:
+    """Return the report of a result on its `image` as a PDF; boxes below `result.score` are left out."""
     pdf = FPDF(format="A4")
     pdf.set_margins(MARGIN_MM, MARGIN_MM)
     pdf.set_auto_page_break(True, MARGIN_MM)
@@ -32,8 +32,8 @@ def report_pdf(result: PredictionSchema, picture: Path, stored: StoredPrediction
     _line(pdf, result.notice, size=10, bold=True)
     _line(pdf, headline(result), size=14, bold=True)
     _line(pdf, result.finding.advice, size=10)
-    drawn = overlay_png(picture, stored.detections, stored.class_names, minimum_score=result.score)
-    _picture(pdf, drawn)
+    overlay = overlay_png(image, stored.detections, stored.class_names, minimum_score=result.score)
+    _image(pdf, overlay)
     _boxes(pdf, result)
     for name, value in facts(result).items():
         _line(pdf, f"{name}: {value}", size=8)
@@ -47,8 +47,8 @@ def headline(result: PredictionSchema) -> str:
 
 
 def facts(result: PredictionSchema) -> dict[str, str]:
-    """Return what a report says beside the findings."""
-    said = {
+    """Return the facts of a report beside its finding and boxes, by name."""
+    facts_by_name = {
         "Result": result.id,
         "Analysed": f"{result.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "Model": result.model,
@@ -59,24 +59,27 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         "Radiograph": f"{result.image.width} x {result.image.height} px",
     }
     if result.feedback is not None:
-        verdict = "no fracture" if result.feedback.no_fracture else f"{len(result.feedback.missed)} missed"
-        said["Reader"] = f"{result.feedback.author}, {result.feedback.updated_at:%Y-%m-%d %H:%M} UTC: {verdict}"
+        count = len(result.feedback.missed)
+        missed = f"{count} missed fracture{'' if count == 1 else 's'}"
+        verdict = "no fracture" if result.feedback.no_fracture else missed
+        time = f"{result.feedback.updated_at:%Y-%m-%d %H:%M} UTC"
+        facts_by_name["Reader"] = f"{result.feedback.author}, {time}: {verdict}"
         if result.feedback.comment:
-            said["Comment"] = result.feedback.comment
-    return said
+            facts_by_name["Comment"] = result.feedback.comment
+    return facts_by_name
 
 
 def _line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:
     pdf.set_font("Helvetica", "B" if bold else "", size)
-    # The fonts that every reader has know Latin letters; others become question marks in the PDF, not on the page.
+    # The built-in PDF fonts have Latin letters only; others become question marks (not on the HTML page).
     text = text.encode("latin-1", "replace").decode("latin-1")
     pdf.multi_cell(0, size * 0.5, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
-def _picture(pdf: FPDF, drawn: bytes) -> None:
-    with Image.open(io.BytesIO(drawn)) as image:
+def _image(pdf: FPDF, overlay: bytes) -> None:
+    with Image.open(io.BytesIO(overlay)) as image:
         width, height = image.size
-        scale = min(pdf.epw / width, TALLEST_MM / height)
+        scale = min(pdf.epw / width, MAX_IMAGE_HEIGHT_MM / height)
         pdf.ln(2)
         pdf.image(image, w=width * scale, h=height * scale, x=MARGIN_MM + (pdf.epw - width * scale) / 2)
     pdf.ln(3)

@@ -1,4 +1,4 @@
-"""From scores to words: the three levels, and the JSON that API and page share."""
+"""From scores to findings: the three levels, and the JSON that the API and the pages share."""
 
 from __future__ import annotations
 
@@ -20,54 +20,58 @@ from .schemas import (
 from .store import Feedback, StoredPrediction
 
 NOTICE = "Research use only. Not a medical device."
-# Boxes below it are noise of the detector and are not kept.
+# Boxes below it are noise and are not stored.
 FLOOR_SCORE = 0.05
 LIKELY, POSSIBLE, WEAK, NONE_SEEN = "likely", "possible", "weak", "none seen"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is said about a whole radiograph: its level, a headline and a sentence of advice."""
+    """The finding for a whole radiograph: its level, a headline and a sentence of advice."""
 
     level: Level
     title: str
     advice: str
 
 
-FINDINGS = {
-    LIKELY: Finding("likely", "Fracture likely", "The model marks at least one place at or above its operating point."),
+FINDING_BY_LEVEL = {
+    LIKELY: Finding(
+        "likely", "Fracture likely", "The model marks at least one region at or above its operating point."
+    ),
     POSSIBLE: Finding(
         "possible",
         "Fracture possible",
-        "The model marks places, but only below its operating point. Look at them closely.",
+        "The model marks one or more regions, all below its operating point. Look at them closely.",
     ),
     NONE_SEEN: Finding(
-        "none seen", "No fracture seen", "The model marks no fracture. It misses some, so this does not rule one out."
+        "none seen",
+        "No fracture seen",
+        "The model marks no fracture. It misses some fractures, so this does not rule one out.",
     ),
 }
 
 
 def floor_score(possible_score: float) -> float:
-    """Return the lowest score (0..1) of a box that is kept."""
+    """Return the lowest score (0..1) of a box that is stored."""
     return min(FLOOR_SCORE, possible_score)
 
 
 def level_of(score: float, operating_score: float, possible_score: float) -> str:
     """Return the level of one box: likely, possible, or weak when it is below both thresholds."""
-    score = round(score, 6)  # undoes float32: .7 is not to fall below a threshold of .7
+    score = round(score, 6)  # undoes float32, in which .7 is below a threshold of .7
     if score >= operating_score:
         return LIKELY
     return POSSIBLE if score >= possible_score else WEAK
 
 
 def finding_level(highest: float | None, operating_score: float, possible_score: float) -> str:
-    """Return the level of a radiograph with this highest score, or None without a box; whatever boxes are shown."""
+    """Return the level of a radiograph from its highest score, None without a box."""
     level = WEAK if highest is None else level_of(highest, operating_score, possible_score)
     return NONE_SEEN if level == WEAK else level
 
 
 def percent(probability: float) -> str:
-    """Return a probability in words: neither certainty nor impossibility can be known."""
+    """Return a probability as text, never as a certainty or an impossibility."""
     if probability < 0.01:
         return "under 1 %"
     return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
@@ -75,7 +79,7 @@ def percent(probability: float) -> str:
 
 def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionSchema:
     """Return the JSON of a result, with the boxes of at least `score` (0..1)."""
-    finding = FINDINGS[stored.finding]
+    finding = FINDING_BY_LEVEL[stored.finding]
     return PredictionSchema(
         id=stored.id,
         created_at=_time(stored.created_at),
@@ -104,7 +108,7 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
 
 
 def feedback_schema(feedback: Feedback) -> FeedbackSchema:
-    """Return the JSON of what a reader said."""
+    """Return the JSON of a reader's feedback."""
     return FeedbackSchema(
         boxes=[VerdictSchema.model_validate({"number": n, "verdict": v}) for n, v in feedback.verdicts.items()],
         missed=list(feedback.missed),
@@ -116,10 +120,10 @@ def feedback_schema(feedback: Feedback) -> FeedbackSchema:
 
 
 def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
-    """Return the boxes of at least `score` (0..1), highest first; `number` is the n-th of all boxes."""
+    """Return the boxes of at least `score` (0..1), highest first; `number` is the rank among all boxes."""
     shown = stored.detections.above(score)
-    # `above` keeps the head of the list, as scores descend.
-    found = zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True)
+    # Scores descend, so `above` keeps the head of the list.
+    rows = zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True)
     return [
         BoxSchema.model_validate(
             {
@@ -130,18 +134,18 @@ def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
                 "level": level_of(float(value), stored.operating_score, stored.possible_score),
             }
         )
-        for number, (box, value, label) in enumerate(found, start=1)
+        for number, (box, value, label) in enumerate(rows, start=1)
     ]
 
 
 def _links(stored: StoredPrediction) -> LinksSchema:
     self_url = url_for("api.prediction", identifier=stored.id)
     page = url_for("pages.result", identifier=stored.id)
-    kept = stored.image_path is not None
+    has_image = stored.image_path is not None
     return LinksSchema(
         self=self_url,
-        image=f"{self_url}/image.png" if kept else None,
-        overlay=f"{self_url}/overlay.png" if kept else None,
+        image=f"{self_url}/image.png" if has_image else None,
+        overlay=f"{self_url}/overlay.png" if has_image else None,
         page=page,
         report=f"{page}/report",
         report_pdf=f"{page}/report.pdf",

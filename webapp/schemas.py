@@ -1,4 +1,4 @@
-"""The types of the API: what comes in and what goes out. docs/api.md and the OpenAPI description are made of them."""
+"""The types of the API's requests and responses, from which the OpenAPI description is made."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-MOST_MISSED = 50
-LONGEST_COMMENT = 2000
-PER_PAGE, MOST_PER_PAGE, LAST_PAGE = 20, 100, 10_000_000
+MAX_MISSED = 50
+MAX_COMMENT_LENGTH = 2000
+DEFAULT_PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 10_000_000
 Level = Literal["likely", "possible", "none seen"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-# Strict: 0 for false or "1" for 1 is a mistake of the client, and not to be guessed at.
-Side = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+# Strict: "1" for 1 is a mistake of the client, not to be guessed at.
+Coordinate = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})]
-# PostgreSQL keeps no NUL.
-Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-BoxPx = tuple[Side, Side, Side, Side]
+# PostgreSQL cannot store NUL.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+BoxPx = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 
-def _no_word(value: object) -> object:
-    """Refuse what would be made a number: "1" and true are none, while 1.0 is one in JSON."""
+def _reject_non_number(value: object) -> object:
+    """Reject "1" and true, which pydantic would make a number, while 1.0 is an integer in JSON."""
     if isinstance(value, (str, bool)):
         raise ValueError("must be a number")
     return value
 
 
 class Schema(BaseModel):
-    """A JSON object: unknown fields are refused, so that a misspelt one is not lost in silence."""
+    """A JSON object; unknown fields are rejected, so that a misspelt one is not lost silently."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class FindingSchema(Schema):
-    """What is said about the whole radiograph."""
+    """The finding for the whole radiograph."""
 
     level: Level
     title: str
@@ -43,9 +43,9 @@ class FindingSchema(Schema):
 
 
 class BoxSchema(Schema):
-    """One marked place, in pixels of the upright radiograph."""
+    """One box, in pixels of the upright radiograph."""
 
-    number: int = Field(ge=1, description="place among all boxes, highest score first")
+    number: int = Field(ge=1, description="rank among all boxes, highest score first")
     box_xyxy_px: BoxPx
     score: Probability
     label: str
@@ -60,39 +60,39 @@ class SizeSchema(Schema):
 
 
 class VerdictSchema(Schema):
-    """What a reader says of one box."""
+    """A reader's verdict on one box."""
 
-    number: Annotated[int, BeforeValidator(_no_word), Field(ge=1, le=10_000)]
+    number: Annotated[int, BeforeValidator(_reject_non_number), Field(ge=1, le=10_000)]
     verdict: Literal["right", "wrong"]
 
 
 class FeedbackIn(Schema):
-    """What a reader says of a result; it replaces what was said before."""
+    """A reader's feedback on a result; it replaces earlier feedback."""
 
     boxes: list[VerdictSchema] = Field(default=[], max_length=1000)
-    missed: list[BoxPx] = Field(default=[], max_length=MOST_MISSED, description="fractures without a box, px upright")
+    missed: list[BoxPx] = Field(default=[], max_length=MAX_MISSED, description="fractures without a box, px upright")
     no_fracture: bool = Field(default=False, strict=True, description="the radiograph shows no fracture")
-    comment: Words = Field(default="", max_length=LONGEST_COMMENT)
+    comment: Text = Field(default="", max_length=MAX_COMMENT_LENGTH)
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> FeedbackIn:
+    def _is_consistent(self) -> FeedbackIn:
         numbers = [box.number for box in self.boxes]
         if len(set(numbers)) < len(numbers):
             raise ValueError("each box has at most one verdict")
         if self.no_fracture and (self.missed or any(box.verdict == "right" for box in self.boxes)):
-            raise ValueError("'no fracture' goes with neither a right box nor a missed fracture")
+            raise ValueError("'no fracture' contradicts a right box or a missed fracture")
         return self
 
 
 class FeedbackSchema(FeedbackIn):
-    """What a reader said, who and when."""
+    """Stored feedback, with its author and time."""
 
     author: str
     updated_at: datetime
 
 
 class LinksSchema(Schema):
-    """Addresses of everything that belongs to a result."""
+    """URLs of everything that belongs to a result."""
 
     self: str
     image: str | None
@@ -140,7 +140,7 @@ class PageSchema(Schema):
 
 
 class ModelSchema(Schema):
-    """The detector that answers."""
+    """The detector in use."""
 
     ok: Literal[True] = True
     name: str
@@ -153,27 +153,27 @@ class ModelSchema(Schema):
 
 
 class AliveSchema(Schema):
-    """The answer of a process that lives."""
+    """The response of a process that is alive."""
 
     ok: Literal[True] = True
 
 
 class ReadySchema(AliveSchema):
-    """The answer of a server that takes radiographs."""
+    """The response of a server that accepts radiographs."""
 
     model: str
 
 
 class ErrorSchema(Schema):
-    """Every error."""
+    """Any error."""
 
     ok: Literal[False] = False
-    error: str = Field(description="a sentence for people")
+    error: str = Field(description="a sentence for the reader")
     status: int
 
 
 class ScoreQuery(BaseModel):
-    """Which boxes are asked for."""
+    """Which boxes to return."""
 
     score: Probability | None = Field(default=None, description="lowest score of the boxes; default: operating point")
 
@@ -181,34 +181,36 @@ class ScoreQuery(BaseModel):
     @classmethod
     def _is_a_score(cls, text: object) -> object:
         try:
-            right = 0 <= float(str(text)) <= 1
+            is_valid = 0 <= float(str(text)) <= 1
         except ValueError:
-            right = False
-        if not right:
+            is_valid = False
+        if not is_valid:
             raise ValueError("must be a number between 0 and 1, such as 0.50")
         return text
 
 
 class OverlayQuery(ScoreQuery):
-    """Which boxes are drawn, and how large."""
+    """Which boxes to draw, and the size of the image."""
 
-    longest_px: int | None = Field(default=None, ge=16, le=65_535, description="its longer side is made that short")
+    longest_px: int | None = Field(
+        default=None, ge=16, le=65_535, description="longer side; the image is only made smaller"
+    )
 
 
 class HistoryQuery(BaseModel):
-    """Which results are asked for. Days are of UTC, both included."""
+    """Which results to list. Days are in UTC, and both are included."""
 
-    page: int = Field(default=1, ge=1, le=LAST_PAGE)
-    per_page: int = Field(default=PER_PAGE, ge=1, le=MOST_PER_PAGE)
+    page: int = Field(default=1, ge=1, le=MAX_PAGE)
+    per_page: int = Field(default=DEFAULT_PER_PAGE, ge=1, le=MAX_PER_PAGE)
     finding: Level | None = None
     since: Day | None = Field(default=None, description="first day, such as 2026-01-31")
     until: Day | None = Field(default=None, description="last day")
-    q: Words = Field(
-        default="", max_length=200, description="words in the identifier, the comment, the model or the owner"
+    q: Text = Field(
+        default="", max_length=200, description="words to find in the identifier, the comment, the model or the owner"
     )
 
 
 class UploadHeaders(BaseModel):
-    """A key that the client makes up: the same upload with the same key is analysed once."""
+    """A key that the client chooses: the same upload with the same key is analysed once."""
 
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")

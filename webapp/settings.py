@@ -2,104 +2,127 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "FRACTURE_"
-SHORTEST_SECRET = 32
-SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+MIN_SECRET_LENGTH = 32
+# pydantic's types of errors, by what the user should have given.
+EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "on or off",
+    "bool_type": "on or off",
+}
+OUT_OF_RANGE = ("greater_than_equal", "less_than_equal", "finite_number")
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names the variable, its value and what is expected."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that can be set; each field is the variable FRACTURE_<FIELD>, see docs/api.md.
+class Settings(BaseSettings):
+    """Everything that can be set: arguments, else the variable FRACTURE_<FIELD>, else the default; see docs/api.md.
 
     `calibration` is a file that makes the detector's scores probabilities; None means raw scores. `score` None means
     the detector's own operating point, `possible_score` None the calibration's or half the operating point, and
     `nms_iou` None what the detector's configuration says. `database_url` None means SQLite in `data_dir`. A rate of 0
-    means no limit.
+    means no limit. An empty variable counts as unset. Raises SettingsError.
     """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     detector: str = "shipped"
     calibration: Path | None = None
     host: str = "127.0.0.1"
-    port: int = 8000
-    score: float | None = None
-    possible_score: float | None = None
-    nms_iou: float | None = None
+    port: int = Field(default=8000, ge=0, le=65_535)
+    worker: Literal["upload-limit", "gthread"] = "upload-limit"
+    score: float | None = Field(default=None, ge=0, le=1)
+    possible_score: float | None = Field(default=None, ge=0, le=1)
+    nms_iou: float | None = Field(default=None, ge=0, le=1)
     model_sha256: str | None = None
     data_dir: Path = Path("instance")
-    database_url: str | None = field(default=None, repr=False)
+    database_url: str | None = Field(default=None, repr=False)
     keep_images: bool = True
-    retention_days: float = 1.0
-    feedback_days: float = 30.0
+    retention_days: float = Field(default=1.0, ge=0.0001, le=3650)
+    feedback_days: float = Field(default=30.0, ge=0.0001, le=3650)
     login: bool = False
-    secret_key: str | None = field(default=None, repr=False)
-    session_hours: float = 12.0
-    hostnames: tuple[str, ...] = ()
-    trusted_proxies: int = 0
-    uploads_per_minute: int = 600
-    logins_per_minute: int = 10
-    max_upload_mb: float = 16.0
-    max_megapixels: float = 64.0
-    queue_size: int = 64
-    max_batch: int = 4
-    max_wait_ms: float = 10.0
-    timeout_s: float = 300.0
+    secret_key: str | None = Field(default=None, repr=False)
+    session_hours: float = Field(default=12.0, ge=0.01, le=24 * 30)
+    hostnames: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    uploads_per_minute: int = Field(default=600, ge=0, le=1_000_000)
+    logins_per_minute: int = Field(default=10, ge=0, le=1_000_000)
+    max_upload_mb: float = Field(default=16.0, ge=0.01, le=1024)
+    max_megapixels: float = Field(default=64.0, ge=0.01, le=178)  # Pillow refuses more
+    queue_size: int = Field(default=64, ge=1, le=1000)
+    max_batch: int = Field(default=4, ge=1, le=64)
+    max_wait_ms: float = Field(default=10.0, ge=0, le=1000)
+    timeout_s: float = Field(default=300.0, ge=1, le=3600)
 
-    def __post_init__(self) -> None:
-        if not self.detector.strip():
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            # Without the cause, which pydantic prints over many lines.
+            raise SettingsError(_message(error.errors()[0])) from None
+
+    @classmethod
+    def from_environ(cls, **overrides: object) -> Settings:
+        """Read the settings from the environment; `overrides` that are not None win. Raises SettingsError."""
+        return cls(**{name: value for name, value in overrides.items() if value is not None})
+
+    @field_validator("hostnames", mode="before")
+    @classmethod
+    def _split_names(cls, names: object) -> object:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+    @field_validator("detector")
+    @classmethod
+    def _names_a_detector(cls, detector: str) -> str:
+        if not detector:
             raise SettingsError(f"{PREFIX}DETECTOR: expected shipped or scheme:path, got nothing")
-        self._check("port", 0, 65_535)
-        for name in ("score", "possible_score", "nms_iou"):
-            self._check(name, 0, 1)
-        for name in ("retention_days", "feedback_days"):
-            self._check(name, 0.0001, 3650)
-        self._check("session_hours", 0.01, 24 * 30)
-        self._check("trusted_proxies", 0, 10)
-        for name in ("uploads_per_minute", "logins_per_minute"):
-            self._check(name, 0, 1_000_000)
-        self._check("max_upload_mb", 0.01, 1024)
-        self._check("max_megapixels", 0.01, 178)  # Pillow refuses more
-        self._check("queue_size", 1, 1000)
-        self._check("max_batch", 1, 64)
-        self._check("max_wait_ms", 0, 1000)
-        self._check("timeout_s", 1, 3600)
+        return detector
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_long_enough(cls, secret: str | None) -> str | None:
+        if secret is not None and len(secret) < MIN_SECRET_LENGTH:
+            raise SettingsError(
+                f"{PREFIX}SECRET_KEY: expected at least {MIN_SECRET_LENGTH} characters, got {len(secret)};"
+                ' `python -c "import secrets; print(secrets.token_hex(32))"` makes one'
+            )
+        return secret
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Settings:
         if self.score is not None and self.possible_score is not None and self.possible_score > self.score:
             raise SettingsError(
                 f"{PREFIX}POSSIBLE_SCORE: expected at most {PREFIX}SCORE ({self.score:g}), got {self.possible_score:g}"
             )
-        if self.secret_key is not None and len(self.secret_key) < SHORTEST_SECRET:
-            raise SettingsError(
-                f"{PREFIX}SECRET_KEY: expected at least {SHORTEST_SECRET} characters, got {len(self.secret_key)};"
-                ' `python -c "import secrets; print(secrets.token_hex(32))"` makes one'
-            )
         if self.login and self.secret_key is None:
             raise SettingsError(f"{PREFIX}LOGIN is on: expected {PREFIX}SECRET_KEY beside it, which has no default")
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ, **overrides: object) -> Settings:
-        """Read the settings from `environ`; `overrides` that are not None win. An empty variable counts as unset.
-
-        Raises SettingsError.
-        """
-        values: dict[str, Any] = {}
-        for one in fields(cls):
-            variable = PREFIX + one.name.upper()
-            if text := environ.get(variable, "").strip():
-                values[one.name] = _parse(variable, text, PARSERS.get(one.name, float))
-        return cls(**values | {name: value for name, value in overrides.items() if value is not None})
+        return self
 
     @property
     def kept_for(self) -> str:
-        """How long results are kept, in words."""
+        """How long results are kept, as text."""
         return f"{self.retention_days:g} day{'' if self.retention_days == 1 else 's'}"
 
     @property
@@ -112,36 +135,20 @@ class Settings:
         """The most pixels that are decoded."""
         return int(self.max_megapixels * 1_000_000)
 
-    def _check(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if value is not None and not low <= value <= high:
-            raise SettingsError(f"{PREFIX}{name.upper()}: expected {low:g} to {high:g}, got {value:g}")
 
-
-def _switch(text: str) -> bool:
-    if text.lower() not in SWITCH:
-        raise ValueError(text)
-    return SWITCH[text.lower()]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-# What is not listed is a number with a fraction.
-PARSERS: dict[str, Callable[[str], object]] = {
-    **dict.fromkeys(("detector", "host", "model_sha256", "database_url", "secret_key"), str),
-    **dict.fromkeys(("calibration", "data_dir"), Path),
-    **dict.fromkeys(("keep_images", "login"), _switch),
-    **dict.fromkeys(("port", "trusted_proxies", "uploads_per_minute", "logins_per_minute"), int),
-    **dict.fromkeys(("queue_size", "max_batch"), int),
-    "hostnames": _names,
-}
-KINDS = {int: "a whole number", float: "a number", _switch: "on or off"}
-
-
-def _parse(variable: str, text: str, parser: Callable[[str], object]) -> object:
-    try:
-        return parser(text)
-    except ValueError as error:
-        raise SettingsError(f"{variable}: expected {KINDS[parser]}, got {text!r}") from error
+def _message(error: ErrorDetails) -> str:
+    """Return pydantic's error as one sentence with the variable, what is expected and, unless secret, the value."""
+    raised = error.get("ctx", {}).get("error")
+    if isinstance(raised, SettingsError):
+        return str(raised)
+    name, value = str(error["loc"][0]), error["input"]
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{name}: there is no such setting"
+    if error["type"] in OUT_OF_RANGE:
+        low = next(bound.ge for bound in field.metadata if isinstance(bound, Ge))
+        high = next(bound.le for bound in field.metadata if isinstance(bound, Le))
+        return f"{PREFIX}{name.upper()}: expected {low:g} to {high:g}, got {float(value):g}"
+    expected = EXPECTED.get(error["type"]) or error.get("ctx", {}).get("expected") or error["msg"]
+    got = f", got {value!r}" if field.repr else ""
+    return f"{PREFIX}{name.upper()}: expected {expected}{got}"

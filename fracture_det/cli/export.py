@@ -32,7 +32,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from fracture_det.export.exporter import SAFETENSORS
+from fracture_det.export.exporter import SAFETENSORS, ExportOptions, run_export
 from fracture_det.export.graph import FORMATS
 
 

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     page, settings, stores = import_page(), import_page("settings"), import_page("store")
     try:
         store = page.open_store(settings.Settings.from_environ())
-        reviews = list(reviews_of(store, stores.Wanted()))
+        reviews = list(reviews_of(store, stores.HistoryFilter()))
         store.close()
         left_out = write_reviews(reviews, args.out, label=args.label)
     except (settings.SettingsError, stores.StoreError, stores.StoreUnavailable, OSError) as error:

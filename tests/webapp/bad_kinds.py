@@ -241,7 +241,7 @@ def _archive(_: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-SCRIPT = b"<!doctype html><script>alert(body.domain)</script>"
+SCRIPT = b"<!doctype html><script>alert(document.domain)</script>"
 PDF = b"%PDF-1.7\n1 0 obj\n<</Type/Catalog>>\nendobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
 ELF = b"\x7fELF\x02\x01\x01" + bytes(200)

@@ -36,6 +36,18 @@ def encoded(plate: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def changed(settings: Settings, **changes: object) -> Settings:
+    """Return `settings` with some changes, checked anew."""
+    return Settings(**settings.model_dump() | changes)
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the variables of whoever runs the tests out of them."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"FRACTURE_{name.upper()}", raising=False)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "instance", max_upload_mb=1, max_megapixels=1)

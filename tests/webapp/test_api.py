@@ -1,7 +1,6 @@
 """The API: an upload comes in, a body goes out, and every refusal is a sentence."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from PIL import Image
 
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
-from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
+from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, changed, encoded
 from webapp import create_app
 
 
@@ -142,7 +141,7 @@ def test_what_cannot_be_analysed_is_refused_with_a_sentence(post, data, status, 
 
 def test_a_request_without_a_file_or_with_two_is_refused(client):
     one, *two = [(io.BytesIO(encoded(PLATE)), "a.png") for _ in range(3)]
-    for data, said in (({}, "none came"), ({"image": one}, "none came"), ({"file": two}, "2 came")):
+    for data, said in (({}, "got none"), ({"image": one}, "got none"), ({"file": two}, "got 2")):
         answer = client.post("/api/v1/predictions", data=data, content_type="multipart/form-data")
         assert answer.status_code == 400
         assert said in answer.json["error"]
@@ -173,7 +172,7 @@ def test_a_detector_that_raises_is_a_failure_and_no_finding(post):
     plate[0, 0] = (255, 0, 0)
     answer = post(encoded(plate))
     assert answer.status_code == 500
-    assert answer.json["error"] == f"{NOT} The analysis failed on the server, which says nothing about a fracture."
+    assert answer.json["error"] == f"{NOT} The analysis failed on the server; this says nothing about a fracture."
     assert post().status_code == 201
 
 
@@ -181,7 +180,7 @@ def test_a_crash_of_the_server_is_a_sentence_too(app, post, caplog, monkeypatch)
     monkeypatch.setattr(app.extensions["fracture"].metrics, "result", lambda _: 1 / 0)
     answer = post(name="doe^john.png")
     assert answer.status_code == 500
-    assert answer.json["error"].startswith("Something failed on the server. Nothing was concluded")
+    assert answer.json["error"].startswith("Something failed on the server, so there is no result")
     assert "ZeroDivisionError" in caplog.text
     assert "doe" not in caplog.text
 
@@ -192,7 +191,7 @@ def test_a_broken_database_is_a_sentence_and_no_finding(app, post, caplog):
     database.write_bytes(b"not a database at all" * 100)
     answer = post(name="doe^john.png")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
-    assert answer.json["error"].startswith("The server cannot keep results at the moment. Nothing was concluded")
+    assert answer.json["error"].startswith("The server cannot store results at the moment, so there is no result")
     assert "file is not a database" in caplog.text
     assert "doe" not in caplog.text
 
@@ -244,7 +243,7 @@ def test_the_overlay_draws_the_boxes_above_the_score(client, post):
 
 
 def test_the_settings_decide_what_is_likely(settings, post, service):
-    app = create_app(replace(settings, score=0.95, possible_score=0.2), predictor=service)
+    app = create_app(changed(settings, score=0.95, possible_score=0.2), predictor=service)
     answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
     assert answer.json["detections"] == []
     assert answer.json["finding"]["level"] == "possible"
@@ -256,14 +255,14 @@ def test_what_is_possible_is_the_setting_else_the_detectors_own_unless_above_its
     settings, own, setting, expected
 ):
     with PredictionService(BrightRectangles(possible_score=own), max_pixels=settings.max_pixels) as service:
-        app = create_app(replace(settings, possible_score=setting), predictor=service)
+        app = create_app(changed(settings, possible_score=setting), predictor=service)
         answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(encoded(PLATE)), "a.png")})
         assert answer.json["possible_score"] == expected
         app.extensions["fracture"].store.close()
 
 
 def test_a_score_that_equals_the_operating_point_is_likely(settings, service):
-    app = create_app(replace(settings, score=0.9), predictor=service)
+    app = create_app(changed(settings, score=0.9), predictor=service)
     # Half 229 and half 230: a mean of 229.5 / 255 = .9, which as float32 is .89999998.
     data = encoded(dark_plate((20, 30, 60, 40, 229), (20, 40, 60, 50, 230)))
     answer = app.test_client().post("/api/v1/predictions", data={"file": (io.BytesIO(data), "a.png")})

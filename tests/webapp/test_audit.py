@@ -13,7 +13,7 @@ from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, encoded
 from webapp import admin
 from webapp.store import Store
-from webapp.store.audit import Act, AuditError
+from webapp.store.audit import AuditEntry, AuditError
 
 PASSWORD = "correct horse battery"
 
@@ -22,7 +22,7 @@ PASSWORD = "correct horse battery"
 def store(tmp_path):
     opened = Store(tmp_path / "instance")
     for number in range(5):
-        opened.audit.record(Act("anna", f"act {number}", "x"))
+        opened.audit.record(AuditEntry("anna", f"act {number}", "x"))
     yield opened
     opened.close()
 
@@ -104,19 +104,19 @@ def test_any_edit_is_found(store, statements, message):
 
 def test_a_line_whose_commit_failed_breaks_nothing(store):
     session = Session(store._database._engine)
-    store.audit.add(session, Act("anna", "never kept"))
+    store.audit.add(session, AuditEntry("anna", "never kept"))
     session.close()
     assert store.audit.verify()[0] == 5
-    store.audit.record(Act("anna", "kept"))
+    store.audit.record(AuditEntry("anna", "kept"))
     assert store.audit.verify()[0] == 6
 
 
 def test_a_process_killed_before_it_noted_the_line_breaks_nothing(store, monkeypatch):
-    monkeypatch.setattr(store.audit, "_note", lambda head: None)
-    store.audit.record(Act("anna", "the last one"))
+    monkeypatch.setattr(store.audit, "_write_head", lambda head: None)
+    store.audit.record(AuditEntry("anna", "the last one"))
     assert store.audit.verify()[0] == 6
     monkeypatch.undo()
-    store.audit.record(Act("anna", "afterwards"))
+    store.audit.record(AuditEntry("anna", "afterwards"))
     assert store.audit.verify()[0] == 7
 
 
@@ -131,7 +131,7 @@ def test_a_process_killed_before_it_noted_the_line_breaks_nothing(store, monkeyp
 def test_later_lines_do_not_cover_an_edit(store, statements, caplog):
     edit(store, *statements)
     for number in range(5):
-        store.audit.record(Act("anna", f"afterwards {number}"))
+        store.audit.record(AuditEntry("anna", f"afterwards {number}"))
     with pytest.raises(AuditError):
         store.audit.verify()
     assert "audit_head.json names line 5, which the audit log does not have" in caplog.text
@@ -152,7 +152,7 @@ def test_a_head_that_cannot_be_written_loses_nothing(client, post, settings, cap
     (settings.data_dir / "audit_head.lock").mkdir()
     body = post().json
     assert client.get(body["links"]["image"]).status_code == 200
-    assert "The head of the audit log could not be noted: " in caplog.text
+    assert "The head of the audit log could not be written: " in caplog.text
 
 
 class TestCommandLine:
@@ -169,7 +169,7 @@ class TestCommandLine:
         return call
 
     def test_users_and_tokens_come_and_go(self, run):
-        assert run("add-user", "anna", "--role", "admin", typed=f"{PASSWORD}\n") == (0, "anna may log in as admin", "")
+        assert run("add-user", "anna", "--role", "admin", typed=f"{PASSWORD}\n") == (0, "anna can log in as admin", "")
         token = run("add-token", "anna", "--label", "pacs")[1]
         listed = run("users")[1].splitlines()
         assert listed[0] == "anna  admin"

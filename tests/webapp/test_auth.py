@@ -3,12 +3,11 @@
 import io
 import re
 import time
-from dataclasses import replace
 
 import pytest
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.conftest import LIKELY, ClosingClient, encoded, form_token
+from tests.webapp.conftest import LIKELY, ClosingClient, changed, encoded, form_token
 from webapp import create_app
 from webapp.store.accounts import ADMIN, READER, AccountError
 
@@ -18,7 +17,7 @@ PLATE = encoded(dark_plate(LIKELY))
 
 @pytest.fixture
 def settings(settings):
-    return replace(settings, login=True, secret_key="k" * 32, logins_per_minute=0)
+    return changed(settings, login=True, secret_key="k" * 32, logins_per_minute=0)
 
 
 @pytest.fixture
@@ -107,11 +106,11 @@ class TestLogin:
 
     def test_a_page_of_before_another_one_logged_in_does_nothing_as_that_one(self, app):
         client = browser(app, "anna")
-        assert '<meta name="asker" content="anna">' in client.get("/").text
-        assert upload(client, **{"X-Asker": "anna"}).status_code == 201
-        answer = upload(client, **{"X-Asker": "ben"})
+        assert '<meta name="account" content="anna">' in client.get("/").text
+        assert upload(client, **{"X-Account": "anna"}).status_code == 201
+        answer = upload(client, **{"X-Account": "ben"})
         assert answer.status_code == 409
-        assert answer.json["error"].startswith("In another tab anna has logged in")
+        assert answer.json["error"].startswith("anna has logged in in another tab")
 
     def test_a_form_is_not_even_read_before_it_is_known_who_asks(self, app):
         client = browser(app)
@@ -120,13 +119,13 @@ class TestLogin:
 
     @pytest.mark.parametrize(("proxies", "secure"), [(0, False), (1, True)])
     def test_behind_a_proxy_the_cookie_goes_over_tls_alone(self, settings, service, proxies, secure):
-        app = create_app(replace(settings, trusted_proxies=proxies), predictor=service)
+        app = create_app(changed(settings, trusted_proxies=proxies), predictor=service)
         assert ("Secure" in app.test_client().get("/login").headers["Set-Cookie"]) == secure
         app.extensions["fracture"].store.close()
 
     def test_a_session_cookie_of_another_key_is_nobodys(self, app, settings, service):
         cookie = browser(app, "anna").get_cookie("fracture_session")
-        other = create_app(replace(settings, secret_key="o" * 32), predictor=service)
+        other = create_app(changed(settings, secret_key="o" * 32), predictor=service)
         client = other.test_client()
         client.set_cookie("fracture_session", cookie.value)
         assert client.get("/history").status_code == 302
@@ -246,7 +245,7 @@ class TestOtherSites:
 
 class TestRates:
     def test_guessing_passwords_is_slowed_down(self, settings, service):
-        app = create_app(replace(settings, logins_per_minute=3), predictor=service)
+        app = create_app(changed(settings, logins_per_minute=3), predictor=service)
         client = app.test_client()
         token = form_token(client, "/login")
         data = {"name": "anna", "password": "guess", "csrf_token": token}
@@ -255,7 +254,7 @@ class TestRates:
         app.extensions["fracture"].store.close()
 
     def test_machines_of_one_network_count_together_in_ipv6(self, settings, service):
-        app = create_app(replace(settings, logins_per_minute=1), predictor=service)
+        app = create_app(changed(settings, logins_per_minute=1), predictor=service)
         statuses = []
         for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"):
             client = app.test_client()
@@ -265,12 +264,12 @@ class TestRates:
         app.extensions["fracture"].store.close()
 
     def test_uploads_have_a_rate_for_each_user(self, app, settings, service):
-        limited = create_app(replace(settings, uploads_per_minute=2), predictor=service)
+        limited = create_app(changed(settings, uploads_per_minute=2), predictor=service)
         limited.test_client_class = ClosingClient
         anna, ben = browser(limited, "anna"), browser(limited, "ben")
         answers = [upload(anna) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [201, 201, 429]
-        assert answers[2].json["error"] == "Too many uploads within a minute; please wait a little."
+        assert answers[2].json["error"] == "Too many uploads within a minute; please wait a moment."
         assert answers[2].headers["Retry-After"] == "10"
         assert upload(ben).status_code == 201
         limited.extensions["fracture"].store.close()
@@ -280,8 +279,8 @@ class TestAccounts:
     @pytest.mark.parametrize(
         ("name", "role", "password", "sentence"),
         [
-            ("Anna", READER, PASSWORD, "user 'Anna': expected small letters, digits and . _ -, and not 'local'"),
-            ("local", READER, PASSWORD, "user 'local': expected small letters"),
+            ("Anna", READER, PASSWORD, "user 'Anna': expected lower-case letters, digits and . _ -, and not 'local'"),
+            ("local", READER, PASSWORD, "user 'local': expected lower-case letters"),
             ("carl", "king", PASSWORD, "role of carl: expected reader or admin, got 'king'"),
             ("carl", READER, "short", "password of carl: expected at least 12 characters, got 5"),
             ("anna", READER, PASSWORD, "user anna exists already"),
@@ -296,7 +295,7 @@ class TestAccounts:
         accounts = app.extensions["fracture"].store.accounts
         upload(browser(app, "anna"))
         accounts.remove_user("anna", by="test")
-        with pytest.raises(AccountError, match="results of a former anna are still kept"):
+        with pytest.raises(AccountError, match="results of a former anna are still stored"):
             accounts.add_user("anna", READER, PASSWORD, by="test")
 
     def test_a_removed_user_is_out_with_all_tokens(self, app):

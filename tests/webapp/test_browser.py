@@ -127,7 +127,7 @@ def test_a_clinician_uploads_reads_and_moves_the_slider(page, files, tmp_path):
     set_slider(wrist, 0.1)
     expect(boxes(wrist)).to_have_count(3)
     assert wrist.get_by_text("3 boxes shown, 0 below the slider.").is_visible()
-    assert "score=0.1" in wrist.get_by_role("link", name="Overlay PNG").get_attribute("href")
+    assert "score=0.1" in wrist.get_by_role("link", name="Image with boxes (PNG)").get_attribute("href")
     page.screenshot(path=tmp_path / "desktop.png", full_page=True)
     set_slider(wrist, 0.99)
     expect(boxes(wrist)).to_have_count(0)
@@ -226,7 +226,7 @@ def test_the_keyboard_alone_is_enough(page, files):
     page.keyboard.press("b")
     assert boxes(wrist).first.is_visible()
     page.keyboard.press("?")
-    help_dialog = page.get_by_role("dialog", name="Keys of the viewer")
+    help_dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     assert help_dialog.is_visible()
     page.keyboard.press("Escape")
     assert not help_dialog.is_visible()
@@ -241,8 +241,8 @@ def test_keys_belong_to_the_field_that_has_the_focus_and_can_be_kept_to_the_pict
     assert boxes(wrist).first.is_visible()
     assert page.locator("dialog[open]").count() == 0
 
-    wrist.get_by_role("button", name="Keys").click()
-    page.get_by_role("checkbox", name="Keys work anywhere").uncheck()
+    wrist.get_by_role("button", name="Shortcuts").click()
+    page.get_by_role("checkbox", name="Shortcuts work anywhere").uncheck()
     page.keyboard.press("Escape")
     wrist.get_by_role("button", name="Fit").focus()
     page.keyboard.press("b")
@@ -284,14 +284,14 @@ def test_window_and_level_change_the_greys_as_dicom_says(page, files):
     wrist.get_by_role("button", name="Invert").click()
     wait_until(page, lambda: {255 - 230, 255 - 80, 255} <= grey_shares(wrist).keys())
     wrist.get_by_role("button", name="Invert").click()
-    wrist.get_by_text("Window in numbers").click()
+    wrist.get_by_text("Window values").click()
     wrist.get_by_label("Width").fill("100")
     wrist.get_by_label("Level").fill("90")
     wrist.get_by_label("Level").press("Enter")
     # (80 - 89.5) / 99 + .5 = .404, and .404 * 255 = 103
     wait_until(page, lambda: {0, 103, 255} <= grey_shares(wrist).keys())
     assert wrist.get_by_text("W 100 L 90").is_visible()
-    expect(wrist.get_by_label("Window preset")).to_have_value("own")
+    expect(wrist.get_by_label("Window preset")).to_have_value("custom")
     wrist.get_by_role("button", name="Reset window").click()
     wait_until(page, lambda: {0, 80, 230} <= grey_shares(wrist).keys())
 
@@ -360,7 +360,7 @@ def test_a_folder_is_chosen_with_what_is_in_its_folders(page, folder):
     job(page, "study/wrist.png").locator(".finding").get_by_text("Fracture likely").wait_for()
     job(page, "study/left/hand.jpg").locator(".finding").get_by_text("No fracture seen").wait_for()
     assert page.locator(".job").count() == 2
-    assert page.locator("#left-out").get_by_text("1 file in the folder is of another kind and not sent").is_visible()
+    assert page.locator("#skipped").get_by_text("1 file in the folder is not JPEG or PNG and skipped").is_visible()
 
 
 def drop(page, *paths):
@@ -383,7 +383,7 @@ def test_a_folder_is_dropped_with_what_is_in_its_folders(page, folder):
     ):
         job(page, name).locator(".finding").get_by_text(found).wait_for()
     assert page.locator(".job").count() == 3
-    assert page.locator("#left-out").get_by_text("1 file in the folder is of another kind and not sent").is_visible()
+    assert page.locator("#skipped").get_by_text("1 file in the folder is not JPEG or PNG and skipped").is_visible()
 
 
 def test_many_files_come_folded_and_open_only_few_pictures_at_a_time(page, tmp_path):
@@ -408,7 +408,7 @@ def test_a_lost_connection_is_not_a_result(page, files):
     page.unroute(UPLOADS)
     page.route(UPLOADS, lambda route: route.fulfill(status=502, body="<html>proxy</html>"))
     page.set_input_files("#files", files["healthy.png"])
-    results(page).get_by_text("The server gave an answer that cannot be read").wait_for()
+    results(page).get_by_text("The server sent a response that cannot be read").wait_for()
     assert results(page).get_by_text("No fracture seen").count() == 0
 
 
@@ -445,7 +445,7 @@ def test_a_busy_server_is_asked_again(page, files, status):
 
     page.route(UPLOADS, once_busy)
     page.set_input_files("#files", files["wrist.png"])
-    results(page).get_by_text("Server busy, waiting for a place").wait_for()
+    results(page).get_by_text("Server busy, waiting").wait_for()
     results(page).locator(".finding").get_by_text("Fracture likely").wait_for()
 
 
@@ -464,7 +464,7 @@ def test_who_is_logged_out_is_shown_the_way_in(page, files):
 def test_a_reader_says_what_is_right_wrong_and_missed(page, files):
     kept = kept_by(page)
     wrist = upload(page, files["wrist.png"])
-    assert wrist.get_by_text("Kept with its image for").is_visible()
+    assert wrist.get_by_text("Feedback is kept with the image for").is_visible()
     wrist.get_by_role("button", name="Box 1 is right").click()
     wait_until(page, lambda: len(kept) == 1)
     assert kept[-1] == {"boxes": [{"number": 1, "verdict": "right"}], "missed": [], "no_fracture": False, "comment": ""}
@@ -566,7 +566,7 @@ def test_what_was_said_before_is_there_again(page, files):
     draw(page, wrist, (90, 60), (120, 100))
     wrist.get_by_label("Comment").fill("soft tissue")
     wait_until(page, lambda: kept and kept[-1]["comment"] == "soft tissue")
-    page.get_by_role("link", name="Page of this result").click()
+    page.get_by_role("link", name="Result page").click()
     expect(page.get_by_role("button", name="Box 1 is wrong")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_label("Comment")).to_have_value("soft tissue")
     assert page.get_by_text("Missed fracture 1").is_visible()
@@ -578,14 +578,14 @@ def test_calibrated_scores_read_as_percent_and_never_as_certain(page, server, fi
     wrist = upload(page, files["wrist.png"])
     assert wrist.get_by_role("button", name="Box 1: fracture, likely, 90 % confidence").is_visible()
     assert wrist.get_by_text("Calibrated probability of a fracture: > 99 %").is_visible()
-    assert wrist.get_by_text("Show boxes from confidence 50 %").is_visible()
+    assert wrist.get_by_text("Minimum confidence 50 %").is_visible()
     assert wrist.get_by_role("button", name="Reset to 50 %").is_visible()
 
 
 def test_a_result_whose_picture_is_lost_still_tells_its_boxes(page, files):
     page.route("**/image.png", lambda route: route.abort())
     page.set_input_files("#files", files["wrist.png"])
-    results(page).get_by_text("The picture could not be loaded; the boxes in the list are valid.").wait_for()
+    results(page).get_by_text("The image could not be loaded; the boxes in the list are still valid.").wait_for()
     assert page.get_by_role("button", name="Box 1: fracture").is_visible()
 
 
@@ -593,7 +593,7 @@ def test_two_results_are_read_side_by_side_and_move_together(page, files):
     page.set_input_files("#files", [files["wrist.png"], files["healthy.png"]])
     page.locator(".done").nth(1).wait_for()
     job(page, "wrist").get_by_role("button", name="Compare").click()
-    expect(page.locator("#compare-words")).to_contain_text("wrist.png is chosen.")
+    expect(page.locator("#compare-text")).to_contain_text("wrist.png is selected.")
     job(page, "healthy").get_by_role("button", name="Compare").click()
     both = page.get_by_role("dialog", name="Side by side")
     both.locator("[data-ready]").nth(1).wait_for()
@@ -631,10 +631,10 @@ def test_results_of_the_history_are_read_side_by_side(page, server, files):
 
 def test_a_result_is_deleted_after_a_question(page, server, files):
     wrist = upload(page, files["wrist.png"])
-    address = wrist.get_by_role("link", name="Page of this result").get_attribute("href")
+    address = wrist.get_by_role("link", name="Result page").get_attribute("href")
     wrist.get_by_role("button", name="Delete").click()
     question = page.get_by_role("dialog", name="Delete this result?")
-    question.get_by_role("button", name="Keep it").click()
+    question.get_by_role("button", name="Cancel").click()
     wrist.get_by_role("button", name="Delete").click()
     deletion = re.compile(r"/api/v1/predictions/\w+$")
     page.route(deletion, lambda route: route.fulfill(status=503, json={"ok": False, "error": "Not now."}))
@@ -649,7 +649,7 @@ def test_a_result_is_deleted_after_a_question(page, server, files):
 
 def test_the_page_of_a_result_deletes_it_too(page, files):
     upload(page, files["wrist.png"])
-    page.get_by_role("link", name="Page of this result").click()
+    page.get_by_role("link", name="Result page").click()
     address = page.url
     page.get_by_role("button", name="Delete this result").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
@@ -669,13 +669,13 @@ def test_every_change_carries_the_token_of_the_page_and_a_stale_one_is_renewed(p
 
 def test_the_page_of_a_result_has_the_same_viewer(page, server, files):
     upload(page, files["wrist.png"])
-    page.get_by_role("link", name="Page of this result").click()
+    page.get_by_role("link", name="Result page").click()
     expect(boxes(page)).to_have_count(1)
     page.goto(page.url + "?score=0.1")
     expect(boxes(page)).to_have_count(3)
     assert barriers(page) == []
     page.get_by_role("link", name="bright rectangles").click()
-    assert page.get_by_text("came without a model card").is_visible()
+    assert page.get_by_text("comes without a model card").is_visible()
 
 
 def test_the_page_has_no_barriers(page, files):
@@ -686,10 +686,10 @@ def test_the_page_has_no_barriers(page, files):
     wrist.get_by_role("button", name="Box 1 is right").click()
     draw(page, wrist, (10, 60), (60, 100))
     set_slider(wrist, 0.1)
-    wrist.get_by_text("Window in numbers").click()
-    page.get_by_text("How to read the result").click()
+    wrist.get_by_text("Window values").click()
+    page.get_by_text("How to read a result").click()
     assert barriers(page) == []
-    wrist.get_by_role("button", name="Keys").click()
+    wrist.get_by_role("button", name="Shortcuts").click()
     assert barriers(page) == []
     page.keyboard.press("Escape")
     wrist.get_by_role("button", name="Delete").click()

@@ -17,7 +17,7 @@ from tests.webapp.bright import ROOT
 from webapp.admin import become_owner_of
 from webapp.settings import Settings
 from webapp.store import Store
-from webapp.store.audit import Act
+from webapp.store.audit import AuditEntry
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
@@ -33,7 +33,7 @@ def settings_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml", "fracture_det.service"])
 def test_every_variable_is_a_setting(file):
-    known = {name.upper() for name in Settings.__dataclass_fields__}
+    known = {name.upper() for name in Settings.model_fields}
     found = settings_in((ROOT / "docker" / file).read_text(encoding="utf-8"))
     assert found
     assert found <= known
@@ -82,7 +82,7 @@ def test_what_root_adds_belongs_to_the_page():
             os.umask(0o077)
             become_owner_of(folder)
             store = Store(folder)
-            store.audit.record(Act("command line", "add user", "anna"))
+            store.audit.record(AuditEntry("command line", "add user", "anna"))
             store.close()
             os._exit(0)
         finally:  # nothing of the tests goes on here

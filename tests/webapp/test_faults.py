@@ -161,7 +161,7 @@ def test_a_detector_that_never_answers_is_replaced(tmp_path):
     with start_bright(tmp_path, FRACTURE_TIMEOUT_S="1") as server:
         before = worker_of(server)
         assert_failure(*upload(server, plate_with(GREEN)))
-        wait_until(lambda: "the detector has been silent for 3 s; starting anew" in server.log.read_text())
+        wait_until(lambda: "the detector has not responded for 3 s; restarting" in server.log.read_text())
         wait_until(lambda: is_ready(server))
         assert worker_of(server) != before
         assert_finding(*upload(server))

@@ -92,7 +92,7 @@ def test_from_the_upload_to_the_deletion(browser, server, files, tmp_path, width
 
         # On paper.
         address = wrist.get_by_role("link", name="Report", exact=True).get_attribute("href")
-        portable = wrist.get_by_role("link", name="Report PDF").get_attribute("href")
+        portable = wrist.get_by_role("link", name="Report (PDF)").get_attribute("href")
         with urllib.request.urlopen(server.address + portable) as answer:
             assert answer.read(5) == b"%PDF-"
         page.goto(server.address + address)

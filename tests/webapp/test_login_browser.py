@@ -41,12 +41,12 @@ def test_who_logs_in_works_and_logs_out(browser, start_server, tmp_path):
         wrist.get_by_role("button", name="Box 1 is right").click()
         expect(wrist.locator("[data-part=saved]")).to_contain_text("Saved")
         page.get_by_role("link", name="History").click()
-        expect(page.locator(".entry")).to_contain_text("Feedback by anna: 1 judged")
+        expect(page.locator(".entry")).to_contain_text("Feedback by anna: 1 box judged")
 
         page.get_by_role("button", name="Log out anna").click()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
         page.goto(f"{server.address}/history")
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
         # The line that Chromium writes for the refused password is no fault of the page.
-        assert [one for one in witness.complaints if "401" not in one] == []
+        assert [text for text in witness.complaints if "401" not in text] == []
         assert all(url.startswith((server.address, "data:")) for url in witness.requests)

@@ -67,7 +67,7 @@ def test_the_model_card_is_shown_without_its_html(client):
 
 def test_a_detector_without_a_card_says_so(client, service):
     service.info.card.unlink()
-    assert "came without a model card" in client.get("/model").text
+    assert "comes without a model card" in client.get("/model").text
 
 
 def test_an_unknown_page_is_a_page(client):

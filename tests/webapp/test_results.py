@@ -3,7 +3,6 @@
 import io
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import ScoreMap
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
-from tests.webapp.conftest import LIKELY, POSSIBLE, ClosingClient, encoded, form_token
+from tests.webapp.conftest import LIKELY, POSSIBLE, ClosingClient, changed, encoded, form_token
 from webapp import create_app
 
 PLATE = encoded(dark_plate(LIKELY))
@@ -36,7 +35,7 @@ class TestKeys:
         upload(client, **{"Idempotency-Key": "abc"})
         answer = upload(client, encoded(dark_plate(POSSIBLE)), **{"Idempotency-Key": "abc"})
         assert answer.status_code == 422
-        assert "Its Idempotency-Key was used for another image" in answer.json["error"]
+        assert "Its Idempotency-Key was already used for another image" in answer.json["error"]
 
     def test_a_failed_upload_does_not_use_its_key_up(self, client):
         assert upload(client, b"broken", **{"Idempotency-Key": "abc"}).status_code == 415
@@ -100,7 +99,7 @@ class TestFeedback:
                 "boxes.0.verdict: Input should be 'right' or 'wrong'.",
             ),
             ({"boxes": [{"number": 1, "verdict": "right"}] * 2}, 400, "each box has at most one verdict."),
-            ({"no_fracture": True, "missed": [[1, 1, 5, 5]]}, 400, "'no fracture' goes with neither"),
+            ({"no_fracture": True, "missed": [[1, 1, 5, 5]]}, 400, "'no fracture' contradicts"),
             ({"missed": [[5, 5, 1, 9]]}, 422, "A missed fracture must lie inside the 160 x 120 px"),
             ({"missed": [[-1, 5, 9, 9]]}, 422, "A missed fracture must lie inside"),
             ({"missed": [[1, 5, 161, 9]]}, 422, "A missed fracture must lie inside"),
@@ -172,7 +171,7 @@ class TestHistory:
         answer = client.post(f"/results/{three[0]}/delete", data={"csrf_token": form_token(client)})
         assert (answer.status_code, answer.location) == (302, "/history")
         assert three[0] not in client.get("/history").text
-        assert "Nothing here that fits" in client.get("/history?q=nowhere").text
+        assert "No results match this search" in client.get("/history?q=nowhere").text
 
     def test_words_are_shown_as_words(self, client, three):
         said = "<script>alert(1)</script>"
@@ -211,16 +210,16 @@ class TestReport:
         assert answer.data.count(b"/Subtype /Image") == 1
 
     def test_a_picture_that_was_not_kept_is_said(self, settings, service):
-        app = create_app(replace(settings, keep_images=False), predictor=service)
+        app = create_app(changed(settings, keep_images=False), predictor=service)
         app.test_client_class = ClosingClient
         client = app.test_client()
         body = upload(client).json
         assert (body["links"]["image"], body["links"]["overlay"]) == (None, None)
         assert list((settings.data_dir / "images").iterdir()) == []
-        assert "The picture was not kept." in client.get(body["links"]["report"]).text
+        assert "The image was not kept." in client.get(body["links"]["report"]).text
         assert client.get(body["links"]["report_pdf"]).status_code == 404
         assert (
-            client.get(body["links"]["self"] + "/image.png").json["error"] == "The picture of this result was not kept."
+            client.get(body["links"]["self"] + "/image.png").json["error"] == "The image of this result was not kept."
         )
         for path in ("/history", body["links"]["page"]):
             assert client.get(path).status_code == 200
@@ -307,7 +306,7 @@ def test_a_picture_that_was_cut_short_is_not_there(client, settings):
 
 
 def test_drawing_takes_turns(app, client, monkeypatch):
-    monkeypatch.setattr("webapp.uploads.DRAWING_WAIT_S", 0.0)
+    monkeypatch.setattr("webapp.uploads.DRAWING_TIMEOUT_S", 0.0)
     link = upload(client).json["links"]["overlay"]
     places = app.extensions["fracture"].drawing
     assert places.acquire()

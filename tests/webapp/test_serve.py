@@ -171,7 +171,7 @@ def test_behind_a_proxy_it_wants_a_login_too(tmp_path):
 
 
 def test_clients_that_send_nothing_do_not_hold_its_threads(start_server, tmp_path, monkeypatch):
-    monkeypatch.setattr("webapp.__main__.SILENT_CLIENT_S", 1)
+    monkeypatch.setattr("webapp.__main__.SOCKET_TIMEOUT_S", 1)
     listener = listen(Settings(port=0))
     with listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
@@ -187,6 +187,16 @@ def test_clients_that_say_nothing_take_no_thread(server):
             lines.enter_context(socket.create_connection((host, int(port))))
         with urllib.request.urlopen(f"{server.address}/healthz", timeout=4) as answer:  # gunicorn alone takes 15 s
             assert answer.status == 200
+
+
+def test_it_works_with_gunicorns_own_worker_too(start_server, tmp_path):
+    server = start_server(
+        tmp_path, detector="bright:0.6", FRACTURE_WORKER="gthread", FRACTURE_QUEUE_SIZE="2", FRACTURE_MAX_BATCH="1"
+    )
+    plate = encoded(dark_plate(LIKELY))
+    with ThreadPoolExecutor(8) as pool:
+        statuses = [status for status, _, _ in pool.map(lambda _: upload(server.address, plate), range(8))]
+    assert set(statuses) == {201, 503}
 
 
 def test_with_a_login_it_listens_and_asks(start_server, tmp_path):

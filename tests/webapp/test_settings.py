@@ -10,23 +10,28 @@ from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import ScoreMap
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.registry import DETECTORS
-from tests.webapp.bright import ROOT
+from tests.webapp.bright import ROOT, BrightRectangles
 from tests.webapp.conftest import LIKELY, dark_plate, encoded
-from webapp import open_service
+from webapp import create_app, open_service
 from webapp.settings import Settings, SettingsError
 
 CALIBRATION_FILE = Path("eval/calibration.json")
+OPEN = None  # set by the test that needs it
 
 
 def test_without_variables_the_defaults_hold():
-    settings = Settings.from_environ({})
-    assert settings == Settings()
+    settings = Settings.from_environ()
     assert (settings.host, settings.port, settings.detector) == ("127.0.0.1", 8000, "shipped")
     assert settings.max_upload_bytes == 16 * 1024 * 1024
     assert settings.max_pixels == 64_000_000
 
 
-def test_variables_are_read_and_arguments_win():
+def set_variables(monkeypatch, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_variables_are_read_and_arguments_win(monkeypatch):
     environ = {
         "FRACTURE_PORT": "8765",
         "FRACTURE_SCORE": "0.4",
@@ -37,7 +42,6 @@ def test_variables_are_read_and_arguments_win():
         "FRACTURE_KEEP_IMAGES": "Off",
         "FRACTURE_HOSTNAMES": "xray.example, pacs.example",
     }
-    settings = Settings.from_environ(environ, port=9000, detector=None)
     expected = Settings(
         port=9000,
         score=0.4,
@@ -47,8 +51,9 @@ def test_variables_are_read_and_arguments_win():
         keep_images=False,
         hostnames=("xray.example", "pacs.example"),
     )
-    assert settings == expected
-    assert Settings.from_environ(environ, calibration=Path("mine.json")).calibration == Path("mine.json")
+    set_variables(monkeypatch, environ)
+    assert Settings.from_environ(port=9000, detector=None) == expected
+    assert Settings.from_environ(calibration=Path("mine.json")).calibration == Path("mine.json")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,10 @@ def test_variables_are_read_and_arguments_win():
         ({"FRACTURE_QUEUE_SIZE": "0"}, "FRACTURE_QUEUE_SIZE: expected 1 to 1000, got 0"),
         ({"FRACTURE_MAX_UPLOAD_MB": "many"}, "FRACTURE_MAX_UPLOAD_MB: expected a number, got 'many'"),
         ({"FRACTURE_RETENTION_DAYS": "0"}, "FRACTURE_RETENTION_DAYS: expected 0.0001 to 3650, got 0"),
+        ({"FRACTURE_PORT": "8000.5"}, "FRACTURE_PORT: expected a whole number, got '8000.5'"),
+        ({"FRACTURE_SCORE": "inf"}, "FRACTURE_SCORE: expected 0 to 1, got inf"),
+        ({"FRACTURE_DETECTOR": " "}, "FRACTURE_DETECTOR: expected shipped or scheme:path, got nothing"),
+        ({"FRACTURE_WORKER": "sync"}, "FRACTURE_WORKER: expected 'upload-limit' or 'gthread', got 'sync'"),
         ({"FRACTURE_LOGIN": "maybe"}, "FRACTURE_LOGIN: expected on or off, got 'maybe'"),
         (
             {"FRACTURE_LOGIN": "on"},
@@ -78,9 +87,10 @@ def test_variables_are_read_and_arguments_win():
         ),
     ],
 )
-def test_a_wrong_setting_is_named(environ, sentence):
+def test_a_wrong_setting_is_named(monkeypatch, environ, sentence):
+    set_variables(monkeypatch, environ)
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ(environ)
+        Settings.from_environ()
     assert str(caught.value) == sentence
 
 
@@ -112,10 +122,68 @@ def test_other_weights_than_expected_are_not_served(monkeypatch, tmp_path):
         open_service(Settings(detector="bright:0", model_sha256="1" * 64))
 
 
-def test_a_secret_is_not_shown():
-    shown = repr(Settings(secret_key="s" * 32, database_url="postgresql://u:secret@h/x"))
+@pytest.mark.parametrize("show", [repr, str])
+def test_a_secret_is_not_shown(show):
+    shown = show(Settings(secret_key="s" * 32, database_url="postgresql://u:secret@h/x"))
     assert "sss" not in shown
     assert "secret@" not in shown
+
+
+def test_a_secret_is_not_in_an_error():
+    for wrong in ({"secret_key": b"hush"}, {"secret_key": 1234}, {"database_url": ["hush"]}, {"secret_key": "hush"}):
+        with pytest.raises(SettingsError) as caught:
+            Settings(**wrong)
+        assert "hush" not in f"{caught.value}{caught.value.__cause__}"
+        assert "1234" not in str(caught.value)
+
+
+def test_an_unknown_argument_is_an_error():
+    with pytest.raises(SettingsError, match=r"^prot: there is no such setting$"):
+        Settings(prot=1)
+
+
+def test_empty_variables_count_as_unset(monkeypatch):
+    set_variables(monkeypatch, {f"FRACTURE_{name.upper()}": "" for name in Settings.model_fields})
+    empty = Settings.from_environ()
+    monkeypatch.undo()
+    assert empty == Settings()
+
+
+@pytest.mark.parametrize(("text", "login"), [("On", True), ("yes", True), ("1", True), ("TRUE", True), ("off", False)])
+def test_switches_are_read_in_any_case(monkeypatch, text, login):
+    set_variables(monkeypatch, {"FRACTURE_LOGIN": text, "FRACTURE_SECRET_KEY": "k" * 32})
+    assert Settings.from_environ().login is login
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1
+
+
+def test_the_shipped_detector_has_a_fixed_nms_and_says_so(monkeypatch, tmp_path):
+    set_variables(monkeypatch, {"FRACTURE_NMS_IOU": "0.4", "FRACTURE_DATA_DIR": str(tmp_path)})
+    if not (ROOT / "weights" / "shipped").is_dir():
+        pytest.skip("no shipped detector here")
+    for start in (open_service, create_app):
+        with pytest.raises(DetectorError) as caught:
+            start(Settings.from_environ())
+        assert "nms_iou" in str(caught.value) or "FRACTURE_NMS_IOU" in str(caught.value)
+        assert "0.4" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_another_detector_is_opened_with_the_nms_of_the_settings(monkeypatch, tmp_path):
+    opened = {}
+
+    def open_with(target, *, nms_iou=None):
+        opened["nms_iou"] = nms_iou
+        return BrightRectangles()
+
+    monkeypatch.setitem(DETECTORS, "bright", "tests.webapp.test_settings:OPEN")
+    monkeypatch.setattr("tests.webapp.test_settings.OPEN", open_with)
+    set_variables(monkeypatch, {"FRACTURE_NMS_IOU": "0.4", "FRACTURE_DETECTOR": "bright:0"})
+    open_service(Settings.from_environ(data_dir=tmp_path)).close()
+    assert opened == {"nms_iou": 0.4}
 
 
 def test_the_page_needs_neither_torch_nor_matplotlib():
@@ -126,5 +194,5 @@ def test_the_page_needs_neither_torch_nor_matplotlib():
 
 def test_every_setting_is_documented():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    for name in Settings.__dataclass_fields__:
+    for name in Settings.model_fields:
         assert f"`FRACTURE_{name.upper()}`" in text

@@ -21,11 +21,11 @@ from fracture_det.inference.service import PredictionService
 from tests.webapp import postgres
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
-from webapp.store import Feedback, Reading, Store, StoreError, StoreUnavailable, Wanted
+from webapp.store import Feedback, HistoryFilter, ResultMetadata, Store, StoreError, StoreUnavailable
 from webapp.store.database import Database
 from webapp.store.models import Base
 
-READING = Reading("anna", "likely", "1" * 64, 0.5, 0.25)
+READING = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
 SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
 
 
@@ -137,7 +137,7 @@ class TestTime:
         old, young = store.results.add(prediction, READING), store.results.add(prediction, READING)
         change(store, "UPDATE predictions SET created_at = created_at - 86401 WHERE id = :id", id=old.id)
         assert store.results.get(old.id) is None
-        assert store.results.page(Wanted(), page=1, per_page=9)[1] == 1
+        assert store.results.page(HistoryFilter(), page=1, per_page=9)[1] == 1
         assert old.image_path.exists()
         assert store.results.sweep() == 1
         assert not old.image_path.exists()
@@ -148,7 +148,7 @@ class TestTime:
 
     def test_feedback_keeps_a_result_for_its_own_time(self, store, prediction):
         stored = store.results.add(prediction, READING)
-        store.results.give_feedback(stored.id, SAID, author="anna")
+        store.results.save_feedback(stored.id, SAID, author="anna")
         change(store, "UPDATE predictions SET created_at = created_at - 29 * 86400")
         assert store.results.sweep() == 0
         assert store.results.get(stored.id).feedback is not None
@@ -189,21 +189,21 @@ class TestHistory:
             change(
                 store, "UPDATE predictions SET created_at = :at WHERE id = :id", at=time.time() - days * 20, id=one.id
             )
-        store.results.give_feedback(made[2].id, SAID, author="anna")
+        store.results.save_feedback(made[2].id, SAID, author="anna")
         return [one.id for one in made]
 
     @pytest.mark.parametrize(
         ("wanted", "expected"),
         [
-            (Wanted(), [0, 1, 2]),
-            (Wanted(owner="anna"), [0, 2]),
-            (Wanted(owner="nobody"), []),
-            (Wanted(finding="none seen"), [1]),
-            (Wanted(text="SCAPHOID"), [2]),
-            (Wanted(text="scaphoid look"), [2]),
-            (Wanted(text="scaphoid wrist"), []),
-            (Wanted(text="%"), []),
-            (Wanted(text="ben bright"), [1]),
+            (HistoryFilter(), [0, 1, 2]),
+            (HistoryFilter(owner="anna"), [0, 2]),
+            (HistoryFilter(owner="nobody"), []),
+            (HistoryFilter(finding="none seen"), [1]),
+            (HistoryFilter(text="SCAPHOID"), [2]),
+            (HistoryFilter(text="scaphoid look"), [2]),
+            (HistoryFilter(text="scaphoid wrist"), []),
+            (HistoryFilter(text="%"), []),
+            (HistoryFilter(text="ben bright"), [1]),
         ],
     )
     def test_it_has_what_is_wanted_newest_first(self, store, three, wanted, expected):
@@ -213,33 +213,33 @@ class TestHistory:
 
     def test_days_bound_it(self, store, three):
         now = time.time()
-        assert store.results.page(Wanted(since=now - 30), page=1, per_page=9)[1] == 2
-        assert store.results.page(Wanted(until=now - 30), page=1, per_page=9)[1] == 1
+        assert store.results.page(HistoryFilter(since=now - 30), page=1, per_page=9)[1] == 2
+        assert store.results.page(HistoryFilter(until=now - 30), page=1, per_page=9)[1] == 1
 
     def test_it_comes_in_pages(self, store, three):
-        pages = [store.results.page(Wanted(), page=page, per_page=2) for page in (1, 2, 3)]
+        pages = [store.results.page(HistoryFilter(), page=page, per_page=2) for page in (1, 2, 3)]
         assert [[three.index(one.id) for one in found] for found, _ in pages] == [[0, 1], [2], []]
         assert {total for _, total in pages} == {3}
 
 
 def test_feedback_replaces_what_was_said_before(store, prediction):
     stored = store.results.add(prediction, READING)
-    store.results.give_feedback(stored.id, SAID, author="anna")
+    store.results.save_feedback(stored.id, SAID, author="anna")
     said = store.results.get(stored.id).feedback
     assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == (
         {1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", "anna",
     )  # fmt: skip
-    store.results.give_feedback(stored.id, Feedback({}, (), True, ""), author="ben")
+    store.results.save_feedback(stored.id, Feedback({}, (), True, ""), author="ben")
     said = store.results.get(stored.id).feedback
     assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == ({}, (), True, "", "ben")
-    assert store.results.give_feedback("nobody's", SAID, author="anna") is None
+    assert store.results.save_feedback("nobody's", SAID, author="anna") is None
 
 
 def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
     store = opened(tmp_path, None)
     stored = store.results.add(prediction, READING)
     for number in range(20):
-        store.results.give_feedback(stored.id, Feedback({}, (), False, f"Doe {number} " * 50), author="anna")
+        store.results.save_feedback(stored.id, Feedback({}, (), False, f"Doe {number} " * 50), author="anna")
     assert store.results.delete(stored.id, by="anna")
     everything = b"".join(path.read_bytes() for path in (tmp_path / "instance").rglob("*") if path.is_file())
     store.close()
@@ -247,7 +247,7 @@ def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
 
 
 def test_a_writer_does_not_wait_for_ever(tmp_path, prediction, monkeypatch):
-    monkeypatch.setattr("webapp.store.database.LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr("webapp.store.database.LOCK_TIMEOUT_S", 0.1)
     store = opened(tmp_path, None)
     with store._database._writer, pytest.raises(StoreUnavailable, match="another writer has been at the database"):
         store.results.add(prediction, READING)
@@ -260,7 +260,7 @@ def test_several_may_start_at_once(tmp_path, url):
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: opened(tmp_path, url), range(4)))
     for store in stores:
-        assert store.results.page(Wanted(), page=1, per_page=1) == ([], 0)
+        assert store.results.page(HistoryFilter(), page=1, per_page=1) == ([], 0)
         store.close()
 
 
@@ -289,7 +289,7 @@ def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypa
 
 def test_deleting_takes_everything(store, prediction):
     stored = store.results.add(prediction, READING)
-    store.results.give_feedback(stored.id, SAID, author="anna")
+    store.results.save_feedback(stored.id, SAID, author="anna")
     assert store.results.delete(stored.id, by="anna")
     assert not store.results.delete(stored.id, by="anna")
     assert store.results.get(stored.id) is None
@@ -324,10 +324,10 @@ def test_a_vanished_database_is_made_anew_and_said(tmp_path, prediction, caplog)
     store = opened(tmp_path, None)
     store.results.add(prediction, READING)
     (tmp_path / "instance" / "results.sqlite3").unlink()
-    assert store.results.page(Wanted(), page=1, per_page=9) == ([], 0)
-    assert "results.sqlite3 has vanished" in caplog.text
+    assert store.results.page(HistoryFilter(), page=1, per_page=9) == ([], 0)
+    assert "results.sqlite3 is missing" in caplog.text
     store.results.add(prediction, READING)
-    assert store.results.page(Wanted(), page=1, per_page=9)[1] == 1
+    assert store.results.page(HistoryFilter(), page=1, per_page=9)[1] == 1
     store.close()
 
 

@@ -1,6 +1,6 @@
 // The upload page, the page of one result, and any page with buttons to compare results.
 import { listenToCompare } from "./compare.js";
-import { askToDelete } from "./jobs.js";
+import { confirmDelete } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
@@ -11,8 +11,8 @@ const form = document.getElementById("upload");
 if (form) acceptFiles(form, document.getElementById("results"));
 for (const place of document.querySelectorAll("[data-result]")) openResult(place);
 for (const button of document.querySelectorAll("[data-delete]")) {
-  const { delete: address, name } = button.dataset;
-  button.addEventListener("click", () => askToDelete(name, address, () => { location.href = "/"; }));
+  const { delete: url, name } = button.dataset;
+  button.addEventListener("click", () => confirmDelete(name, url, () => { location.href = "/"; }));
 }
 listenToCompare();
 listenToKeys();

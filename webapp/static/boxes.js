@@ -1,5 +1,6 @@
-// Boxes on the picture and in the list.
-import { copyOf, scoreName, scoreText } from "./words.js";
+// Boxes on the image and in the list.
+import { cloneTemplate } from "./dom.js";
+import { scoreName, scoreText } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -27,14 +28,14 @@ export function tag([x0, y0], kind, text, { width, height }, key) {
   return label;
 }
 
-export function entry(box, result, onChoose) {
-  const item = copyOf("box-template");
+export function listItem(box, result, onChoose) {
+  const item = cloneTemplate("box-template");
   const button = item.querySelector("button.box");
   button.dataset.number = box.number;
   item.classList.add(box.level);
   const score = scoreText(box.score, result);
-  const words = { number: box.number, label: box.label, score, level: box.level };
-  for (const [name, text] of Object.entries(words)) item.querySelector(`.${name}`).textContent = text;
+  const texts = { number: box.number, label: box.label, score, level: box.level };
+  for (const [name, text] of Object.entries(texts)) item.querySelector(`.${name}`).textContent = text;
   button.setAttribute("aria-label", `Box ${box.number}: ${box.label}, ${box.level}, ${score} ${scoreName(result)}`);
   button.addEventListener("click", onChoose);
   for (const verdict of item.querySelectorAll("[data-verdict]")) {

@@ -1,13 +1,13 @@
-// Two results side by side: choose one, then another.
-import { ask } from "./server.js";
-import { announce } from "./words.js";
+// Two results side by side: select one, then another.
+import { announce } from "./dom.js";
+import { fetchJson } from "./server.js";
 import { show } from "./viewer.js";
 
 let first = null;
 
-// `choice` has a `button`, a `name`, and `result` or the address of it as `self`.
-export async function choose(choice) {
-  if (first?.button === choice.button) { forget(); return; }
+// `choice` has a `button`, a `name`, and `result` or its URL as `self`.
+export async function select(choice) {
+  if (first?.button === choice.button) { cancel(); return; }
   if (!first || !first.button.isConnected) {
     first = choice;
     press(choice.button, true);
@@ -15,32 +15,32 @@ export async function choose(choice) {
     return;
   }
   const pair = [first, choice];
-  forget();
-  const asked = pair.map(({ result, self }) => result ?? ask("GET", `${self}?score=0`));
-  const results = await Promise.all(asked).catch((error) => announce(error.message));
+  cancel();
+  const loading = pair.map(({ result, self }) => result ?? fetchJson("GET", `${self}?score=0`));
+  const results = await Promise.all(loading).catch((error) => announce(error.message));
   if (results) open(pair.map(({ name }, index) => ({ name, result: results[index] })), choice.button);
 }
 
-export function forget() {
+function cancel() {
   if (first) press(first.button, false);
   first = null;
   document.getElementById("compare-bar").hidden = true;
 }
 
-export function forgetIf(button) { if (first?.button === button) forget(); }
+export function deselect(button) { if (first?.button === button) cancel(); }
 
 export function listenToCompare() {
-  document.getElementById("compare-cancel")?.addEventListener("click", forget);
+  document.getElementById("compare-cancel")?.addEventListener("click", cancel);
   for (const button of document.querySelectorAll("[data-compare]")) {
     const { compare: self, name } = button.dataset;
-    button.addEventListener("click", () => choose({ button, name, self }));
+    button.addEventListener("click", () => select({ button, name, self }));
   }
 }
 
 function showBar(name) {
   document.getElementById("compare-bar").hidden = false;
-  document.getElementById("compare-words").textContent = `${name} is chosen. Choose “Compare” at a second radiograph.`;
-  announce(`${name} is chosen for comparing. Choose a second radiograph.`);
+  document.getElementById("compare-text").textContent = `${name} is selected. Press “Compare” on a second radiograph.`;
+  announce(`${name} is selected for comparison. Select a second radiograph.`);
 }
 
 const press = (button, isPressed) => button.setAttribute("aria-pressed", String(isPressed));
@@ -48,7 +48,7 @@ const press = (button, isPressed) => button.setAttribute("aria-pressed", String(
 function open(sides, returnTo) {
   const dialog = document.getElementById("compare");
   const panes = dialog.querySelector(".panes");
-  const readers = sides.map(({ name, result }) => {
+  const viewers = sides.map(({ name, result }) => {
     const pane = document.createElement("section");
     const title = Object.assign(document.createElement("h3"), { className: "name", textContent: name });
     pane.setAttribute("aria-label", name);
@@ -58,25 +58,25 @@ function open(sides, returnTo) {
   });
   const link = document.getElementById("compare-link");
   link.checked = true;
-  tie(readers, () => link.checked);
+  linkViewers(viewers, () => link.checked);
   dialog.addEventListener("close", () => {
-    for (const reader of readers) reader.destroy();
+    for (const viewer of viewers) viewer.destroy();
     panes.replaceChildren();
     returnTo.focus();
   }, { once: true });
   dialog.showModal();
 }
 
-// What the leading side does, the other follows. It leads who was touched last.
-function tie(readers, isLinked) {
-  let leader = readers[0];
-  for (const reader of readers) {
-    const follow = (act) => { if (isLinked() && leader === reader) act(readers.find((other) => other !== reader)); };
+// The other side follows the leading one, which is the one touched last.
+function linkViewers(viewers, isLinked) {
+  let leader = viewers[0];
+  for (const viewer of viewers) {
+    const follow = (act) => { if (isLinked() && leader === viewer) act(viewers.find((other) => other !== viewer)); };
     for (const event of ["pointerdown", "wheel", "keydown", "focusin", "pointerenter"]) {
-      reader.element.addEventListener(event, () => { leader = reader; }, { capture: true, passive: true });
+      viewer.element.addEventListener(event, () => { leader = viewer; }, { capture: true, passive: true });
     }
-    reader.picture.on("moved", () => follow((other) => other.picture.goTo(reader.picture.where())));
-    reader.window.on((values) => follow((other) => other.window.set(values, false)));
-    reader.on(() => follow((other) => other.showBoxes(reader.hasBoxes, false)));
+    viewer.picture.on("moved", () => follow((other) => other.picture.goTo(viewer.picture.view())));
+    viewer.window.on((values) => follow((other) => other.window.set(values, false)));
+    viewer.on(() => follow((other) => other.showBoxes(viewer.hasBoxes, false)));
   }
 }

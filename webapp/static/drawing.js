@@ -1,40 +1,40 @@
-// Drags on the picture that are no panning: window and level, and rectangles around a missed fracture.
+// Drags on the image other than panning: window and level, and rectangles around a missed fracture.
 import { rectangle } from "./boxes.js";
-import { announce } from "./words.js";
+import { announce } from "./dom.js";
 
-const LEAST_SIDE_PX = 3;
+const MIN_SIDE_PX = 3;
 const RIGHT_BUTTON = 2;
 
 export class Drawing {
-  constructor(reader) {
-    this.reader = reader;
+  constructor(viewer) {
+    this.viewer = viewer;
     this.box = null;
-    const stage = reader.part("stage");
-    stage.addEventListener("pointerdown", (event) => this.#press(event), true); // before the viewer library hears it
-    reader.part("draw-cancel").addEventListener("click", () => reader.use("pan"));
+    const stage = viewer.part("stage");
+    stage.addEventListener("pointerdown", (event) => this.#press(event), true); // before OpenSeadragon gets the event
+    viewer.part("draw-cancel").addEventListener("click", () => viewer.use("pan"));
     stage.addEventListener("contextmenu", (event) => event.preventDefault());
     stage.addEventListener("keydown", (event) => { if (this.isOn) this.#key(event); });
   }
 
-  // Switches drawing on or off. With the keyboard, a rectangle waits in the middle of the view.
+  // Switches drawing on or off. With the keyboard, the rectangle starts in the middle of the view.
   begin(isOn) {
     this.isOn = isOn;
-    this.reader.part("draw")?.setAttribute("aria-pressed", String(isOn));
-    this.reader.part("draw-help").hidden = !isOn;
+    this.viewer.part("draw")?.setAttribute("aria-pressed", String(isOn));
+    this.viewer.part("draw-help").hidden = !isOn;
     this.#propose(null);
     if (!isOn) return;
-    this.reader.part("stage").focus({ preventScroll: true });
-    this.reader.part("stage").scrollIntoView({ block: "nearest" });
-    announce("Drawing. Drag a rectangle, or press an arrow key for one in the middle. Escape ends it.");
+    this.viewer.part("stage").focus({ preventScroll: true });
+    this.viewer.part("stage").scrollIntoView({ block: "nearest" });
+    announce("Drawing. Drag a rectangle, or press an arrow key to start with one in the middle. Escape cancels.");
   }
 
   #press(event) {
-    const { reader } = this;
+    const { viewer } = this;
     if (event.target.closest("button")) return;
-    const stage = reader.part("stage");
+    const stage = viewer.part("stage");
     stage.focus({ preventScroll: true });
-    const tool = event.button === RIGHT_BUTTON ? "window" : reader.tool;
-    if (tool === "pan" || event.button === 1 || !reader.picture.osd?.isOpen()) return;
+    const tool = event.button === RIGHT_BUTTON ? "window" : viewer.tool;
+    if (tool === "pan" || event.button === 1 || !viewer.picture.osd?.isOpen()) return;
     event.stopPropagation();
     event.preventDefault();
     if (!event.isPrimary) return;
@@ -51,15 +51,15 @@ export class Drawing {
   #windowDrag({ clientX, clientY }) {
     let [x, y] = [clientX, clientY];
     return (event) => {
-      this.reader.window.drag(event.clientX - x, event.clientY - y);
+      this.viewer.window.drag(event.clientX - x, event.clientY - y);
       [x, y] = [event.clientX, event.clientY];
     };
   }
 
   #boxDrag({ clientX, clientY }) {
-    const [x, y] = this.reader.picture.pixelAt(clientX, clientY);
+    const [x, y] = this.viewer.picture.pixelAt(clientX, clientY);
     return (event) => {
-      const [u, v] = this.reader.picture.pixelAt(event.clientX, event.clientY);
+      const [u, v] = this.viewer.picture.pixelAt(event.clientX, event.clientY);
       this.#propose([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
     };
   }
@@ -74,7 +74,7 @@ export class Drawing {
   }
 
   #shift([right, down], isResize) {
-    const [left, top, end, bottom] = this.reader.picture.inView();
+    const [left, top, end, bottom] = this.viewer.picture.inView();
     const [width, height] = [end - left, bottom - top];
     if (!this.box) {
       this.#propose([left + 0.4 * width, top + 0.4 * height, left + 0.6 * width, top + 0.6 * height]);
@@ -82,26 +82,26 @@ export class Drawing {
     }
     const step = Math.max(1, 0.02 * Math.min(width, height));
     const [x0, y0, x1, y1] = this.box;
-    const size = this.reader.result.image;
-    const dx = Math.min(Math.max(right * step, isResize ? LEAST_SIDE_PX - (x1 - x0) : -x0), size.width - x1);
-    const dy = Math.min(Math.max(down * step, isResize ? LEAST_SIDE_PX - (y1 - y0) : -y0), size.height - y1);
+    const size = this.viewer.result.image;
+    const dx = Math.min(Math.max(right * step, isResize ? MIN_SIDE_PX - (x1 - x0) : -x0), size.width - x1);
+    const dy = Math.min(Math.max(down * step, isResize ? MIN_SIDE_PX - (y1 - y0) : -y0), size.height - y1);
     this.#propose(isResize ? [x0, y0, x1 + dx, y1 + dy] : [x0 + dx, y0 + dy, x1 + dx, y1 + dy]);
   }
 
   #propose(box) {
     this.box = box;
-    this.reader.part("draft").replaceChildren(...(box ? [rectangle(box, "draft")] : []));
+    this.viewer.part("draft").replaceChildren(...(box ? [rectangle(box, "draft")] : []));
   }
 
   #finish() {
-    const { box, reader } = this;
+    const { box, viewer } = this;
     this.#propose(null);
     if (!box) return;
-    if (box[2] - box[0] < LEAST_SIDE_PX || box[3] - box[1] < LEAST_SIDE_PX) {
-      announce("That rectangle is too small; it was not kept.");
+    if (box[2] - box[0] < MIN_SIDE_PX || box[3] - box[1] < MIN_SIDE_PX) {
+      announce("The rectangle is too small and was discarded.");
       return;
     }
-    reader.use("pan");
-    reader.feedback.addMissed(box.map((side) => Math.round(10 * side) / 10));
+    viewer.use("pan");
+    viewer.feedback.addMissed(box.map((side) => Math.round(10 * side) / 10));
   }
 }

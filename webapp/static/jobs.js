@@ -1,57 +1,63 @@
-// One file on the page: its progress, then its result or its refusal.
-import { choose, forgetIf } from "./compare.js";
-import { ask, tell } from "./server.js";
-import { announce, chance, className, copyOf } from "./words.js";
+// One file on the page: its progress, then its result or its error.
+import { deselect, select } from "./compare.js";
+import { announce, cloneTemplate, showError } from "./dom.js";
+import { UPLOAD, isRetryable } from "./job_state.js";
+import { fetchJson } from "./server.js";
+import { nextState } from "./state_machine.js";
+import { className, probabilityText } from "./text.js";
 import { show } from "./viewer.js";
 
 export class Job {
   constructor(results, name, { isOpen, onChange, onRetry }) {
     Object.assign(this, { name, isOpen, onChange, onRetry, state: "waiting" });
-    this.article = copyOf("job-template");
+    this.article = cloneTemplate("job-template");
     this.part = (key) => this.article.querySelector(`[data-part="${key}"]`);
     this.article.querySelector(".name").textContent = name;
-    this.part("meter").setAttribute("aria-label", `Progress of ${name}`);
     this.meter = this.part("meter");
-    this.say("Waiting");
+    this.meter.setAttribute("aria-label", `Progress of ${name}`);
+    this.showState("Waiting");
     this.#wire();
     results.append(this.article);
   }
 
   #wire() {
-    const clicks = {
-      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), delete: () => this.#askToDelete(),
-      compare: () => choose({ button: this.part("compare"), name: this.name, result: this.result }),
+    const actions = {
+      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), delete: () => this.#confirmDelete(),
+      compare: () => select({ button: this.part("compare"), name: this.name, result: this.result }),
       open: () => this.toggle(!this.isOpen),
     };
-    for (const [key, act] of Object.entries(clicks)) {
+    for (const [key, act] of Object.entries(actions)) {
       this.part(key).addEventListener("click", act);
       this.part(key).setAttribute("aria-label", `${this.part(key).textContent.trim()}: ${this.name}`);
     }
   }
 
-  say(words) { this.part("state").textContent = words; }
+  on(event) { this.state = nextState(UPLOAD, this.state, event); }
 
-  // From 0 to 1, or null when nobody knows.
-  progress(share) {
+  showState(text) { this.part("state").textContent = text; }
+
+  // From 0 to 1, or null while the server works.
+  showProgress(share) {
     if (share === null) this.meter.removeAttribute("value"); else this.meter.value = 100 * share;
   }
 
   restart() {
-    this.state = "waiting";
+    this.on("restart");
     this.article.classList.remove("failed-job");
     for (const key of ["failure", "retry"]) this.part(key).hidden = true;
     this.article.querySelector(".job-head").after(this.meter);
-    this.progress(0);
-    this.say("Waiting");
+    this.showProgress(0);
+    this.showState("Waiting");
     this.onChange();
   }
 
   succeed(result) {
+    this.on("succeed");
+    if (this.state === "removed") return;
     const { finding } = result;
     this.result = result;
-    this.state = finding.level;
-    const share = typeof finding.confidence === "number" && finding.level !== "none seen" ? ` · ${chance(finding.confidence)}` : "";
-    this.say(`${finding.title}${share}`);
+    const hasShare = typeof finding.confidence === "number" && finding.level !== "none seen";
+    this.showState(`${finding.title}${hasShare ? ` · ${probabilityText(finding.confidence)}` : ""}`);
     this.part("state").classList.add(className(finding.level));
     this.article.querySelector(`.job-head [data-icon="${finding.level}"]`).hidden = false;
     for (const key of ["compare", "delete", "open"]) this.part(key).hidden = false;
@@ -63,11 +69,12 @@ export class Job {
   }
 
   fail(error) {
-    this.state = "failed";
-    this.say("Not analysed");
-    tell(this.part("failure-text"), error);
+    this.on("fail");
+    if (this.state === "removed") return;
+    this.showState("Not analysed");
+    showError(this.part("failure-text"), error);
     this.part("failure").hidden = false;
-    this.part("retry").hidden = !error.mayPass;
+    this.part("retry").hidden = !isRetryable(error);
     this.article.classList.add("failed-job");
     this.meter.remove();
     announce(`${this.name}: not analysed. ${error.message}`);
@@ -81,52 +88,52 @@ export class Job {
     button.setAttribute("aria-label", `${button.textContent}: ${this.name}`);
     button.setAttribute("aria-expanded", String(isOpen));
     if (isOpen) {
-      this.reader ??= show(this.part("viewer"), this.result, { onFeedback: (feedback) => { this.result.feedback = feedback; } });
+      this.viewer ??= show(this.part("viewer"), this.result, { onFeedback: (feedback) => { this.result.feedback = feedback; } });
     }
     this.part("viewer").hidden = !isOpen;
   }
 
-  leave() {
-    forgetIf(this.part("compare"));
-    this.reader?.destroy();
+  remove() {
+    deselect(this.part("compare"));
+    this.viewer?.destroy();
     const next = this.article.nextElementSibling ?? this.article.previousElementSibling;
     this.article.remove();
     (next?.querySelector(".job-head button:not([hidden])") ?? document.getElementById("files"))?.focus();
-    this.state = "gone";
+    this.on("remove");
     this.onChange();
   }
 
-  // What a reader said and the server did not take stays in sight.
+  // A job whose feedback could not be saved stays on the page.
   async #dismiss() {
-    const isSaved = await (this.reader?.feedback?.settle() ?? true);
-    if (this.state === "gone") return;
-    if (isSaved) { this.leave(); return; }
+    const isSaved = await (this.viewer?.feedback?.settle() ?? true);
+    if (this.state === "removed") return;
+    if (isSaved) { this.remove(); return; }
     this.toggle(true);
     announce(`${this.name}: your feedback is not saved yet.`);
   }
 
-  #askToDelete() {
-    askToDelete(this.name, this.result.links.self, () => {
+  #confirmDelete() {
+    confirmDelete(this.name, this.result.links.self, () => {
       announce(`${this.name}: deleted.`);
-      this.reader?.feedback?.abandon();
-      this.leave();
+      this.viewer?.feedback?.abandon();
+      this.remove();
     });
   }
 }
 
-export function askToDelete(name, address, onDone) {
+export function confirmDelete(name, url, onDone) {
   const dialog = document.getElementById("delete");
-  const [words, yes, failure] = ["words", "yes", "failure"].map((part) => document.getElementById(`delete-${part}`));
-  words.textContent = name;
+  const [text, yes, failure] = ["text", "yes", "failure"].map((part) => document.getElementById(`delete-${part}`));
+  text.textContent = name;
   failure.replaceChildren();
   yes.onclick = async () => {
     yes.disabled = true;
     try {
-      await ask("DELETE", address).catch((error) => { if (error.status !== 404) throw error; });
+      await fetchJson("DELETE", url).catch((error) => { if (error.status !== 404) throw error; });
       dialog.close();
       onDone();
     } catch (error) {
-      tell(failure, error, "Not deleted. ");
+      showError(failure, error, "Not deleted. ");
     } finally {
       yes.disabled = false;
     }

@@ -1,41 +1,42 @@
-// Single keys for the picture that has the focus, or that the reader last touched.
-const HOLD_MS = 400; // held longer, a look ends with the key
-const CHOICE = "single-keys";
-const readers = new WeakMap();
+// Keyboard shortcuts for the image that has the focus, or that was last touched.
+const HOLD_MS = 400; // a key held longer acts only until it is released
+const PREFERENCE = "single-keys";
+const viewers = new WeakMap();
 let last = null;
 
-export function register(reader) {
-  readers.set(reader.element, reader);
+export function register(viewer) {
+  viewers.set(viewer.element, viewer);
   for (const event of ["pointerenter", "pointerdown", "focusin"]) {
-    reader.element.addEventListener(event, () => { last = reader.element; });
+    viewer.element.addEventListener(event, () => { last = viewer.element; });
   }
 }
 
-// Within an open dialog only its own pictures count.
-export function activeReader() {
-  const room = document.querySelector("dialog[open]") ?? document;
-  const near = document.activeElement?.closest(".viewer");
-  const found = [near, last, room.querySelector(".viewer")].find((element) => element?.isConnected && room.contains(element));
-  return readers.get(found) ?? null;
+// In an open dialog, only its own viewers count.
+export function activeViewer() {
+  const scope = document.querySelector("dialog[open]") ?? document;
+  const focused = document.activeElement?.closest(".viewer");
+  const active = [focused, last, scope.querySelector(".viewer")]
+    .find((element) => element?.isConnected && scope.contains(element));
+  return viewers.get(active) ?? null;
 }
 
-const ACTS = {
-  b: (reader) => reader.showBoxes(!reader.hasBoxes),
-  o: (reader) => reader.showOriginal(!reader.isOriginal),
-  i: (reader) => reader.window.invert(),
-  0: (reader) => reader.reset(),
-  "+": (reader) => reader.picture.zoomBy(1.5),
-  "=": (reader) => reader.picture.zoomBy(1.5),
-  "-": (reader) => reader.picture.zoomBy(1 / 1.5),
-  f: (reader) => reader.picture.fit(),
-  a: (reader) => reader.picture.actualSize(),
-  n: (reader) => reader.step(1),
-  p: (reader) => reader.step(-1),
-  w: (reader) => reader.part("window-tool").click(),
-  d: (reader) => { if (reader.feedback?.url) reader.part("draw").click(); },
-  r: (reader) => { if (reader.chosen) reader.feedback?.judge(reader.chosen, "right"); },
-  x: (reader) => { if (reader.chosen) reader.feedback?.judge(reader.chosen, "wrong"); },
-  c: (reader) => reader.element.closest(".job")?.querySelector("[data-part=compare]")?.click(),
+const ACTIONS = {
+  b: (viewer) => viewer.showBoxes(!viewer.hasBoxes),
+  o: (viewer) => viewer.showOriginal(!viewer.isOriginal),
+  i: (viewer) => viewer.window.invert(),
+  0: (viewer) => viewer.reset(),
+  "+": (viewer) => viewer.picture.zoomBy(1.5),
+  "=": (viewer) => viewer.picture.zoomBy(1.5),
+  "-": (viewer) => viewer.picture.zoomBy(1 / 1.5),
+  f: (viewer) => viewer.picture.fit(),
+  a: (viewer) => viewer.picture.actualSize(),
+  n: (viewer) => viewer.step(1),
+  p: (viewer) => viewer.step(-1),
+  w: (viewer) => viewer.part("window-tool").click(),
+  d: (viewer) => { if (viewer.feedback?.url) viewer.part("draw").click(); },
+  r: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "right"); },
+  x: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "wrong"); },
+  c: (viewer) => viewer.element.closest(".job")?.querySelector("[data-part=compare]")?.click(),
 };
 const HELD = ["b", "o"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -43,9 +44,9 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export function listenToKeys() {
   const help = document.getElementById("help");
   if (!help) return;
-  const choice = document.getElementById("single-keys");
-  choice.checked = localStorage.getItem(CHOICE) !== "off";
-  choice.addEventListener("change", () => localStorage.setItem(CHOICE, choice.checked ? "on" : "off"));
+  const checkbox = document.getElementById("single-keys");
+  checkbox.checked = localStorage.getItem(PREFERENCE) !== "off";
+  checkbox.addEventListener("change", () => localStorage.setItem(PREFERENCE, checkbox.checked ? "on" : "off"));
   addEventListener("click", ({ target }) => {
     if (target.closest("[data-help]")) help.showModal();
     target.closest("[data-close]")?.closest("dialog").close();
@@ -53,48 +54,48 @@ export function listenToKeys() {
   const held = new Map();
   addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || isTyping(event.target)) return;
-    const isOnPicture = Boolean(event.target.closest?.(".stage"));
-    if (help.open || !(choice.checked || isOnPicture)) return;
+    const isOnImage = Boolean(event.target.closest?.(".stage"));
+    if (help.open || !(checkbox.checked || isOnImage)) return;
     if (event.key === "?") help.showModal();
-    else if (!press(event, isOnPicture, held)) return;
+    else if (!press(event, isOnImage, held)) return;
     event.preventDefault();
   });
   addEventListener("keyup", ({ key }) => {
-    const look = held.get(key);
+    const holding = held.get(key);
     held.delete(key);
-    if (look && performance.now() - look.since > HOLD_MS) ACTS[key](look.reader);
+    if (holding && performance.now() - holding.since > HOLD_MS) ACTIONS[key](holding.viewer);
   });
 }
 
-// Says whether the key meant something.
-function press(event, isOnPicture, held) {
-  const reader = activeReader();
-  if (!reader) return false;
+// Returns whether the key did something.
+function press(event, isOnImage, held) {
+  const viewer = activeViewer();
+  if (!viewer) return false;
   const { key, repeat } = event;
-  if (ARROWS[key]) return isOnPicture && arrow(reader, ARROWS[key]);
-  if (key === "Escape") return leave(reader);
+  if (ARROWS[key]) return isOnImage && moveByArrow(viewer, ARROWS[key]);
+  if (key === "Escape") return leaveTool(viewer);
   if (/^[1-9]$/.test(key)) {
-    reader.choose(reader.chosen === Number(key) ? null : Number(key));
+    viewer.select(viewer.selected === Number(key) ? null : Number(key));
     return true;
   }
   const name = key.toLowerCase();
-  if (!ACTS[name]) return false;
+  if (!ACTIONS[name]) return false;
   if (HELD.includes(name)) {
     if (repeat) return true;
-    held.set(name, { reader, since: performance.now() });
+    held.set(name, { viewer, since: performance.now() });
   }
-  ACTS[name](reader);
+  ACTIONS[name](viewer);
   return true;
 }
 
-function arrow(reader, [right, down]) {
-  if (reader.tool === "window") reader.window.drag(8 * right, 8 * down); else reader.picture.panBy(right, down);
+function moveByArrow(viewer, [right, down]) {
+  if (viewer.tool === "window") viewer.window.drag(8 * right, 8 * down); else viewer.picture.panBy(right, down);
   return true;
 }
 
-function leave(reader) {
-  if (reader.tool === "pan") return false;
-  reader.use("pan");
+function leaveTool(viewer) {
+  if (viewer.tool === "pan") return false;
+  viewer.use("pan");
   return true;
 }
 

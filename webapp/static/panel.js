@@ -1,5 +1,5 @@
-// The words beside the picture that stay as they are: the finding, the links, the facts.
-import { chance, className, scoreName, thresholdText } from "./words.js";
+// The texts beside the image that do not change: the finding, the links, the facts.
+import { className, probabilityText, scoreName, thresholdText } from "./text.js";
 
 const LINKS = [["overlay", "overlay"], ["json", "self"], ["page", "page"], ["report", "report"], ["report-pdf", "report_pdf"]];
 
@@ -9,7 +9,7 @@ export function fillPanel(element, part, result) {
     part(key).hidden = !result.links[link];
     if (result.links[link]) part(key).href = result.links[link];
   }
-  part("slider-words").textContent = `Show boxes from ${scoreName(result)}`;
+  part("slider-text").textContent = `Minimum ${scoreName(result)}`;
   part("reset").textContent = `Reset to ${thresholdText(result.operating_score, result)}`;
   part("reset").title = "The operating point";
   const seconds = (result.latency_ms / 1000).toFixed(1);
@@ -22,5 +22,5 @@ function fillFinding(element, part, { level, title, advice, confidence }) {
   part("title").textContent = title;
   part("advice").textContent = advice;
   part("chance").hidden = typeof confidence !== "number";
-  if (!part("chance").hidden) part("chance").textContent = `Calibrated probability of a fracture: ${chance(confidence)}`;
+  if (!part("chance").hidden) part("chance").textContent = `Calibrated probability of a fracture: ${probabilityText(confidence)}`;
 }

@@ -1,7 +1,7 @@
-// The picture: zoom and pan with OpenSeadragon, open only while it is near the screen.
+// The zoomable image, with OpenSeadragon, open only while it is near the visible part of the page.
 const LIBRARY = new URL("./vendor/openseadragon/openseadragon.min.js", import.meta.url);
 const NEAR = "300px";
-const PIXELS_FROM = 2; // from here on, screen pixels per image pixel, pixels are shown as squares
+const SQUARES_FROM = 2; // screen pixels per image pixel from which pixels are shown as squares
 let library;
 
 function loadLibrary() {
@@ -9,27 +9,27 @@ function loadLibrary() {
     const script = Object.assign(document.createElement("script"), { src: LIBRARY });
     script.addEventListener("load", () => resolve(window.OpenSeadragon));
     script.addEventListener("error", () => { library = undefined; reject(new Error("the viewer could not be loaded")); });
-    document.head.append(standIn(), script);
+    document.head.append(styleSheetPlaceholder(), script);
   });
   return library;
 }
 
-// The library would add a small style sheet of its own, which the page's policy forbids; it leaves it where it finds
-// an element like this one, which is no style sheet.
-function standIn() {
+// OpenSeadragon would add an inline style sheet, which the page's Content-Security-Policy forbids, unless it finds an
+// element like this one.
+function styleSheetPlaceholder() {
   const element = document.createElementNS("urn:none", "style");
   element.setAttribute("data-openseadragon-mobile-css", "");
   return element;
 }
 
 export class Picture {
-  // `sheet` lies on the picture and moves with it.
+  // `sheet` lies on the image and moves with it.
   constructor({ stage, frame, sheet, source, size }) {
     Object.assign(this, { stage, frame, sheet, source, size });
     this.filter = "none";
-    this.place = null; // where the reader was when the picture went off the screen
+    this.place = null; // the view when the image was last closed
     this.listeners = { moved: [], failed: [] };
-    this.observer = new IntersectionObserver((entries) => this.#see(entries.at(-1).isIntersecting), { rootMargin: NEAR });
+    this.observer = new IntersectionObserver((entries) => this.#setNear(entries.at(-1).isIntersecting), { rootMargin: NEAR });
     if (source) this.observer.observe(stage);
   }
 
@@ -40,7 +40,7 @@ export class Picture {
     this.#close();
   }
 
-  #see(isNear) {
+  #setNear(isNear) {
     this.isNear = isNear;
     if (isNear) this.#open(); else this.#close();
   }
@@ -52,7 +52,7 @@ export class Picture {
       this.osd = OpenSeadragon({ element: this.frame, tileSources: { type: "image", url: this.source }, ...options() });
       this.#listen(OpenSeadragon);
     } catch {
-      this.#tell("failed");
+      this.#emit("failed");
     }
   }
 
@@ -64,23 +64,23 @@ export class Picture {
       this.setFilter(this.filter);
       osd.world.getItemAt(0).addHandler("fully-loaded-change", () => { this.stage.dataset.ready = ""; });
     });
-    for (const event of ["open-failed", "tile-load-failed"]) osd.addHandler(event, () => this.#tell("failed"));
-    osd.addHandler("viewport-change", () => { this.#sharpen(); this.#tell("moved"); });
+    for (const event of ["open-failed", "tile-load-failed"]) osd.addHandler(event, () => this.#emit("failed"));
+    osd.addHandler("viewport-change", () => { this.#sharpen(); this.#emit("moved"); });
     osd.addHandler("canvas-scroll", (event) => this.#scroll(event));
     osd.addHandler("zoom", () => this.#sharpen());
   }
 
   #close() {
     if (!this.osd) return;
-    this.place = this.where();
+    this.place = this.view();
     this.osd.destroy();
     this.osd = null;
     delete this.stage.dataset.ready;
   }
 
-  #tell(event) { for (const listener of this.listeners[event]) listener(this); }
+  #emit(event) { for (const listener of this.listeners[event]) listener(this); }
 
-  // The wheel scrolls the page until the reader has chosen the picture.
+  // The wheel scrolls the page until the image has the focus.
   #scroll(event) {
     const { ctrlKey, metaKey } = event.originalEvent;
     if (ctrlKey || metaKey || this.stage.contains(document.activeElement)) return;
@@ -91,8 +91,8 @@ export class Picture {
   #sharpen() {
     if (!this.#isOpen()) return;
     const zoom = this.zoom();
-    this.osd.drawer.setImageSmoothingEnabled(zoom < PIXELS_FROM);
-    // Whole in view, a finger scrolls the page; zoomed in, it moves the picture.
+    this.osd.drawer.setImageSmoothingEnabled(zoom < SQUARES_FROM);
+    // While the whole image is in view, a finger scrolls the page; zoomed in, it moves the image.
     const isHome = this.osd.viewport.getZoom(true) <= 1.01 * this.osd.viewport.getHomeZoom();
     this.osd.canvas.style.touchAction = this.osd.container.style.touchAction = isHome ? "pan-y" : "none";
   }
@@ -102,12 +102,12 @@ export class Picture {
   // Screen pixels (CSS) per image pixel.
   zoom() { return this.#isOpen() ? this.osd.viewport.viewportToImageZoom(this.osd.viewport.getZoom(true)) : 1; }
 
-  // How far in, and the centre in parts of the picture: the same place on a picture of any size.
-  where() {
+  // The zoom relative to the whole image, and the centre in shares of it: the same view of an image of any size.
+  view() {
     if (!this.#isOpen()) return this.place;
     const { viewport } = this.osd;
-    const centre = viewport.getCenter();
-    return { times: viewport.getZoom() / viewport.getHomeZoom(), x: centre.x, y: (centre.y * this.size.width) / this.size.height };
+    const { x, y } = viewport.getCenter();
+    return { times: viewport.getZoom() / viewport.getHomeZoom(), x, y: (y * this.size.width) / this.size.height };
   }
 
   goTo({ times, x, y }) {
@@ -169,13 +169,13 @@ export class Picture {
 }
 
 function options() {
-  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const isReduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
   return {
     drawer: "canvas", showNavigationControl: false, keyboardNavEnabled: false, tabIndex: "",
-    animationTime: isCalm ? 0.01 : 0.25, springStiffness: 8, zoomPerScroll: 1.25, zoomPerClick: 2,
+    animationTime: isReduced ? 0.01 : 0.25, springStiffness: 8, zoomPerScroll: 1.25, zoomPerClick: 2,
     minZoomImageRatio: 0.5, maxZoomPixelRatio: 40, visibilityRatio: 0.4, constrainDuringPan: true,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
-    gestureSettingsTouch: { flickEnabled: !isCalm },
+    gestureSettingsTouch: { flickEnabled: !isReduced },
   };
 }

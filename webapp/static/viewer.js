@@ -1,38 +1,39 @@
-// One result: the picture with its boxes, the list, and the slider. Moving the slider never changes the finding.
-import { entry, rectangle, tag } from "./boxes.js";
+// One result: the image with its boxes, the list, and the slider. Moving the slider never changes the finding.
+import { listItem, rectangle, tag } from "./boxes.js";
+import { announce, cloneTemplate } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Feedback } from "./feedback.js";
 import { register } from "./keys.js";
 import { fillPanel } from "./panel.js";
 import { Picture } from "./picture.js";
-import { ask } from "./server.js";
-import { announce, copyOf, number, plural, scoreName, thresholdText } from "./words.js";
+import { fetchJson } from "./server.js";
+import { number, plural, scoreName, thresholdText } from "./text.js";
 import { Windowing } from "./window.js";
 
 let count = 0;
 
 export async function openResult(place) {
-  const asked = new URLSearchParams(location.search).get("score");
-  const result = await ask("GET", `${place.dataset.result}?score=0`).catch(() => null);
-  if (!result) return; // the page without script stays
+  const score = new URLSearchParams(location.search).get("score");
+  const result = await fetchJson("GET", `${place.dataset.result}?score=0`).catch(() => null);
+  if (!result) return; // the page without JavaScript stays
   place.replaceChildren();
   place.classList.remove("viewer");
-  show(place, result, { threshold: asked === null ? undefined : Number(asked) });
+  show(place, result, { threshold: score === null ? undefined : Number(score) });
 }
 
 export function show(place, result, { threshold, isCompact = false, onFeedback } = {}) {
-  const element = copyOf("viewer-template");
+  const element = cloneTemplate("viewer-template");
   const parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
-  const reader = new Reader(element, (key) => parts[key], result, threshold ?? result.operating_score);
-  if (isCompact) reader.makeCompact(); else reader.addFeedback(onFeedback);
+  const viewer = new Viewer(element, (key) => parts[key], result, threshold ?? result.operating_score);
+  if (isCompact) viewer.makeCompact(); else viewer.addFeedback(onFeedback);
   place.append(element);
-  reader.draw();
-  return reader;
+  viewer.render();
+  return viewer;
 }
 
-class Reader {
+class Viewer {
   constructor(element, part, result, threshold) {
-    Object.assign(this, { element, part, result, threshold, chosen: null, tool: "pan", listeners: [], hasBoxes: true });
+    Object.assign(this, { element, part, result, threshold, selected: null, tool: "pan", listeners: [], hasBoxes: true });
     this.key = count += 1;
     this.picture = new Picture({
       stage: part("stage"), frame: part("frame"), sheet: part("sheet"), source: result.links.image, size: result.image,
@@ -57,7 +58,7 @@ class Reader {
   on(listener) { this.listeners.push(listener); }
 
   destroy() {
-    this.feedback?.leave();
+    this.feedback?.destroy();
     this.picture.destroy();
     this.element.remove();
   }
@@ -77,16 +78,16 @@ class Reader {
     slider.id = `slider-${this.key}`;
     part("slider-label").htmlFor = slider.id;
     slider.value = this.threshold;
-    slider.addEventListener("input", () => { this.threshold = Number(slider.value); this.draw(); });
+    slider.addEventListener("input", () => { this.threshold = Number(slider.value); this.render(); });
     part("reset").addEventListener("click", () => {
       this.threshold = this.result.operating_score;
       slider.value = this.threshold;
-      this.draw();
+      this.render();
     });
     part("show-possible").addEventListener("click", () => {
       this.threshold = Math.min(this.threshold, this.result.possible_score);
       slider.value = this.threshold;
-      this.draw();
+      this.render();
       slider.focus();
     });
     const clicks = {
@@ -106,23 +107,23 @@ class Reader {
     this.drawing.begin(tool === "draw");
   }
 
-  showBoxes(hasBoxes, isOwn = true) {
+  showBoxes(hasBoxes, isUserAction = true) {
     this.hasBoxes = hasBoxes;
     this.part("toggle").setAttribute("aria-pressed", String(hasBoxes));
-    this.#bare();
-    if (isOwn) for (const listener of this.listeners) listener(this);
+    this.#updateSheet();
+    if (isUserAction) for (const listener of this.listeners) listener(this);
   }
 
-  // The radiograph as it came: no boxes, no window.
+  // The radiograph without boxes and windowing.
   showOriginal(isOriginal) {
     this.isOriginal = isOriginal;
     this.part("original").setAttribute("aria-pressed", String(isOriginal));
     this.window.hold(isOriginal);
-    this.#bare();
-    announce(isOriginal ? "Original" : "Boxes and window again");
+    this.#updateSheet();
+    announce(isOriginal ? "Original" : "Boxes and windowing are back");
   }
 
-  #bare() { this.part("sheet").classList.toggle("bare", this.isOriginal || !this.hasBoxes); }
+  #updateSheet() { this.part("sheet").classList.toggle("bare", this.isOriginal || !this.hasBoxes); }
 
   reset() {
     if (this.isOriginal) this.showOriginal(false);
@@ -131,31 +132,32 @@ class Reader {
     this.use("pan");
   }
 
-  draw() {
+  render() {
     const { result, part, threshold } = this;
     this.shown = result.detections.filter((box) => box.score >= threshold);
     const hidden = result.detections.length - this.shown.length;
     const text = thresholdText(threshold, result);
     part("threshold").textContent = text;
-    part("slider").setAttribute("aria-valuetext", `${scoreName(result)} ${text}, ${plural(this.shown.length, "box", "boxes")} shown`);
+    const shownText = plural(this.shown.length, "box", "boxes");
+    part("slider").setAttribute("aria-valuetext", `${scoreName(result)} ${text}, ${shownText} shown`);
     for (const [key, link] of [["overlay", "overlay"], ["report", "report"], ["report-pdf", "report_pdf"]]) {
       if (result.links[link]) part(key).href = `${result.links[link]}?score=${threshold}`;
     }
-    part("stage").setAttribute("aria-label", `Radiograph, ${plural(this.shown.length, "place", "places")} marked`);
+    part("stage").setAttribute("aria-label", `Radiograph with ${plural(this.shown.length, "box", "boxes")}`);
     part("count").textContent = this.shown.length || hidden
       ? `${plural(this.shown.length, "box", "boxes")} shown, ${hidden} below the slider.`
-      : `No box, not even a weak one (score ${number(result.floor_score)} or more).`;
+      : `No boxes, not even weak ones (score ${number(result.floor_score)} or higher).`;
     const possible = result.detections.filter((box) => box.level === "possible" && box.score < threshold);
     part("show-possible").hidden = !possible.length;
     part("show-possible").textContent = `Show ${plural(possible.length, "possible box", "possible boxes")}`;
-    part("list").replaceChildren(...this.shown.map((box) => entry(box, result, () => {
-      this.choose(this.chosen === box.number ? null : box.number);
+    part("list").replaceChildren(...this.shown.map((box) => listItem(box, result, () => {
+      this.select(this.selected === box.number ? null : box.number);
     })));
-    this.mark();
+    this.renderBoxes();
   }
 
   // Draws the boxes of the detector and those of the reader.
-  mark() {
+  renderBoxes() {
     const { part, shown, result, feedback } = this;
     const missed = feedback?.missed ?? [];
     const verdict = (box) => ({ right: " ✓", wrong: " ✗" })[feedback?.verdictOf(box.number)] ?? "";
@@ -168,31 +170,31 @@ class Reader {
       ...upwards.map((box) => tag(box.box_xyxy_px, box.level, `${box.number}${verdict(box)}`, result.image, box.number)),
       ...missed.map((box, index) => tag(box, "missed", `missed ${index + 1}`, result.image)),
     );
-    feedback?.markList();
-    this.choose(this.chosen);
+    feedback?.render();
+    this.select(this.selected);
   }
 
-  choose(chosen) {
-    const isNew = chosen !== this.chosen;
-    this.chosen = chosen;
+  select(selected) {
+    const isNew = selected !== this.selected;
+    this.selected = selected;
     for (const key of ["boxes", "tags", "list"]) {
       for (const element of this.part(key).querySelectorAll("[data-number]")) {
-        const isChosen = Number(element.dataset.number) === chosen;
-        element.classList.toggle("chosen", isChosen);
-        if (element.matches("button")) element.setAttribute("aria-pressed", String(isChosen));
+        const isSelected = Number(element.dataset.number) === selected;
+        element.classList.toggle("selected", isSelected);
+        if (element.matches("button")) element.setAttribute("aria-pressed", String(isSelected));
       }
     }
-    const box = this.shown.find(({ number: own }) => own === chosen);
-    this.part("sheet").classList.toggle("one-chosen", Boolean(box));
+    const box = this.shown.find(({ number: own }) => own === selected);
+    this.part("sheet").classList.toggle("one-selected", Boolean(box));
     if (box && isNew) this.picture.reveal(box.box_xyxy_px);
   }
 
-  // The next box of the list, or the one before it.
+  // The next box of the list, or the previous one.
   step(by) {
     if (!this.shown.length) return;
-    const here = this.shown.findIndex((box) => box.number === this.chosen);
+    const here = this.shown.findIndex((box) => box.number === this.selected);
     const next = here < 0 ? (by > 0 ? 0 : this.shown.length - 1) : (here + by + this.shown.length) % this.shown.length;
-    this.choose(this.shown[next].number);
-    announce(this.part("list").querySelector(".chosen").getAttribute("aria-label"));
+    this.select(this.shown[next].number);
+    announce(this.part("list").querySelector(".selected").getAttribute("aria-label"));
   }
 }

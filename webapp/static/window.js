@@ -17,11 +17,11 @@ export class Windowing {
 
   on(listener) { this.listeners.push(listener); }
 
-  set(values, isOwn = true) {
+  set(values, isUserAction = true) {
     const { width, level, invert } = { ...this.values, ...values };
     this.values = { width: clamp(Math.round(width), 2, MOST_WIDTH), level: clamp(Math.round(level), -128, 384), invert };
     this.#show();
-    if (isOwn) for (const listener of this.listeners) listener(this.values);
+    if (isUserAction) for (const listener of this.listeners) listener(this.values);
   }
 
   // A drag to the right widens, a drag upwards brightens.
@@ -31,7 +31,7 @@ export class Windowing {
 
   reset() { this.set(WHOLE); }
 
-  // While held, the picture is shown as it came.
+  // While held, the image is shown without windowing.
   hold(isHeld) {
     this.isHeld = isHeld;
     this.#show();
@@ -58,7 +58,7 @@ export class Windowing {
     const { part, values: { width, level, invert } } = this;
     part("window-width").value = width;
     part("window-level").value = level;
-    part("preset").value = Object.keys(PRESETS).find((name) => isSame(PRESETS[name], this.values)) ?? "own";
+    part("preset").value = Object.keys(PRESETS).find((name) => isSame(PRESETS[name], this.values)) ?? "custom";
     part("invert").setAttribute("aria-pressed", String(invert));
     const { slope, intercept } = this.isHeld ? { slope: 1, intercept: 0 } : line(this.values);
     for (const channel of part("filter").querySelectorAll("feFuncR, feFuncG, feFuncB")) {

@@ -1,4 +1,4 @@
-"""Everything the page keeps: results with pictures and feedback, accounts, the audit log. The page's only SQL."""
+"""What the page stores: results with images and feedback, accounts, the audit log. All SQL is in here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from .accounts import Accounts
 from .audit import HEAD_FILE, AuditLog
 from .database import Database, StoreError, StoreUnavailable
-from .results import Feedback, Reading, Results, StoredPrediction, Wanted
+from .results import Feedback, HistoryFilter, ResultMetadata, Results, StoredPrediction
 
-__all__ = ["Feedback", "Reading", "Store", "StoreError", "StoreUnavailable", "StoredPrediction", "Wanted"]
+__all__ = ["Feedback", "HistoryFilter", "ResultMetadata", "Store", "StoreError", "StoreUnavailable", "StoredPrediction"]
 
 
 class Store:
-    """What is kept in `folder`, and in the database at `url` if there is one, else in SQLite in `folder`.
+    """The store in `folder`, with its database at `url` or, without one, in SQLite in `folder`.
 
-    retention_days, feedback_days, keep_images: as Results has them. Raises StoreError.
+    retention_days, feedback_days, keep_images: see Results. Raises StoreError.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Users with a password and a role, and their tokens for the API. Neither can be read back: argon2 keeps hashes."""
+"""Users with a password and a role, and their API tokens. Passwords and tokens are stored as argon2 hashes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 
-from .audit import Act, AuditLog
+from .audit import AuditEntry, AuditLog
 from .database import Database
 from .models import PredictionRow, TokenRow, UserRow
 
 READER, ADMIN = "reader", "admin"
 ROLES = (READER, ADMIN)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-SHORTEST_PASSWORD = 12
+MIN_PASSWORD_LENGTH = 12
 TOKEN_PREFIX = "fracture"
 
 
 class AccountError(ValueError):
-    """A user or a token cannot be made, found or changed; the message says which and why."""
+    """A user or a token cannot be created, found or changed; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Someone who asks. A session holds the `stamp` beside the name; it is no longer true once the password changed."""
+    """A user as the views know it. A session holds the `stamp` too, which changes with the password."""
 
     name: str
     role: str
@@ -37,17 +37,17 @@ class Account:
 
     @property
     def is_admin(self) -> bool:
-        """True for who may see everybody's results."""
+        """Whether the account may see everybody's results."""
         return self.role == ADMIN
 
 
-# Who asks where there is no login: the person at this machine.
+# The account of every request where there is no login: the person at this machine.
 LOCAL = Account("local", ADMIN)
 
 
 @dataclass(frozen=True)
-class TokenFacts:
-    """What is known of a token; the token itself is shown once, when it is made."""
+class TokenInfo:
+    """What is stored about a token; the token itself is shown once, when it is created."""
 
     id: str
     user: str
@@ -61,15 +61,15 @@ class Accounts:
     def __init__(self, database: Database, audit: AuditLog) -> None:
         self._database, self._audit = database, audit
         self._passwords = PasswordHasher()
-        # A token is 256 random bits: no guessing gets through them, and each request pays for the check.
+        # A token has 256 random bits, so a cheap hash is safe, and every request pays for the check.
         self._tokens = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
         self._checking = threading.BoundedSemaphore(2)  # each check takes 64 MiB
-        self._nobody = self._passwords.hash(secrets.token_hex())
+        self._dummy_hash = self._passwords.hash(secrets.token_hex())
 
     def add_user(self, name: str, role: str, password: str, *, by: str) -> Account:
-        """Make a user. Raises AccountError."""
+        """Create a user. Raises AccountError."""
         if not NAME.fullmatch(name) or name == LOCAL.name:
-            raise AccountError(f"user {name!r}: expected small letters, digits and . _ -, and not {LOCAL.name!r}")
+            raise AccountError(f"user {name!r}: expected lower-case letters, digits and . _ -, and not {LOCAL.name!r}")
         if role not in ROLES:
             raise AccountError(f"role of {name}: expected {' or '.join(ROLES)}, got {role!r}")
         row = UserRow(name=name, role=role, created_at=time.time(), **self._secrets(name, password))
@@ -77,29 +77,29 @@ class Accounts:
             if session.get(UserRow, name) is not None:
                 raise AccountError(f"user {name} exists already")
             if session.scalars(select(PredictionRow.id).where(PredictionRow.owner == name).limit(1)).first():
-                raise AccountError(f"user {name}: results of a former {name} are still kept, which would become theirs")
+                raise AccountError(f"user {name}: results of a former {name} are still stored and would become theirs")
             session.add(row)
-            self._audit.add(session, Act(by, "add user", name))
+            self._audit.add(session, AuditEntry(by, "add user", name))
             return _account(row)
 
     def set_password(self, name: str, password: str, *, by: str) -> None:
         """Change a password and end the user's sessions. Raises AccountError."""
-        fresh = self._secrets(name, password)
+        new_secrets = self._secrets(name, password)
         with self._database.writing() as session:
             row = session.get(UserRow, name)
             if row is None:
                 raise AccountError(f"there is no user {name}")
-            row.password_hash, row.stamp = fresh["password_hash"], fresh["stamp"]
-            self._audit.add(session, Act(by, "set password", name))
+            row.password_hash, row.stamp = new_secrets["password_hash"], new_secrets["stamp"]
+            self._audit.add(session, AuditEntry(by, "set password", name))
 
     def remove_user(self, name: str, *, by: str) -> None:
-        """Remove a user with all tokens and sessions; results stay until their time is over. Raises AccountError."""
+        """Remove a user with all tokens and sessions; results stay until they expire. Raises AccountError."""
         with self._database.writing() as session:
             row = session.get(UserRow, name)
             if row is None:
                 raise AccountError(f"there is no user {name}")
             session.delete(row)
-            self._audit.add(session, Act(by, "remove user", name))
+            self._audit.add(session, AuditEntry(by, "remove user", name))
 
     def users(self) -> list[Account]:
         """Return all users by name."""
@@ -107,13 +107,13 @@ class Accounts:
             return [_account(row) for row in session.scalars(select(UserRow).order_by(UserRow.name))]
 
     def log_in(self, name: str, password: str) -> Account | None:
-        """Return the user if the password is right; it takes as long for a user that does not exist."""
+        """Return the user if the password is right; an unknown user takes as long, so that names cannot be guessed."""
         with self._database.reading() as session:
             row = session.get(UserRow, name) if NAME.fullmatch(name) else None
-            account, kept = (None, self._nobody) if row is None else (_account(row), row.password_hash)
+            account, password_hash = (None, self._dummy_hash) if row is None else (_account(row), row.password_hash)
         with self._checking:
-            right = _verify(self._passwords, kept, password)
-        return account if right else None
+            is_right = _verify(self._passwords, password_hash, password)
+        return account if is_right else None
 
     def in_session(self, name: str, stamp: str) -> Account | None:
         """Return the user of a session, or None when the user is gone or has a new password."""
@@ -123,46 +123,47 @@ class Accounts:
         return account if account is not None and secrets.compare_digest(account.stamp, stamp) else None
 
     def add_token(self, name: str, label: str, *, by: str) -> str:
-        """Make a token for a user and return it, for this one time. Raises AccountError."""
+        """Create a token for a user and return it; it cannot be read again. Raises AccountError."""
         identifier, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         with self._database.writing() as session:
             if session.get(UserRow, name) is None:
                 raise AccountError(f"there is no user {name}")
-            kept = self._tokens.hash(secret)
-            session.add(TokenRow(id=identifier, user=name, secret_hash=kept, label=label, created_at=time.time()))
-            self._audit.add(session, Act(by, "add token", f"{name}/{identifier}"))
+            secret_hash = self._tokens.hash(secret)
+            token = TokenRow(id=identifier, user=name, secret_hash=secret_hash, label=label, created_at=time.time())
+            session.add(token)
+            self._audit.add(session, AuditEntry(by, "add token", f"{name}/{identifier}"))
         return f"{TOKEN_PREFIX}_{identifier}.{secret}"
 
     def revoke_token(self, identifier: str, *, by: str) -> None:
-        """End a token, named by what stands before its dot. Raises AccountError."""
+        """Revoke a token, named by the part before its dot. Raises AccountError."""
         with self._database.writing() as session:
             row = session.get(TokenRow, identifier.removeprefix(f"{TOKEN_PREFIX}_"))
             if row is None:
                 raise AccountError(f"there is no token {identifier}")
             session.execute(delete(TokenRow).where(TokenRow.id == row.id))
-            self._audit.add(session, Act(by, "revoke token", f"{row.user}/{row.id}"))
+            self._audit.add(session, AuditEntry(by, "revoke token", f"{row.user}/{row.id}"))
 
-    def tokens(self) -> list[TokenFacts]:
-        """Return what is known of all tokens, oldest first."""
+    def tokens(self) -> list[TokenInfo]:
+        """Return all tokens, oldest first."""
         with self._database.reading() as session:
             rows = session.scalars(select(TokenRow).order_by(TokenRow.created_at))
-            return [TokenFacts(row.id, row.user, row.label, row.created_at) for row in rows]
+            return [TokenInfo(row.id, row.user, row.label, row.created_at) for row in rows]
 
     def of_token(self, token: str) -> Account | None:
-        """Return the user of a token, or None for one that is unknown or ended."""
+        """Return the user of a token, or None if it is unknown or revoked."""
         identifier, _, secret = token.removeprefix(f"{TOKEN_PREFIX}_").partition(".")
         with self._database.reading() as session:
             row = session.get(TokenRow, identifier)
             user = None if row is None else session.get(UserRow, row.user)
             if row is None or user is None:
                 return None
-            account, kept = _account(user), row.secret_hash
-        return account if _verify(self._tokens, kept, secret) else None
+            account, secret_hash = _account(user), row.secret_hash
+        return account if _verify(self._tokens, secret_hash, secret) else None
 
     def _secrets(self, name: str, password: str) -> dict[str, str]:
-        if len(password) < SHORTEST_PASSWORD:
+        if len(password) < MIN_PASSWORD_LENGTH:
             raise AccountError(
-                f"password of {name}: expected at least {SHORTEST_PASSWORD} characters, got {len(password)}"
+                f"password of {name}: expected at least {MIN_PASSWORD_LENGTH} characters, got {len(password)}"
             )
         return {"password_hash": self._passwords.hash(password), "stamp": secrets.token_hex(16)}
 
@@ -171,8 +172,8 @@ def _account(row: UserRow) -> Account:
     return Account(row.name, row.role, row.stamp)
 
 
-def _verify(hasher: PasswordHasher, kept: str, given: str) -> bool:
+def _verify(hasher: PasswordHasher, hashed: str, plain: str) -> bool:
     try:
-        return hasher.verify(kept, given)
+        return hasher.verify(hashed, plain)
     except (VerificationError, InvalidHashError):
         return False

@@ -1,4 +1,4 @@
-"""The database behind the store: SQLite in the data folder, or any that a URL names; migrated when it is opened."""
+"""The database of the store: SQLite in the data folder or the one at a URL, migrated when it is opened."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sqlalchemy.orm import Session
 from .models import Base
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-# The revision of databases that were made before there were migrations.
+# The revision of databases created before there were migrations.
 FIRST_REVISION = "0001"
-# Any number will do, as long as every process of this project takes the same.
+# Arbitrary, but the same in every process of this project.
 WRITER_LOCK = 0x66726163
-LONGEST_WAIT_S = 10
-# Waits come first, since the others may have to wait. SQLite would else lose what was answered in a power cut, forget
-# the cascade, and leave what was deleted in the file.
+LOCK_TIMEOUT_S = 10
+# busy_timeout comes first, since the others may have to wait. By default SQLite may lose committed rows in a power
+# cut, ignores cascades, and leaves deleted data in the file.
 PRAGMAS = (
-    f"busy_timeout = {LONGEST_WAIT_S * 1000}",
+    f"busy_timeout = {LOCK_TIMEOUT_S * 1000}",
     "synchronous = FULL",
     "foreign_keys = ON",
     "secure_delete = ON",
@@ -39,17 +39,17 @@ log = logging.getLogger(__name__)
 
 
 class StoreError(ValueError):
-    """The data folder or the database cannot be used; the message names it and says why."""
+    """The data folder or the database cannot be used; the message says which and why."""
 
 
 class StoreUnavailable(RuntimeError):
-    """The store failed at a request: a full disk, a locked or vanished database. The next one may succeed."""
+    """The store failed during a request: a full disk, a locked or missing database. The next one may succeed."""
 
 
 class Database:
     """Sessions on the database at `url`. Thread-safe. Raises StoreError when it cannot be opened.
 
-    Writers come one after the other, also those of other processes, since each may add to one chain of the audit log.
+    Writers are serialised, also across processes, since each may append to the one chain of the audit log.
     """
 
     def __init__(self, url: str) -> None:
@@ -62,10 +62,10 @@ class Database:
                 event.listen(self._engine, "begin", _begin_sqlite)
             self._migrate()
         except (SQLAlchemyError, CommandError, ModuleNotFoundError, ValueError) as error:
-            # Without what it says of itself: that may be the address with its password.
+            # Not the error's own text, which may contain the URL with its password.
             reason = str(error) if isinstance(error, CommandError) else type(error).__name__
             reason = str(error.orig) if isinstance(error, DBAPIError) else reason
-            raise StoreError(f"{_place_of(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
+            raise StoreError(f"{_describe(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
 
     @property
     def _is_sqlite(self) -> bool:
@@ -73,38 +73,38 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Give a session to read with. Raises StoreUnavailable."""
+        """Yield a session for reading. Raises StoreUnavailable."""
         with self._session(immediate=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Give a session whose changes are kept when the block ends well. Raises StoreUnavailable."""
-        if not self._writer.acquire(timeout=LONGEST_WAIT_S):
-            raise StoreUnavailable(f"another writer has been at the database for more than {LONGEST_WAIT_S} s")
+        """Yield a session that is committed when the block ends without an exception. Raises StoreUnavailable."""
+        if not self._writer.acquire(timeout=LOCK_TIMEOUT_S):
+            raise StoreUnavailable(f"another writer has been at the database for more than {LOCK_TIMEOUT_S} s")
         try:
-            with self._written() as session:
+            with self._write_transaction() as session:
                 yield session
         finally:
             self._writer.release()
 
     @contextmanager
-    def _written(self) -> Iterator[Session]:
+    def _write_transaction(self) -> Iterator[Session]:
         with self._session(immediate=True) as session:
             if self._engine.dialect.name == "postgresql":
                 session.execute(text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
             yield session
             session.commit()
 
-    def forget(self) -> None:
-        """Make SQLite's log let go of what was deleted; with `secure_delete`, nothing of it is left in the file."""
+    def purge_deleted(self) -> None:
+        """Truncate SQLite's write-ahead log, so that with `secure_delete` no deleted data is left on disk."""
         if not self._is_sqlite:
             return
         try:
             with self._engine.connect() as connection:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except (SQLAlchemyError, sqlite3.Error) as error:  # a reader is at it; the next deletion takes it along
-            log.warning("The database's log could not be shortened: %s", reason_of(error))
+        except (SQLAlchemyError, sqlite3.Error) as error:  # a reader holds it; the next deletion truncates it
+            log.warning("The database's write-ahead log could not be truncated: %s", reason_of(error))
 
     def close(self) -> None:
         """Close the connections."""
@@ -112,7 +112,7 @@ class Database:
 
     @contextmanager
     def _session(self, *, immediate: bool) -> Iterator[Session]:
-        self._bring_back()
+        self._recreate_if_missing()
         try:
             with self._engine.connect() as connection, Session(connection, expire_on_commit=False) as session:
                 connection.execution_options(immediate=immediate)
@@ -120,14 +120,14 @@ class Database:
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"the database failed: {reason_of(error)}") from error
 
-    def _bring_back(self) -> None:
-        """Make the tables anew when the file of SQLite is gone: open connections would write into the void."""
+    def _recreate_if_missing(self) -> None:
+        """Create the tables again when SQLite's file is gone, since open connections would write to a deleted file."""
         if self._file is None or self._file.exists():
             return
         with self._migrating:
             if self._file.exists():
                 return
-            log.error("The database %s has vanished; an empty one is made. What it held is lost.", self._file.name)
+            log.error("The database %s is missing; an empty one is created. Its contents are lost.", self._file.name)
             self._engine.dispose()
             for leftover in ("-wal", "-shm"):
                 self._file.with_name(self._file.name + leftover).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class Database:
                 self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._migrate()
             except (OSError, SQLAlchemyError) as error:
-                raise StoreUnavailable(f"the database has vanished and cannot be made anew: {error}") from error
+                raise StoreUnavailable(f"the database is missing and cannot be created again: {error}") from error
 
     def _migrate(self) -> None:
         with self._engine.connect() as connection:
@@ -150,7 +150,7 @@ class Database:
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Return what Alembic needs to work on an open connection."""
+    """Return the Alembic configuration for an open connection."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -159,16 +159,16 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def reason_of(error: BaseException) -> object:
-    """Return what the driver said, without SQLAlchemy's statement, whose values do not belong into a log."""
+    """Return the driver's error without SQLAlchemy's statement, whose values do not belong in a log."""
     return getattr(error, "orig", None) or type(error).__name__
 
 
 def _options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {}
-    options: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": LONGEST_WAIT_S}
+    options: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": LOCK_TIMEOUT_S}
     if url.startswith("postgres"):
-        limits = f"-c lock_timeout={LONGEST_WAIT_S}s -c statement_timeout=60s"
+        limits = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout=60s"
         options["connect_args"] = {"connect_timeout": 5, "options": limits}
     return options
 
@@ -177,8 +177,8 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
-def _place_of(url: str) -> str:
-    """Name a database without user and password, wherever in the address these stand."""
+def _describe(url: str) -> str:
+    """Describe a database without its user and password, wherever these are in the URL."""
     try:
         known = make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -187,29 +187,29 @@ def _place_of(url: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy says
+    connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy asks
     cursor = connection.cursor()
     for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
-    _log_ahead(cursor)
+    _enable_write_ahead_log(cursor)
     cursor.close()
 
 
-def _log_ahead(cursor: Any) -> None:
-    """Let readers go on beside a writer. SQLite does not wait for whoever else changes a new file over to this."""
-    give_up = time.monotonic() + LONGEST_WAIT_S
+def _enable_write_ahead_log(cursor: Any) -> None:
+    """Let readers run beside a writer. SQLite ignores busy_timeout while another process switches a new file."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # Its numbers are told from Python 3.11 on.
-            if "locked" not in str(error) or time.monotonic() > give_up:
+            # Python 3.10 has no error codes here.
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer that begins as a reader fails at once when another one was quicker, however long it would wait.
+    # A transaction that starts reading and then writes fails at once if another one wrote first, despite busy_timeout.
     writes = connection.get_execution_options().get("immediate", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

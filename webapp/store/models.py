@@ -1,4 +1,4 @@
-"""The tables. A change here needs a migration in `migrations/versions`, which a test holds against this file."""
+"""The tables. A change here needs a migration in `migrations/versions`; a test compares the two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CASCADE = "all, delete-orphan"
 
 
 class Base(DeclarativeBase):
-    """The tables."""
+    """The base class of the tables."""
 
 
 class PredictionRow(Base):
@@ -56,7 +56,7 @@ class DetectionRow(Base):
 
 
 class FeedbackRow(Base):
-    """What a reader said of a result: verdicts by the number of the box, missed fractures as x0, y0, x1, y1 px."""
+    """Feedback on a result: verdicts by the number of the box, missed fractures as x0, y0, x1, y1 px."""
 
     __tablename__ = "feedback"
 
@@ -70,7 +70,7 @@ class FeedbackRow(Base):
 
 
 class UserRow(Base):
-    """Who may log in. `stamp` changes with the password, and ends the sessions that were begun before."""
+    """A user. `stamp` changes with the password, which ends the sessions started before."""
 
     __tablename__ = "users"
 
@@ -82,7 +82,7 @@ class UserRow(Base):
 
 
 class TokenRow(Base):
-    """A token of the API: what comes before its dot is `id`, and of the rest only the hash is kept."""
+    """An API token: the part before its dot is `id`; of the rest only the hash is stored."""
 
     __tablename__ = "tokens"
 

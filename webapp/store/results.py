@@ -1,4 +1,4 @@
-"""Results: what was found on a radiograph, its picture under a random name, and what readers said of it."""
+"""Results: the detections on a radiograph, its image under a random name, and the feedback of readers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from fracture_det.inference.service import Detections, Prediction, encode_png
 
-from .audit import Act, AuditLog
+from .audit import AuditEntry, AuditLog
 from .database import Database, StoreUnavailable
 from .models import DetectionRow, FeedbackRow, PredictionRow
 
 DAY_S = 86_400.0
-# Idle servers forget, too: any request looks whether it is time.
+# Expired results are deleted by requests, health probes excepted, at most this often.
 SWEEP_EVERY_S = 600.0
-# A request that finds so many to delete leaves the rest to the next one.
+# One request deletes at most this many and leaves the rest to the next one.
 SWEEP_AT_MOST = 50
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a reader says of a result.
+    """A reader's feedback on a result.
 
     verdicts: number of the box -> "right" or "wrong". missed: fractures without a box, (x0, y0, x1, y1) px of the
-    upright image. no_fracture: the whole image shows none.
+    upright image. no_fracture: the image shows none.
     """
 
     verdicts: Mapping[int, str]
@@ -50,12 +50,12 @@ class Feedback:
 
 @dataclass(frozen=True, eq=False)
 class StoredPrediction:
-    """A result as it was kept.
+    """A result as it is stored.
 
     detections: every box above the floor, in pixels of the upright image; `labels` has one name for each.
     finding: "likely", "possible" or "none seen". confidence: calibrated probability that the image shows a fracture.
     operating_score, possible_score: 0..1, as they were when the radiograph was analysed; `calibrated` if scores are
-    probabilities. image_path: None where pictures are not kept.
+    probabilities. image_path: None where images are not kept.
     """
 
     id: str
@@ -84,8 +84,8 @@ class StoredPrediction:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the page knows of a prediction beside the prediction: whose it is, and how its scores are to be read."""
+class ResultMetadata:
+    """What is stored with a prediction: its owner, its finding, and the thresholds that the finding follows from."""
 
     owner: str
     finding: str
@@ -97,8 +97,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which results a history asks for; None and "" leave a condition out. `since`, `until`: seconds since 1970."""
+class HistoryFilter:
+    """Which results to list; None and "" mean any. `since`, `until`: seconds since 1970."""
 
     owner: str | None = None
     finding: str | None = None
@@ -108,10 +108,10 @@ class Wanted:
 
 
 class Results:
-    """Results in `database` and in the folder `images`, forgotten after their time. Thread-safe.
+    """Results in `database` and in the folder `images`, deleted when they expire. Thread-safe.
 
-    retention_days: how long a result is kept; feedback_days: how long after the last feedback one with feedback is.
-    keep_images: whether pictures are kept at all. An identifier has 128 random bits. Raises StoreUnavailable.
+    retention_days: how long a result is kept; feedback_days: how long after its last feedback.
+    keep_images: whether images are kept at all. An identifier has 128 random bits. Raises StoreUnavailable.
     """
 
     def __init__(
@@ -130,24 +130,23 @@ class Results:
         self._sweeping = threading.Lock()
         self._next_sweep = 0.0
 
-    def add(self, prediction: Prediction, reading: Reading) -> StoredPrediction:
-        """Keep `prediction` with its picture, re-encoded without metadata, and return it with its new identifier."""
-        row = _row_of(prediction, reading)
-        act = Act(reading.owner, "analyse", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
+    def add(self, prediction: Prediction, metadata: ResultMetadata) -> StoredPrediction:
+        """Store `prediction` with its image, re-encoded without metadata, and return it with its new identifier."""
+        row = _row_of(prediction, metadata)
+        entry = AuditEntry(metadata.owner, "analyse", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
         path = self._image_path(row.id)
         try:
             if self._keep_images:
                 self._write(path, encode_png(prediction.pixels))
             with self._database.writing() as session:
-                if row.idempotency_key is not None:  # of a result whose time is over, but that is not yet swept
-                    same = and_(PredictionRow.owner == row.owner, PredictionRow.idempotency_key == row.idempotency_key)
-                    session.execute(delete(PredictionRow).where(same))
+                if row.idempotency_key is not None:  # an expired result may still hold the key
+                    session.execute(delete(PredictionRow).where(_has_key(row.owner, row.idempotency_key)))
                 session.add(row)
                 session.flush()
-                self._audit.add(session, act)
+                self._audit.add(session, entry)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise StoreUnavailable(f"the picture could not be kept: {error.strerror}") from error
+            raise StoreUnavailable(f"the image could not be stored: {error.strerror}") from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -157,25 +156,26 @@ class Results:
         return stored
 
     def get(self, identifier: str) -> StoredPrediction | None:
-        """Return the result with this identifier, or None when there is none or its time is over."""
-        return self._one(PredictionRow.id == identifier)
+        """Return the result with this identifier, or None if there is none or it has expired."""
+        return self._first(PredictionRow.id == identifier)
 
     def of_key(self, owner: str, key: str) -> StoredPrediction | None:
         """Return the result that `owner` got for an upload with this idempotency key, or None."""
-        return self._one(and_(PredictionRow.owner == owner, PredictionRow.idempotency_key == key))
+        return self._first(_has_key(owner, key))
 
-    def page(self, wanted: Wanted, *, page: int, per_page: int) -> tuple[list[StoredPrediction], int]:
-        """Return the `page`-th (from 1) page of the results that are `wanted`, newest first, and how many there are."""
-        which = and_(~self._is_over(), *_conditions(wanted))
+    def page(self, which: HistoryFilter, *, page: int, per_page: int) -> tuple[list[StoredPrediction], int]:
+        """Return page `page` (from 1) of the results that match, newest first, and how many match."""
+        matches = and_(~self._is_expired(), *_conditions(which))
         with self._database.reading() as session:
-            total = session.scalar(select(func.count()).select_from(PredictionRow).outerjoin(FeedbackRow).where(which))
-            chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which)
+            counted = select(func.count()).select_from(PredictionRow).outerjoin(FeedbackRow).where(matches)
+            total = session.scalar(counted)
+            chosen = select(PredictionRow).outerjoin(FeedbackRow).where(matches)
             order = (PredictionRow.created_at.desc(), PredictionRow.id)
             rows = session.scalars(chosen.order_by(*order).limit(per_page).offset((page - 1) * per_page))
-            return [self._read(row) for row in rows], total or 0
+            return [self._stored(row) for row in rows], total or 0
 
-    def give_feedback(self, identifier: str, feedback: Feedback, *, author: str) -> StoredPrediction | None:
-        """Replace what was said of a result; return it, or None when there is none."""
+    def save_feedback(self, identifier: str, feedback: Feedback, *, author: str) -> StoredPrediction | None:
+        """Replace the feedback on a result; return the result, or None if there is none."""
         with self._database.writing() as session:
             row = session.get(PredictionRow, identifier)
             if row is None:
@@ -185,14 +185,15 @@ class Results:
             row.feedback.verdicts = {str(number): verdict for number, verdict in sorted(feedback.verdicts.items())}
             row.feedback.missed = [list(box) for box in feedback.missed]
             row.feedback.no_fracture, row.feedback.comment = feedback.no_fracture, feedback.comment
-            said = _sha256([row.feedback.verdicts, row.feedback.missed, feedback.no_fracture, feedback.comment])
-            self._audit.add(session, Act(author, "feedback", identifier, row.input_sha256, row.model_sha256, said))
+            content = [row.feedback.verdicts, row.feedback.missed, feedback.no_fracture, feedback.comment]
+            hashes = (row.input_sha256, row.model_sha256, _sha256(content))
+            self._audit.add(session, AuditEntry(author, "feedback", identifier, *hashes))
         return self.get(identifier)
 
     def delete(self, identifier: str, *, by: str) -> bool:
-        """Delete a result with its picture and feedback; return False when there is none."""
+        """Delete a result with its image and feedback; return False if there is none."""
         is_deleted = self._delete(identifier, by=by)
-        self._database.forget()
+        self._database.purge_deleted()
         return is_deleted
 
     def _delete(self, identifier: str, *, by: str) -> bool:
@@ -200,73 +201,73 @@ class Results:
             row = session.get(PredictionRow, identifier)
             if row is None:
                 return False
-            act = Act(by, "delete", identifier, row.input_sha256, row.model_sha256, row.result_sha256)
+            entry = AuditEntry(by, "delete", identifier, row.input_sha256, row.model_sha256, row.result_sha256)
             session.delete(row)
-            self._audit.add(session, act)
+            self._audit.add(session, entry)
         self._image_path(identifier).unlink(missing_ok=True)
         return True
 
     def sweep_if_due(self) -> None:
-        """Delete what is over its time, unless that was done a short while ago."""
+        """Delete expired results, unless that was done a short while ago."""
         if time.monotonic() >= self._next_sweep and self._sweeping.acquire(blocking=False):
             try:
                 self._next_sweep = time.monotonic() + min(SWEEP_EVERY_S, self._retention_s)
                 if self.sweep(at_most=SWEEP_AT_MOST) == SWEEP_AT_MOST:
-                    self._next_sweep = 0.0  # the next request takes its share
+                    self._next_sweep = 0.0  # the next request goes on
             except (OSError, StoreUnavailable):
-                log.exception("Old results could not be deleted")  # the request at hand has nothing to do with it
+                log.exception("Old results could not be deleted")  # not the fault of the current request
             finally:
                 self._sweeping.release()
 
     def sweep(self, *, at_most: int | None = None) -> int:
-        """Delete results and pictures whose time is over, all or `at_most`; return the number of results deleted."""
-        chosen = select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_over()).limit(at_most)
+        """Delete expired results with their images, all or `at_most`; return the number of results deleted."""
+        chosen = select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_expired()).limit(at_most)
         with self._database.reading() as session:
-            over = session.scalars(chosen).all()
-        deleted = sum(self._delete(identifier, by="retention") for identifier in over)
+            expired = session.scalars(chosen).all()
+        deleted = sum(self._delete(identifier, by="retention") for identifier in expired)
         if deleted:
-            self._database.forget()
+            self._database.purge_deleted()
         with self._database.reading() as session:
             kept = set(session.scalars(select(PredictionRow.id)))
         oldest = time.time() - self._retention_s
-        for path in self._images.iterdir():  # also a picture whose row was never written
+        for path in self._images.iterdir():  # also an image whose row was never written
             if path.stem not in kept and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
         return deleted
 
-    def _write(self, path: Path, picture: bytes) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
         with path.open("wb") as file:
-            file.write(picture)
+            file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # a row that is kept must not lose its picture to a power cut
+            os.fsync(file.fileno())  # a committed row must not lose its image in a power cut
 
-    def _one(self, which: ColumnElement[bool]) -> StoredPrediction | None:
-        chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which, ~self._is_over())
+    def _first(self, which: ColumnElement[bool]) -> StoredPrediction | None:
+        chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which, ~self._is_expired())
         with self._database.reading() as session:
             row = session.scalars(chosen).first()
-            return None if row is None else self._read(row)
+            return None if row is None else self._stored(row)
 
-    def _is_over(self) -> ColumnElement[bool]:
+    def _is_expired(self) -> ColumnElement[bool]:
         now = time.time()
-        said = func.coalesce(FeedbackRow.updated_at, 0.0)
-        return and_(PredictionRow.created_at < now - self._retention_s, said < now - self._feedback_s)
+        feedback_at = func.coalesce(FeedbackRow.updated_at, 0.0)
+        return and_(PredictionRow.created_at < now - self._retention_s, feedback_at < now - self._feedback_s)
 
     def _image_path(self, identifier: str) -> Path:
         return self._images / f"{identifier}.png"
 
-    def _read(self, row: PredictionRow) -> StoredPrediction:
-        labels = tuple(found.label for found in row.detections)
+    def _stored(self, row: PredictionRow) -> StoredPrediction:
+        labels = tuple(box.label for box in row.detections)
         names = tuple(dict.fromkeys(labels))
         detections = Detections(
-            np.array([(found.x0, found.y0, found.x1, found.y1) for found in row.detections]).reshape(-1, 4),
-            np.array([found.score for found in row.detections]),
+            np.array([(box.x0, box.y0, box.x1, box.y1) for box in row.detections]).reshape(-1, 4),
+            np.array([box.score for box in row.detections]),
             np.array([names.index(label) for label in labels], dtype=np.int64),
         )
         path = self._image_path(row.id)
-        same = {name: getattr(row, name) for name in _SAME}
+        shared = {name: getattr(row, name) for name in _SHARED_COLUMNS}
         return StoredPrediction(
-            **same,
+            **shared,
             detections=detections,
             labels=labels,
             image_path=path if path.exists() else None,
@@ -274,13 +275,13 @@ class Results:
         )
 
 
-_SAME = (
+_SHARED_COLUMNS = (
     *("id", "created_at", "owner", "finding", "confidence", "height", "width", "model", "model_sha256"),
     *("input_sha256", "calibrated", "operating_score", "possible_score", "latency_ms"),
 )
 
 
-def _row_of(prediction: Prediction, reading: Reading) -> PredictionRow:
+def _row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
     rows = _rows_of(prediction)
     boxes = [[row.x0, row.y0, row.x1, row.y1, row.score, row.label] for row in rows]
     return PredictionRow(
@@ -291,21 +292,25 @@ def _row_of(prediction: Prediction, reading: Reading) -> PredictionRow:
         width=prediction.width,
         model=prediction.detector.name,
         model_sha256=prediction.detector.sha256,
-        result_sha256=_sha256([reading.finding, boxes]),
+        result_sha256=_sha256([metadata.finding, boxes]),
         latency_ms=dict(prediction.latency_ms),
         detections=rows,
-        **vars(reading),
+        **vars(metadata),
     )
 
 
 def _rows_of(prediction: Prediction) -> list[DetectionRow]:
-    found = zip(prediction.detections.boxes, prediction.detections.scores, prediction.labels, strict=True)
+    boxes = zip(prediction.detections.boxes, prediction.detections.scores, prediction.labels, strict=True)
     return [
         DetectionRow(number=number, x0=x0, y0=y0, x1=x1, y1=y1, score=float(score), label=label)
         for number, ((x0, y0, x1, y1), score, label) in enumerate(
-            ((box.tolist(), score, label) for box, score, label in found), start=1
+            ((box.tolist(), score, label) for box, score, label in boxes), start=1
         )
     ]
+
+
+def _has_key(owner: str, key: str) -> ColumnElement[bool]:
+    return and_(PredictionRow.owner == owner, PredictionRow.idempotency_key == key)
 
 
 def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
@@ -316,20 +321,20 @@ def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
     return Feedback(verdicts, missed, row.no_fracture, row.comment, row.author, row.updated_at)
 
 
-def _conditions(wanted: Wanted) -> Sequence[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.owner is not None:
-        found.append(PredictionRow.owner == wanted.owner)
-    if wanted.finding:
-        found.append(PredictionRow.finding == wanted.finding)
-    if wanted.since is not None:
-        found.append(PredictionRow.created_at >= wanted.since)
-    if wanted.until is not None:
-        found.append(PredictionRow.created_at < wanted.until)
-    for word in wanted.text.split():
+def _conditions(which: HistoryFilter) -> Sequence[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if which.owner is not None:
+        conditions.append(PredictionRow.owner == which.owner)
+    if which.finding:
+        conditions.append(PredictionRow.finding == which.finding)
+    if which.since is not None:
+        conditions.append(PredictionRow.created_at >= which.since)
+    if which.until is not None:
+        conditions.append(PredictionRow.created_at < which.until)
+    for word in which.text.split():
         columns = (PredictionRow.id, PredictionRow.model, FeedbackRow.comment, PredictionRow.owner)
-        found.append(or_(*(column.icontains(word, autoescape=True) for column in columns)))
-    return found
+        conditions.append(or_(*(column.icontains(word, autoescape=True) for column in columns)))
+    return conditions
 
 
 def _sha256(content: Any) -> str:

@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import {
+  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, takeBackNoFracture,
+} from "../../../webapp/static/feedback_state.js";
+import { nextState } from "../../../webapp/static/state_machine.js";
+
+const BOX = [10, 20, 60, 90];
+const run = (...events) => events.reduce((state, event) => nextState(SAVING, state, event), "saved");
+const body = (feedback) => requestBody(feedback, "");
+
+test("nothing was said of a new result", () => {
+  assert.deepEqual(body(feedbackOf(null)), { boxes: [], missed: [], no_fracture: false, comment: "" });
+});
+
+test("saved feedback is read and sent back unchanged, boxes by number", () => {
+  const boxes = [{ number: 2, verdict: "wrong" }, { number: 1, verdict: "right" }];
+  const feedback = feedbackOf({ boxes, missed: [BOX], no_fracture: false });
+  assert.deepEqual(requestBody(feedback, "step"), {
+    boxes: [{ number: 1, verdict: "right" }, { number: 2, verdict: "wrong" }], missed: [BOX], no_fracture: false, comment: "step",
+  });
+});
+
+test("a verdict is given, replaced, and removed by the same one again", () => {
+  const right = judge(feedbackOf(null), 1, "right");
+  assert.equal(right.verdicts.get(1), "right");
+  const wrong = judge(right, 1, "wrong");
+  assert.equal(wrong.verdicts.get(1), "wrong");
+  assert.equal(judge(wrong, 1, "wrong").verdicts.size, 0);
+  assert.equal(right.verdicts.get(1), "right", "an argument was changed");
+});
+
+test("missed fractures are added and removed by their index", () => {
+  const two = addMissed(addMissed(feedbackOf(null), BOX), [1, 2, 3, 4]);
+  assert.deepEqual(two.missed, [BOX, [1, 2, 3, 4]]);
+  assert.deepEqual(removeMissed(two, 0).missed, [[1, 2, 3, 4]]);
+});
+
+test("no fracture removes right boxes and missed fractures, keeps wrong boxes, and gives all back", () => {
+  const before = addMissed(judge(judge(feedbackOf(null), 1, "right"), 2, "wrong"), BOX);
+  const none = sayNoFracture(before);
+  assert.deepEqual(body(none), { boxes: [{ number: 2, verdict: "wrong" }], missed: [], no_fracture: true, comment: "" });
+  assert.deepEqual(body(takeBackNoFracture(none)), body(before));
+});
+
+test("a verdict given under no fracture wins over the one from before", () => {
+  const none = sayNoFracture(judge(feedbackOf(null), 1, "right"));
+  assert.equal(takeBackNoFracture(judge(none, 1, "wrong")).verdicts.get(1), "wrong");
+});
+
+test("no fracture that came from the server is taken back without anything to restore", () => {
+  const saved = feedbackOf({ boxes: [{ number: 1, verdict: "wrong" }], missed: [], no_fracture: true });
+  const open = takeBackNoFracture(saved);
+  assert.equal(open.noFracture, false);
+  assert.equal(open.verdicts.get(1), "wrong");
+});
+
+for (const [name, act] of [["a right box", (f) => judge(f, 1, "right")], ["a missed fracture", (f) => addMissed(f, BOX)]]) {
+  test(`${name} ends no fracture, and what was set aside is not restored`, () => {
+    const feedback = act(sayNoFracture(addMissed(feedbackOf(null), [1, 2, 3, 4])));
+    assert.equal(feedback.noFracture, false);
+    assert.equal(feedback.setAside, null);
+    assert.ok(!feedback.missed.some(([x0]) => x0 === 1));
+  });
+}
+
+test("a wrong box or a removed verdict leaves no fracture as it is", () => {
+  const none = sayNoFracture(feedbackOf(null));
+  assert.equal(judge(none, 1, "wrong").noFracture, true);
+  assert.equal(judge(judge(none, 1, "wrong"), 1, "wrong").noFracture, true);
+});
+
+const PATHS = [
+  [[], "saved"],
+  [["change"], "changed"],
+  [["change", "change", "send"], "saving"],
+  [["change", "send", "succeed"], "saved"],
+  [["change", "send", "change"], "changed while saving"],
+  [["change", "send", "change", "succeed"], "changed"],
+  [["change", "send", "change", "fail"], "failed"],
+  [["change", "send", "change", "send", "succeed"], "saved"], // the page is left while a request is in progress
+  [["change", "send", "send", "succeed"], "saved"],
+  [["change", "send", "fail"], "failed"],
+  [["change", "send", "fail", "send"], "saving"],
+  [["change", "send", "fail", "change"], "changed"],
+  [["change", "send", "delete", "succeed"], "deleted"],
+  [["change", "delete", "change"], "deleted"],
+];
+for (const [events, state] of PATHS) {
+  test(`saving: ${events.join(", ") || "at first"} -> ${state}`, () => assert.equal(run(...events), state));
+}
+
+test("saving: a response without a request, and a request without a change, are mistakes", () => {
+  for (const events of [["succeed"], ["fail"], ["send"], ["change", "succeed"]]) {
+    assert.throws(() => run(...events), /no transition from/);
+  }
+});
+
+test("saving: every transition leads to a state that exists", () => {
+  for (const transitions of Object.values(SAVING)) for (const next of Object.values(transitions)) assert.ok(SAVING[next], next);
+});
+
+test("saving: only saved and deleted may be left without a warning", () => {
+  assert.deepEqual(Object.keys(SAVING).filter(isSaved), ["saved", "deleted"]);
+  assert.deepEqual(Object.keys(SAVING).filter(isInProgress), ["saving", "changed while saving"]);
+});
