@@ -39,7 +39,17 @@ def work(tmp_path_factory):
     source = ["--images", images, "--annotations", work / "annotations", *columns]
     run("prepare_dataset.py", *source, "--fractions", 0.7, 0.1, 0.2, "--out", data)
     run("train_net.py", "--config-file", QUICK_CONFIG, "--data", data, "--images", images, "OUTPUT_DIR", work / "run")
-    run("export_model.py", "--detector", f"d2:{work / 'run'}", "--check-images", images, "--out", work / "shipped")
+    run(
+        "export_model.py",
+        "--detector",
+        f"d2:{work / 'run'}",
+        "--check-images",
+        images,
+        "--check-count",
+        20,
+        "--out",
+        work / "shipped",
+    )
     asked = ["--detector", shipped, "--data", data / "test.json", "--images", images]
     run("eval.py", *asked, "--out", work / "report", "--bootstrap", 200)
     return work
