@@ -12,14 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from fracture_det.calibration.operating_points import PAPER_SCORE
-from fracture_det.data.predictions import (
-    ImagePrediction,
-    PredictionWriter,
-    Resumed,
-    image_line,
-    resume,
-    stream_predictions,
-)
+from fracture_det.data.prediction_writer import PredictionWriter, ResumePoint, image_line, resume
+from fracture_det.data.predictions import ImagePrediction, stream_predictions
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, about, operating_score_of, predict_files
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
@@ -173,7 +167,7 @@ def predict_to_folder(
     path = folder / PREDICTIONS
     header = (detector.name, tuple(detector.class_names), operating_score_of(detector), about(detector))
     facts = archive_facts(files, shard)
-    earlier = resume(PredictionWriter(path, *header, archive=facts)) if go_on and path.is_file() else Resumed()
+    earlier = resume(PredictionWriter(path, *header, archive=facts)) if go_on and path.is_file() else ResumePoint()
     if earlier.torn:
         print(f"{path}: the last line was torn; its image is predicted again", file=sys.stderr)
     files = files if shard is None else shard.take(files)
