@@ -56,6 +56,10 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return hashes (N, 8) uint8 of thumbnails (N, 32, 32) uint8: signs of the low DCT frequencies about their median.
 
     The method is the pHash of Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
+    ImageHash's hashes were compared with it on FracAtlas (3,670 images; 146 pairs in .18 s of processor time), each
+    with our banded index and check of the thumbnails: `phash` finds 147 pairs in .55 s; `whash` 149 in 3.8 s; `dhash`
+    164 in 1.2 s, as 11,129 candidates instead of 684 have to be checked (what it adds are truncated copies, which are
+    excluded anyway). Without that check each of them unites different radiographs of one pose by the hundreds.
     """
     hashes = np.empty((len(thumbnails), 8), dtype=np.uint8)
     for index, thumbnail in enumerate(thumbnails):

@@ -55,6 +55,7 @@ def draw_box_sizes(
     panel.set_xlabel("Side of the square of equal area, px (log scale)")
     panel.set_ylabel("Boxes")
     if not len(sides):
+        panel.set(ylim=(0, 1), yticks=[])
         say_empty(panel, NO_BOX)
     save(figure, path)
 
