@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -16,7 +17,7 @@ class AnnotationError(ValueError):
         super().__init__(f"{file}: {field}: {value}")
         self.file, self.field, self.value, self.kind = file, field, value, kind
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., AnnotationError], tuple[str, str, object, str]]:
         return _annotation_error, (self.file, self.field, self.value, self.kind)
 
 

@@ -28,6 +28,7 @@ from fracture_det.data.anchors import (
 )
 from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.splits import SPLITS, count_split
+from fracture_det.structures.boxes import box_area
 from fracture_det.structures.letterbox import Letterbox
 from fracture_det.structures.markdown import markdown_table
 from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
@@ -93,7 +94,7 @@ def letterboxed(records: Sequence[ImageRecord]) -> NDArray[np.float64]:
 
 def box_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sides (M,) in px of the squares with the area of the boxes (M, 4)."""
-    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+    return np.sqrt(box_area(boxes))
 
 
 def anchor_sets(train_boxes: NDArray[np.float64]) -> AnchorSets:

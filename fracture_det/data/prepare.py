@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import write_coco
@@ -35,8 +35,8 @@ from fracture_det.data.splits import (
 from fracture_det.structures.image_files import list_image_names
 
 DEFAULT_NEIGHBOURS = 10
-Item = TypeVar("Item")
-Progress = Callable[[Iterable[Item], int, str], Iterable[Item]]
+# Wraps a stream, given its length and a title: a progress bar.
+Progress = Callable[[Iterable[ImageInfo], int, str], Iterable[ImageInfo]]
 
 
 @dataclass(frozen=True)

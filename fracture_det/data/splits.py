@@ -194,7 +194,7 @@ def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, flo
     for group in sorted(groups, key=order):
         counts = sorted(strata[group].items())
 
-        def cost(split: str, counts: list = counts) -> float:
+        def cost(split: str, counts: list[tuple[str, int]] = counts) -> float:
             # By how much the squared distance to the goals grows, each relative to its goal.
             return sum(
                 ((lack[split, stratum] - n) ** 2 - lack[split, stratum] ** 2) / (shares[split] * totals[stratum])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,7 +84,7 @@ def group_by_letterbox_size(
 
 
 def detections_on_image(
-    boxes: NDArray, scores: NDArray, classes: NDArray, letterbox: Letterbox, size: tuple[int, int]
+    boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], letterbox: Letterbox, size: tuple[int, int]
 ) -> Detections:
     """Return boxes (N, 4) x0 y0 x1 y1 in letterbox px with scores and classes (N,), on an image of `size` (h, w).
 

@@ -8,11 +8,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 
@@ -100,7 +101,7 @@ def read_radiograph(
         raise UnreadableImage(f"{name}: no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"{name}: {error}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnsupportedImage(f"{name}: not a {', '.join(formats)} image") from error
     except Exception as error:
         # On broken files Pillow raises nearly everything: OSError, SyntaxError, struct.error, AttributeError, ...
@@ -220,10 +221,10 @@ def _deep_to_rgb(data: bytes) -> Pixels:
     return _stretch_to_8_bit(deep)[:, :, ::-1]
 
 
-def _stretch_to_8_bit(deep: NDArray) -> NDArray[np.uint8]:
+def _stretch_to_8_bit(deep: NDArray[Any]) -> NDArray[np.uint8]:
     if deep.dtype == np.uint16:  # by a table of all values: a sixth of the memory
         low, high = _percentiles(deep)
-        return _stretch(np.arange(65_536, dtype=np.float32), low, high)[deep]
+        return np.asarray(_stretch(np.arange(65_536, dtype=np.float32), low, high)[deep], np.uint8)
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
@@ -233,7 +234,8 @@ def _stretch_to_8_bit(deep: NDArray) -> NDArray[np.uint8]:
 
 def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     scale = 255.0 / (high - low) if high > low else 0.0
-    return np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    stretched: NDArray[np.uint8] = np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    return stretched
 
 
 def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:
