@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fracture_det.data.prediction_writer import PredictionWriter, cut_torn_line, write_predictions
+from fracture_det.data.prediction_writer import write_predictions
 from fracture_det.data.predictions import (
     ImagePrediction,
     Predictions,
@@ -47,15 +47,6 @@ def test_a_round_trip_is_exact_in_float32(tmp_path):
     assert [image.file_name for image in read.failed] == ["broken.png"]
     write_predictions(tmp_path / "again.jsonl", read)
     assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
-
-
-def test_an_interrupted_run_keeps_what_it_has(tmp_path):
-    path = tmp_path / "predictions.jsonl"
-    with PredictionWriter(path, "toy", ("fracture",)) as writer:
-        writer.write(ImagePrediction("a.png", (1, 1), Detections.empty()))
-        assert len(read_predictions(path).images) == 1  # before it is closed
-    with pytest.raises(ValueError, match="not open"):
-        PredictionWriter(path, "toy", ("fracture",)).write(ImagePrediction("a.png", error="x"))
 
 
 def test_rows_of_others_may_be_unsorted_and_lines_blank(tmp_path):
@@ -146,11 +137,3 @@ def test_fields_that_are_not_known_are_left_alone(tmp_path):
     header, images = stream_predictions(path)
     assert header["author"] == "me"
     assert [image.file_name for image in images] == ["a.png"]
-
-
-def test_a_torn_last_line_is_cut_off(tmp_path):
-    path = tmp_path / "p.jsonl"
-    for before, after, torn in ((b"", b"", False), (b"a\nb", b"a\n", True), (b"a\n", b"a\n", False), (b"a", b"", True)):
-        path.write_bytes(before)
-        assert cut_torn_line(path) == torn
-        assert path.read_bytes() == after
