@@ -1,4 +1,4 @@
-"""Write what readers said on the page as a data set to train on: LabelImg XML, and COCO.
+"""Write the readers' feedback of the web page as a data set to train on: LabelImg XML and COCO.
 
     .venv/bin/python tools/export_feedback.py --out datasets/feedback
     .venv/bin/python tools/prepare_dataset.py --images datasets/feedback/images \
@@ -52,27 +52,32 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def reviews_of(store: Store) -> Iterator[Review]:
-    """Give every result that has feedback, newest first."""
+    """Yield every result that has feedback, newest first."""
     page, total = 1, 1
     while (page - 1) * PER_PAGE < total:
-        found, total = store.results.page(Wanted(), page=page, per_page=PER_PAGE)
-        yield from (_review(stored, stored.feedback) for stored in found if stored.feedback is not None)
+        results, total = store.results.page(Wanted(), page=page, per_page=PER_PAGE)
+        yield from (_review(stored, stored.feedback) for stored in results if stored.feedback is not None)
         page += 1
 
 
-def _review(stored: StoredPrediction, said: Feedback) -> Review:
-    at = datetime.fromtimestamp(said.updated_at, timezone.utc).isoformat(timespec="seconds")
+def _review(stored: StoredPrediction, feedback: Feedback) -> Review:
+    at = datetime.fromtimestamp(feedback.updated_at, timezone.utc).isoformat(timespec="seconds")
     return Review(
         name=stored.id,
         image=stored.image_path,
         size=(stored.height, stored.width),
         boxes=[(x0, y0, x1, y1) for x0, y0, x1, y1 in stored.detections.boxes.tolist()],
         labels=stored.labels,
-        to_judge=len(stored.detections.above(stored.operating_score)),
-        verdicts=said.verdicts,
-        missed=said.missed,
-        no_fracture=said.no_fracture,
-        about={"author": said.author, "updated_at": at, "model": stored.model, "weights": stored.model_sha256 or ""},
+        n_required=len(stored.detections.above(stored.operating_score)),
+        verdicts=feedback.verdicts,
+        missed=feedback.missed,
+        no_fracture=feedback.no_fracture,
+        about={
+            "author": feedback.author,
+            "updated_at": at,
+            "model": stored.model,
+            "weights": stored.model_sha256 or "",
+        },
     )
 
 

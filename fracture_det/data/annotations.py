@@ -1,4 +1,4 @@
-"""One annotation file as it was written, before anything is believed."""
+"""One annotation file as it was written, before any check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class AnnotationError(ValueError):
     """An annotation that cannot be used, with the file, the field and the value that is wrong.
 
-    kind: the kind of problem in the words of problems.csv.
+    kind: the kind of problem, as in problems.csv.
     """
 
     def __init__(self, file: str, field: str, value: object, *, kind: str = "unreadable_annotation") -> None:

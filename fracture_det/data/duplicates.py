@@ -72,7 +72,7 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def similarity(first: Thumbnail, second: Thumbnail) -> float:
     """Return the correlation (-1..1) of two thumbnails (32, 32) uint8 at the best shift of up to 4 px.
 
-    Thumbnails without contrast are like nothing, since a black image is no evidence of a copy.
+    Thumbnails without contrast match nothing, since two black images are no evidence of a copy.
     """
     best = -1.0
     for inner, outer in ((first, second), (second, first)):
@@ -86,7 +86,7 @@ def similarity(first: Thumbnail, second: Thumbnail) -> float:
 
 def _candidates(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return index pairs (M, 2) of hashes (N, 8) that share two bytes and differ in at most MAX_HAMMING bits."""
-    found = []
+    pairs_found = []
     for first, second in combinations(range(8), 2):
         key = hashes[:, first].astype(np.int64) << 8 | hashes[:, second]
         # Within a bucket, equal hashes lie side by side, so that the window keeps them.
@@ -99,8 +99,8 @@ def _candidates(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
             left, right = order[same], order[same + step]
             differing = np.bitwise_count(hashes[left] ^ hashes[right]).sum(1)
             near = differing <= MAX_HAMMING
-            found.append(np.stack([left[near], right[near]], axis=1))
-    if not found:
+            pairs_found.append(np.stack([left[near], right[near]], axis=1))
+    if not pairs_found:
         return np.zeros((0, 2), dtype=np.int64)
-    pairs = np.sort(np.concatenate(found), axis=1)
+    pairs = np.sort(np.concatenate(pairs_found), axis=1)
     return np.unique(pairs, axis=0).astype(np.int64)

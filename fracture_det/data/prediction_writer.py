@@ -1,4 +1,4 @@
-"""Writing predictions.jsonl line by line, and going on with what an interrupted run left."""
+"""Write predictions.jsonl line by line, and resume what an interrupted run left."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ BLOCK = 1 << 16
 class PredictionWriter:
     """Writes a predictions file line by line, so that an interrupted run keeps what it has; a context manager.
 
-    archive: of which files the images are, for `resume` and for joining shards; the reader has no use for it.
-    append: go on with a file that `resume` has looked at, instead of replacing it.
+    archive: identifies the input files, for `resume` and for joining shards; readers ignore it.
+    append: continue a file that `resume` has checked, instead of replacing it.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class PredictionWriter:
         self.write_line(image_line(image, self.class_names))
 
     def write_line(self, line: str) -> None:
-        """Append what `image_line` made of one image."""
+        """Append a line made by `image_line`."""
         if self._file is None:
             raise ValueError(f"{self.path}: the PredictionWriter is not open")
         self._file.write(line + "\n")
@@ -95,21 +95,21 @@ def _as_json(line: Mapping[str, Any]) -> str:
 
 
 def image_line(image: ImagePrediction, class_names: tuple[str, ...]) -> str:
-    """Return the line of one image, without its end."""
+    """Return the line of one image, without the line break."""
     return _as_json(_image_values(image, class_names))
 
 
 def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[str, Any]:
     if image.detections is None or image.size is None:
         return {"file_name": image.file_name, "error": image.error}
-    found = image.detections
+    detections = image.detections
     rows = [
         {
             "box_xyxy_px": [_float32(value) for value in box],
             "score": _float32(score),
             "label": class_names[int(index)],
         }
-        for box, score, index in zip(found.boxes, found.scores, found.classes, strict=True)
+        for box, score, index in zip(detections.boxes, detections.scores, detections.classes, strict=True)
     ]
     height, width = image.size
     return {"file_name": image.file_name, "height": height, "width": width, "detections": rows}
@@ -128,9 +128,9 @@ class ResumePoint:
 
 
 def resume(writer: PredictionWriter) -> ResumePoint:
-    """Return what the file of `writer` already holds, so that a killed run can go on.
+    """Return what the file of `writer` already holds, so that a killed run can be resumed.
 
-    A last line without an end was torn by the kill: it is taken off, but only off a file of this run.
+    A last line without a line break was torn by the kill: it is cut off, but only from a file of this run.
     Raises PredictionsError, with the file as it was, when another detector, calibration or input wrote it.
     """
     path = writer.path
@@ -138,7 +138,7 @@ def resume(writer: PredictionWriter) -> ResumePoint:
         _check_torn_header(path, _as_json(writer.header))
         return ResumePoint(torn=path.stat().st_size > 0)
     header, _ = stream_predictions(path)
-    for name in {**writer.header, **header}:  # of both: what only the file says is a difference too
+    for name in {**writer.header, **header}:  # a key of one of them alone is a difference too
         if header.get(name) != writer.header.get(name):
             raise _not_this_run(path, name, header.get(name), writer.header.get(name))
     torn = cut_torn_line(path)
@@ -146,7 +146,7 @@ def resume(writer: PredictionWriter) -> ResumePoint:
 
 
 def cut_torn_line(path: Path) -> bool:
-    """Take a last line without an end, which a kill leaves, off the file; return whether there was one."""
+    """Cut a last line without a line break, as a killed run leaves it, off the file; return whether there was one."""
     whole = _end_of_lines(path)
     torn = path.stat().st_size > whole
     if torn:
@@ -155,15 +155,15 @@ def cut_torn_line(path: Path) -> bool:
 
 
 def _end_of_lines(path: Path) -> int:
-    """Return the bytes up to the end of the last whole line, found from behind however long the file is."""
+    """Return how many bytes there are up to the end of the last complete line, searching from the end of the file."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
             begin = max(0, end - BLOCK)
             file.seek(begin)
-            found = file.read(end - begin).rfind(b"\n")
-            if found >= 0:
-                return begin + found + 1
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                return begin + newline + 1
             end = begin
     return 0
 
@@ -171,9 +171,9 @@ def _end_of_lines(path: Path) -> int:
 def _check_torn_header(path: Path, expected: str) -> None:
     line = f"{expected}\n".encode()
     with path.open("rb") as file:
-        found = file.read(len(line))
-    if not line.startswith(found):  # somebody else's file, which is not ours to replace
-        raise _not_this_run(path, "header", found[:60].decode(errors="replace"), expected[:60])
+        start = file.read(len(line))
+    if not line.startswith(start):  # somebody else's file, which must not be replaced
+        raise _not_this_run(path, "header", start[:60].decode(errors="replace"), expected[:60])
 
 
 def _not_this_run(path: Path, name: str, found: object, expected: object) -> PredictionsError:

@@ -32,7 +32,7 @@ class PredictionsError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ImagePrediction:
-    """What a detector said about one image: detections, or the error that kept it from saying anything.
+    """A detector's result for one image: detections, or the error that prevented them.
 
     file_name: path relative to the image folder, with forward slashes.
     size: (height, width) in pixels of the upright image; None only with an error.
@@ -44,8 +44,8 @@ class ImagePrediction:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        found = self.detections is not None and self.size is not None
-        if found == (self.error is not None):
+        has_detections = self.detections is not None and self.size is not None
+        if has_detections == (self.error is not None):
             raise ValueError(f"{self.file_name}: expected a size and detections, or an error")
 
 
@@ -55,8 +55,8 @@ class Predictions:
 
     detector: the detector's name.
     class_names: what the classes of the detections point to.
-    operating_score: score (0..1) at which the detector calls a box a fracture, or None where it does not say.
-    about: what the detector says of itself, such as the SHA-256 of its weights.
+    operating_score: score (0..1) from which the detector counts a box as a fracture, or None where it states none.
+    about: facts that the detector states about itself, such as the SHA-256 of its weights.
     """
 
     detector: str
@@ -67,7 +67,7 @@ class Predictions:
 
     @property
     def failed(self) -> tuple[ImagePrediction, ...]:
-        """The images about which the detector could say nothing."""
+        """The images that could not be predicted."""
         return tuple(image for image in self.images if image.error is not None)
 
 
@@ -154,9 +154,9 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 def _decode_header(place: str, text: bytes) -> dict[str, Any]:
     content = _as_python(place, text)
     for name, expected in (("format", FORMAT), ("version", VERSION)):
-        found = content.get(name) if isinstance(content, dict) else content
-        if found != expected:
-            raise PredictionsError(f"{place}, {name}: expected {expected!r} in the first line, got {found!r}")
+        value = content.get(name) if isinstance(content, dict) else content
+        if value != expected:
+            raise PredictionsError(f"{place}, {name}: expected {expected!r} in the first line, got {value!r}")
     try:
         msgspec.convert(content, _Header)
     except msgspec.ValidationError as error:
@@ -199,7 +199,7 @@ def _as_python(place: str, text: bytes) -> Any:
 
 
 def _explain(place: str, content: Any, error: msgspec.ValidationError) -> PredictionsError:
-    """Return msgspec's words about the content of a line with the name and the value of the field that is wrong."""
+    """Return msgspec's message about the content of a line, with the name and the value of the wrong field."""
     reason, _, path = str(error).partition(" - at ")
     keys = re.findall(r"[^.\[\]`$]+", path)
     for key in keys:
@@ -216,11 +216,11 @@ def _explain(place: str, content: Any, error: msgspec.ValidationError) -> Predic
 
 @dataclass(frozen=True, eq=False)
 class AlignedPredictions:
-    """Predictions brought to the images and classes of a data set.
+    """Predictions matched to the images and classes of a data set.
 
     detections: by image id, classes as the data set counts them.
-    failures: by image id, the error that stands in place of detections.
-    not_asked: how many images of the predictions are not in the data set.
+    failures: by image id, the error of an image that could not be predicted.
+    not_asked: how many predicted images are not in the data set.
     """
 
     detections: Mapping[int, Detections]
@@ -229,7 +229,7 @@ class AlignedPredictions:
 
 
 def align(predictions: Predictions, dataset: Dataset) -> AlignedPredictions:
-    """Bring predictions to a data set: images by file name, classes by their names.
+    """Match predictions to a data set: images by file name, classes by name.
 
     Raises PredictionsError naming the image when the data set's image is missing or has another size in the
     predictions, and naming the label when the data set does not know a class that was predicted.
@@ -256,9 +256,9 @@ def _fit(image: ImagePrediction, record: ImageRecord, names: tuple[str, ...], wa
         raise PredictionsError(
             f"{image.file_name}: predicted on (height, width) {image.size}, but the data set says {record.size}"
         )
-    found = image.detections or Detections.empty()
-    unknown = sorted({names[index] for index in found.classes.tolist()} - set(wanted))
+    detections = image.detections or Detections.empty()
+    unknown = sorted({names[index] for index in detections.classes.tolist()} - set(wanted))
     if unknown:
         raise PredictionsError(f"{image.file_name}, label: expected one of {list(wanted)}, got {unknown[0]!r}")
-    classes = [wanted.index(names[index]) for index in found.classes.tolist()]
-    return Detections(found.boxes, found.scores, np.array(classes, dtype=np.int64))
+    classes = [wanted.index(names[index]) for index in detections.classes.tolist()]
+    return Detections(detections.boxes, detections.scores, np.array(classes, dtype=np.int64))

@@ -41,7 +41,7 @@ Progress = Callable[[Iterable[ImageInfo], int, str], Iterable[ImageInfo]]
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What prepare_dataset.py was asked; the names are those of its command line.
+    """The options of prepare_dataset.py, named as on its command line.
 
     images, annotations: where to read. rules: classes and repairs. fractions: of train, val and test; None means
     the default, restricted to the splits that `split_from` does not name. neighbours: consecutive numbers per group.
@@ -127,7 +127,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
 
 
 def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
-    """Write one row per finding: file, kind, detail, action."""
+    """Write one row per problem: file, kind, detail, action."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "kind", "detail", "action"])
@@ -149,7 +149,7 @@ def _metadata(options: PrepareOptions, names: Sequence[str]) -> Metadata:
 
 
 def _copies(infos: Sequence[ImageInfo], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Return clusters of files that show one picture, and what there is to say about them."""
+    """Return clusters of files that show one picture, and the problems to report about them."""
     fractured = {record.file_name: record.fractured for record in dataset}
     problems = []
     identical = identical_files(infos)
