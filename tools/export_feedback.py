@@ -1,4 +1,4 @@
-"""Write what readers said on the page as a data set to train on: LabelImg XML, and COCO.
+"""Write the readers' feedback of the web page as a data set to train on: LabelImg XML and COCO.
 
     .venv/bin/python tools/export_feedback.py --out datasets/feedback
     .venv/bin/python tools/prepare_dataset.py --images datasets/feedback/images \

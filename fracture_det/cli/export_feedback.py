@@ -70,7 +70,7 @@ def _review(stored: Any, feedback: Any) -> Review:
         size=(stored.height, stored.width),
         boxes=[(x0, y0, x1, y1) for x0, y0, x1, y1 in stored.detections.boxes.tolist()],
         labels=stored.labels,
-        to_judge=len(stored.detections.above(stored.operating_score)),
+        n_required=len(stored.detections.above(stored.operating_score)),
         verdicts=feedback.verdicts,
         missed=feedback.missed,
         no_fracture=feedback.no_fracture,

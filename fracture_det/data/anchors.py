@@ -15,16 +15,16 @@ PAPER_SIZES, PAPER_STRIDES = (128.0, 256.0, 512.0), (16, 16, 16)
 FPN_SIZES, FPN_STRIDES = (32.0, 64.0, 128.0, 256.0, 512.0), (4, 8, 16, 32, 64)
 # The recommended configuration: two sizes on each of p3 to p6; no box is small enough to need the stride of p2.
 FITTED_STRIDES = (8, 8, 16, 16, 32, 32, 64, 64)
-# More boxes than this are thinned before fitting: the fit does not change visibly.
+# More boxes than this are subsampled before fitting, which hardly changes the fit.
 MOST_BOXES = 8_000
 
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """How well a set of anchors meets the boxes; shares are 0..1, NaN where there is no box.
+    """How well a set of anchors fits the boxes; shares are 0..1, NaN without boxes.
 
-    mean_best_iou: over boxes, of the best IoU with any anchor. above_70, above_50: share of boxes with best IoU of at
-    least .7 (a positive for the RPN) and .5; under_30: share under .3 (only ever a negative).
+    mean_best_iou: mean over the boxes of the best IoU with any anchor. above_70, above_50: share of boxes with a best
+    IoU of at least .7 (a positive for the RPN) and .5; under_30: share under .3 (only ever a negative).
     """
 
     sizes: tuple[float, ...]
@@ -90,7 +90,7 @@ def fit_anchors(
     spaced quantiles; of more than 8,000 boxes it takes every k-th in order of size. Raises ValueError when there are
     fewer distinct box sizes than `n`.
     """
-    array = _thinned(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+    array = _subsampled(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
     sides = np.sqrt((array[:, 2:] - array[:, :2]).prod(1))
     if n < 1 or len(np.unique(sides.round(3))) < n:
         raise ValueError(f"fit_anchors: expected at least {n} boxes of different size, got {len(array)} boxes")
@@ -119,7 +119,7 @@ def detectron2_yaml(
     )
 
 
-def _thinned(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _subsampled(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort((boxes[:, 2:] - boxes[:, :2]).prod(1), kind="stable")
     return boxes[order[:: math.ceil(len(boxes) / MOST_BOXES) or 1]]
 

@@ -1,22 +1,23 @@
-"""One annotation file as it was written, before anything is believed."""
+"""One annotation file as it was written, before any check."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 class AnnotationError(ValueError):
     """An annotation that cannot be used, with the file, the field and the value that is wrong.
 
-    kind: the kind of problem in the words of problems.csv.
+    kind: the kind of problem, as in problems.csv.
     """
 
     def __init__(self, file: str, field: str, value: object, *, kind: str = "unreadable_annotation") -> None:
         super().__init__(f"{file}: {field}: {value}")
         self.file, self.field, self.value, self.kind = file, field, value, kind
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., AnnotationError], tuple[str, str, object, str]]:
         return _annotation_error, (self.file, self.field, self.value, self.kind)
 
 

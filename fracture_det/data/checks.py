@@ -26,7 +26,7 @@ REPAIRS = {
     "drop-unknown": "leave out boxes of an unknown class, and keep the image's other boxes",
     "drop-difficult": "leave out boxes marked `difficult`, and keep the image's other boxes",
 }
-# Six decimals of YOLO are half of a millionth of the width; floats add less. More than this is a finding.
+# Six decimals of YOLO are half of a millionth of the width; floats add less. More than this is reported.
 ROUNDING_PX = 0.01
 
 Box = tuple[float, float, float, float]
@@ -70,7 +70,7 @@ class _ImageProblems:
         self.found.append(Problem(self.file, kind, detail, action))
 
     def repair_or_exclude(self, kind: str, detail: str, repair: str, rules: AnnotationRules) -> bool:
-        """Note a problem that `repair` mends; return whether it was asked for. If not, the image is excluded."""
+        """Note a problem that `repair` corrects; return whether it was asked for. If not, the image is excluded."""
         repaired = repair in rules.repairs
         hint = f"; {REPAIRS[repair]}" if repaired else f"; --repair {repair} would {REPAIRS[repair]}"
         self.add(kind, detail + hint, REPAIRED if repaired else EXCLUDED)
@@ -78,7 +78,7 @@ class _ImageProblems:
 
     @property
     def excluded(self) -> bool:
-        """Whether one of them costs the image."""
+        """Whether one of them excludes the image."""
         return any(problem.action == EXCLUDED for problem in self.found)
 
 
@@ -98,7 +98,7 @@ def build_record(
     classes: list[int] = []
     for raw in raw_boxes:
         index = _class_of(raw, rules, problems)
-        box = _mend_box(raw, info.size, rules, problems)
+        box = _clip_box(raw, info.size, rules, problems)
         if index is not None and box is not None:
             boxes.append(box)
             classes.append(index)
@@ -213,7 +213,7 @@ def _class_of(raw: RawBox, rules: AnnotationRules, problems: _ImageProblems) -> 
     return index
 
 
-def _mend_box(raw: RawBox, size: tuple[int, int], rules: AnnotationRules, problems: _ImageProblems) -> Box | None:
+def _clip_box(raw: RawBox, size: tuple[int, int], rules: AnnotationRules, problems: _ImageProblems) -> Box | None:
     """Return the box inside the image and with an area, or None when it is not; says what was wrong."""
     height, width = size
     if not raw.finite:

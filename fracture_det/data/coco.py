@@ -1,4 +1,4 @@
-"""COCO JSON: the form in which prepared data sets are kept, and a format to read from others."""
+"""COCO JSON: how prepared data sets are stored, and a format to import."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ EXACT_KEY = "bbox_xyxy"
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
     """Write the data set for pycocotools and Detectron2, with anatomy, group and attributes on each image.
 
-    Boxes are x, y, width, height as floats. Where their sums do not give back the last bit of a corner, the corners
-    are kept beside them as `bbox_xyxy`, so that a round trip changes nothing. Category ids are class index + 1.
+    Boxes are x, y, width, height as floats. Where x + width or y + height
+    does not reproduce a corner to the last bit, the corners are stored beside them as `bbox_xyxy`, so that a round trip
+    is exact. Category ids are class index + 1.
     """
     Path(path).write_text(json.dumps(to_coco(dataset, description=description), ensure_ascii=False), encoding="utf-8")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from fracture_det.data.anchors import (
     FITTED_STRIDES,
@@ -28,11 +28,12 @@ from fracture_det.data.anchors import (
 )
 from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.splits import SPLITS, count_split
+from fracture_det.structures.boxes import box_area
 from fracture_det.structures.letterbox import Letterbox
 from fracture_det.structures.markdown import markdown_table
+from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 
 LETTERBOX_PX = 800
-_INK, _BLUE, _ORANGE, _GREY, _GREEN = "#222222", "#2f6db3", "#d9822b", "#b9c0c8", "#2e8b57"
 _SIZE_EDGES_PX = (0, 256, 384, 512, 768, 1024, 1536, 2048, 3072, np.inf)
 # name -> (sizes, stride of each size)
 AnchorSets = dict[str, tuple[Sequence[float], Sequence[int]]]
@@ -68,9 +69,11 @@ def write_report(
     }
     text = json.dumps(numbers, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    draw_box_sizes(boxes, sets).savefig(folder / "box_sizes.png", dpi=110)
-    draw_anchor_fit(boxes, sets).savefig(folder / "anchor_fit.png", dpi=110)
-    draw_image_size(numbers["image_size"]).savefig(folder / "image_size.png", dpi=110)
+    sizes = {name: anchor_sizes for name, (anchor_sizes, _) in sets.items()}
+    ious = {name: best_ious(boxes, anchor_sizes, strides=strides) for name, (anchor_sizes, strides) in sets.items()}
+    draw_box_sizes(box_sides(boxes), sizes, folder / "box_sizes.png", letterbox_px=LETTERBOX_PX)
+    draw_anchor_fit(ious, sizes, folder / "anchor_fit.png")
+    draw_image_size(numbers["image_size"]["bins"], numbers["image_size"]["auc"], folder / "image_size.png")
     sections = [
         _head(numbers, notes),
         _problems_section(numbers["problems"]),
@@ -91,7 +94,7 @@ def letterboxed(records: Sequence[ImageRecord]) -> NDArray[np.float64]:
 
 def box_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sides (M,) in px of the squares with the area of the boxes (M, 4)."""
-    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+    return np.sqrt(box_area(boxes))
 
 
 def anchor_sets(train_boxes: NDArray[np.float64]) -> AnchorSets:
@@ -108,90 +111,16 @@ def size_against_label(records: Sequence[ImageRecord]) -> dict[str, Any]:
     AUC (Mann-Whitney): how well the long side alone tells fractured from healthy; .5 is not at all. None when one of
     the two is absent.
     """
-    sides = np.array([max(record.size) for record in records], dtype=np.float64)
-    broken = np.array([record.fractured for record in records], dtype=bool)
+    long_sides = np.array([max(record.size) for record in records], dtype=np.float64)
+    fractured = np.array([record.fractured for record in records], dtype=bool)
     bins = []
     for low, high in pairwise(_SIZE_EDGES_PX):
-        inside = (sides >= low) & (sides < high)
+        inside = (long_sides >= low) & (long_sides < high)
         if inside.any():
             label = f"{low:g}-{high - 1:g}" if np.isfinite(high) else f"{low:g}+"
-            bins.append({"long_side_px": label, "images": int(inside.sum()), "fractured": int(broken[inside].sum())})
-    return {"bins": bins, "auc": _auc(sides, broken)}
-
-
-def draw_box_sizes(boxes: NDArray[np.float64], sets: AnchorSets) -> Figure:
-    """Draw the histogram of box sides with the anchor sizes as marks under it."""
-    figure, axes = _axes(f"Box sizes at {LETTERBOX_PX} px", "side of the square of equal area, px (log)", "boxes")
-    sides = box_sides(boxes)
-    edges = np.geomspace(8, LETTERBOX_PX, 36)
-    axes.hist(np.clip(sides, edges[0], edges[-1]), bins=edges, color=_BLUE, edgecolor="white", linewidth=0.5)
-    axes.set_xscale("log")
-    ticks = [8, 16, 32, 64, 128, 256, 512, 800]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    top = max(axes.get_ylim()[1], 1.0)
-    for row, ((name, (sizes, _)), colour) in enumerate(zip(sets.items(), (_ORANGE, _GREY, _GREEN), strict=False)):
-        height = top * (1.06 + 0.07 * row)
-        axes.plot(sizes, [height] * len(sizes), "v", color=colour, markersize=8, label=f"{name} anchors")
-    axes.set_ylim(0, top * 1.3)
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
-    return figure
-
-
-def draw_anchor_fit(boxes: NDArray[np.float64], sets: AnchorSets) -> Figure:
-    """Draw, for each anchor set, the share of boxes whose best IoU is at least x."""
-    figure, axes = _axes("Anchor fit on the feature grid", "best IoU with any anchor", "share of boxes at or above")
-    for (name, (sizes, strides)), colour in zip(sets.items(), (_ORANGE, _GREY, _GREEN), strict=False):
-        best = np.sort(best_ious(boxes, sizes, strides=strides))
-        x = np.concatenate([[0.0], best, best[-1:]])
-        y = np.concatenate([[1.0], 1 - np.arange(len(best)) / max(len(best), 1), np.zeros(min(len(best), 1))])
-        axes.plot(x, y, color=colour, linewidth=2.2, label=f"{name}: {', '.join(f'{size:g}' for size in sizes)}")
-    for threshold, word in ((0.3, "negative below"), (0.7, "positive from")):
-        axes.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
-        axes.text(threshold + 0.008, 1.02, f"{word} {threshold:g}", fontsize=8, color=_INK)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.08)
-    axes.legend(
-        facecolor="white", edgecolor="none", framealpha=1, fontsize=9, loc="lower left", bbox_to_anchor=(0.24, 0.2)
-    )
-    return figure
-
-
-def draw_image_size(numbers: Mapping[str, Any]) -> Figure:
-    """Draw how many images of each size are healthy and fractured, with the share of the fractured above."""
-    figure, axes = _axes("Image size against label", "long side of the image, px", "images")
-    bins = numbers["bins"]
-    x = np.arange(len(bins))
-    fractured = np.array([entry["fractured"] for entry in bins])
-    total = np.array([entry["images"] for entry in bins])
-    axes.bar(x, total - fractured, color=_GREY, label="healthy", width=0.75)
-    axes.bar(x, fractured, bottom=total - fractured, color=_ORANGE, label="fractured", width=0.75)
-    for place, part, whole in zip(x, fractured, total, strict=True):
-        axes.text(place, whole, f"{part / whole:.0%} of {whole:,}", ha="center", va="bottom", fontsize=9, color=_INK)
-    axes.set_xticks(x, [entry["long_side_px"] for entry in bins])
-    axes.set_ylim(0, max(total, default=1) * 1.1)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=12, color=_INK)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float | None:
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    if not n_positive or not n_negative:
-        return None
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = mean_rank[inverse][positive].sum()
-    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+            bins.append({"long_side_px": label, "images": int(inside.sum()), "fractured": int(fractured[inside].sum())})
+    both = fractured.any() and not fractured.all()
+    return {"bins": bins, "auc": float(roc_auc_score(fractured, long_sides)) if both else None}
 
 
 def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What readers said of a detector's boxes, as annotations to train on: LabelImg XML and COCO."""
+"""Readers' feedback on a detector's boxes, as annotations to train on: LabelImg XML and COCO."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Review:
-    """What one reader said of one radiograph; boxes are x0, y0, x1, y1 px of the upright image.
+    """One reader's feedback on one radiograph; boxes are x0, y0, x1, y1 px of the upright image.
 
     name: a name for its files, without a suffix. image: a PNG, upright, or None where it was not kept. size: (height,
-    width). boxes, labels: what the detector marked, highest score first. to_judge: how many of them, from the first on,
-    a reader has to judge. verdicts: number of the box from 1 -> "right" or "wrong". missed: fractures without a box.
-    about: further columns for metadata.csv.
+    width). boxes, labels: the detections, highest score first. n_required: how many of them, from the first on, need a
+    verdict. verdicts: number of the box from 1 -> "right" or "wrong". missed: fractures without a box. about: further
+    columns for metadata.csv.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Review:
     size: tuple[int, int]
     boxes: Sequence[Box]
     labels: Sequence[str]
-    to_judge: int
+    n_required: int
     verdicts: Mapping[int, str]
     missed: Sequence[Box]
     no_fracture: bool
@@ -42,21 +42,21 @@ class Review:
 
     @property
     def unusable(self) -> str:
-        """Why it says too little to train on, or nothing."""
+        """Why it cannot be trained on, or an empty text."""
         if self.image is None:
             return "its picture was not kept"
-        missing = [number for number in range(1, 1 + self.to_judge) if number not in self.verdicts]
+        missing = [number for number in range(1, 1 + self.n_required) if number not in self.verdicts]
         if missing and not self.no_fracture:
             return f"box {missing[0]} was not judged"
         return "" if self.no_fracture or self.verdicts or self.missed else "there is only a comment"
 
     def truth(self, label: str) -> tuple[RawBox, ...]:
-        """Return the boxes called right, and those that were drawn, which are of class `label`."""
+        """Return the boxes judged right and the missed fractures, which get the class `label`."""
         if self.no_fracture:
             return ()
         right = sorted(number for number, verdict in self.verdicts.items() if verdict == RIGHT)
-        found = [RawBox(self.labels[number - 1], self.boxes[number - 1]) for number in right]
-        return (*found, *(RawBox(label, box) for box in self.missed))
+        confirmed = [RawBox(self.labels[number - 1], self.boxes[number - 1]) for number in right]
+        return (*confirmed, *(RawBox(label, box) for box in self.missed))
 
 
 def write_reviews(reviews: Sequence[Review], out: Path, *, label: str) -> list[tuple[str, str]]:
@@ -69,12 +69,14 @@ def write_reviews(reviews: Sequence[Review], out: Path, *, label: str) -> list[t
     for folder in ("images", "annotations"):
         (out / folder).mkdir(parents=True)
     records = [_write(review, out, number, label, names) for number, review in enumerate(usable, start=1)]
-    write_coco(Dataset(tuple(records), names), out / "coco.json", description="what readers said of a detector's boxes")
+    write_coco(Dataset(tuple(records), names), out / "coco.json", description="readers' feedback on a detector's boxes")
     with (out / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         columns = list(dict.fromkeys(column for review in usable for column in review.about))
         rows = csv.writer(file)
         rows.writerow(["file_name", *columns])
-        rows.writerows([f"{one.name}.png", *(one.about.get(column, "") for column in columns)] for one in usable)
+        rows.writerows(
+            [f"{review.name}.png", *(review.about.get(column, "") for column in columns)] for review in usable
+        )
     return [(review.name, review.unusable) for review in reviews if review.unusable]
 
 

@@ -89,8 +89,8 @@ def build_dataset(
             except AnnotationError as error:
                 problems.append(Problem(info.file_name, error.kind, str(error), EXCLUDED))
                 continue
-        record, found = build_record(image_id, info, annotation, rules)
-        problems += found
+        record, record_problems = build_record(image_id, info, annotation, rules)
+        problems += record_problems
         if record is not None:
             records.append(record)
     return CheckedDataset(Dataset(tuple(records), rules.class_names), tuple(problems), digests)

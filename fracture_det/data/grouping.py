@@ -1,4 +1,4 @@
-"""Who belongs together: patients, copies of one picture and neighbouring numbers form groups that are never split."""
+"""Groups that are never split: the images of a patient, copies of one picture, and neighbouring numbers."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def _root(parents: dict[str, str], name: str) -> str:
 
 
 def _unite(parents: dict[str, str], first: str, second: str) -> None:
-    one, other = sorted((_root(parents, first), _root(parents, second)))
-    parents[other] = one
+    lower, upper = sorted((_root(parents, first), _root(parents, second)))
+    parents[upper] = lower

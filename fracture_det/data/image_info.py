@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ def _stream(root: str | Path, file_names: Sequence[str], workers: int) -> Iterat
         yield from pool.map(partial(read_image_info, root), file_names, chunksize=_CHUNK)
 
 
-def _squeeze(grey: NDArray) -> Thumbnail:
+def _squeeze(grey: NDArray[Any]) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

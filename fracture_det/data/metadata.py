@@ -61,7 +61,7 @@ class NameIndex:
                 self._files[key].append(file_name)
 
     def find(self, written: str) -> list[str]:
-        """Return the files that `written` may mean: one when it is clear, none or several when it is not."""
+        """Return the files that `written` may refer to: one if it is unambiguous, else none or several."""
         written = written.replace("\\", "/")
         return self._files.get(written) or self._files.get(PurePosixPath(written).name, [])
 
@@ -124,17 +124,17 @@ def _take_row(
 
 
 def _anatomy(row: dict[str, str], columns: Sequence[str]) -> tuple[str | None, tuple[str, str] | None]:
-    """Return the anatomy, or None, and the kind and detail of what is odd about it, or None."""
+    """Return the anatomy, or None, and the kind and detail of a problem with it, or None."""
     if len(columns) == 1 and row[columns[0]].lower() not in _TRUE + _FALSE:
         return row[columns[0]], None
-    odd = [column for column in columns if row[column].lower() not in _TRUE + _FALSE]
-    if odd:
-        return None, ("site_unknown", f"column {odd[0]}: {row[odd[0]]!r}, expected 0 or 1")
+    invalid = [column for column in columns if row[column].lower() not in _TRUE + _FALSE]
+    if invalid:
+        return None, ("anatomy_unknown", f"column {invalid[0]}: {row[invalid[0]]!r}, expected 0 or 1")
     flags = [column for column in columns if row[column].lower() in _TRUE]
     if not flags:
-        return None, ("site_unknown", f"none of {', '.join(columns)} is set")
+        return None, ("anatomy_unknown", f"none of {', '.join(columns)} is set")
     if len(flags) == 1:
         return flags[0], None
     if "mixed" in flags:
         return "mixed", None
-    return "+".join(flags), ("several_sites", f"{', '.join(flags)} are all set")
+    return "+".join(flags), ("several_anatomies", f"{', '.join(flags)} are all set")

@@ -1,4 +1,4 @@
-"""Which annotation belongs to which image, in any of the three formats, and reading it."""
+"""Match annotations to images and read them, in any of the three formats."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FORMATS = ("voc", "yolo", "coco")
 
 
 class AnnotationSource(Protocol):
-    """The annotations of one data set; `problems` are what was found while matching files to images."""
+    """The annotations of one data set; `problems` were found while matching files to images."""
 
     problems: list[Problem]
 
     def has(self, file_name: str) -> bool:
-        """Tell whether the image has an annotation (if not, it is unlabelled, unless `problems` exclude it)."""
+        """Return whether the image has an annotation; if not, it is unlabelled, unless `problems` exclude it."""
         ...
 
     def read(self, file_name: str) -> tuple[RawAnnotation, str]:
@@ -54,7 +54,7 @@ def open_annotations(
 class FolderAnnotations:
     """One annotation file per image: same relative path, or else same stem anywhere in the folder.
 
-    Where a stem is that of several images, LabelImg's <folder>, <filename> and <path> decide; where they do not, the
+    Where several images share a stem, LabelImg's <folder>, <filename> and <path> decide; where these are ambiguous, the
     images are excluded and reported.
     """
 
@@ -98,19 +98,19 @@ class FolderAnnotations:
             elif len(candidates) == 1:
                 claims[candidates[0]].append(file)
             else:
-                self._settle(file, candidates, claims)
+                self._match_by_content(file, candidates, claims)
         self._report_stems(images_of_stem)
         return self._one_file_each(claims)
 
-    def _settle(self, file: str, candidates: list[str], claims: dict[str, list[str]]) -> None:
+    def _match_by_content(self, file: str, candidates: list[str], claims: dict[str, list[str]]) -> None:
         try:
             annotation = self._parse(file)[0]
         except AnnotationError:
-            meant = []
+            named = []
         else:
-            meant = [image for image in candidates if _names_image(annotation, image)]
-        if len(meant) == 1:
-            claims[meant[0]].append(file)
+            named = [image for image in candidates if _names_image(annotation, image)]
+        if len(named) == 1:
+            claims[named[0]].append(file)
         else:
             detail = f"fits {', '.join(candidates)}, and does not say which"
             self.problems.append(Problem(file, "annotation_ambiguous", detail, EXCLUDED))
@@ -138,7 +138,7 @@ class FolderAnnotations:
 
 
 class CocoAnnotations:
-    """One JSON file for all images, matched by file_name: relative path, or else the bare name where it is unique."""
+    """One JSON file for all images, matched by file_name: relative path, or else the bare name if it is unique."""
 
     def __init__(self, path: Path, file_names: Sequence[str]) -> None:
         self.problems: list[Problem] = []

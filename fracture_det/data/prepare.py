@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import write_coco
@@ -35,13 +35,13 @@ from fracture_det.data.splits import (
 from fracture_det.structures.image_files import list_image_names
 
 DEFAULT_NEIGHBOURS = 10
-Item = TypeVar("Item")
-Progress = Callable[[Iterable[Item], int, str], Iterable[Item]]
+# Wraps a stream, given its length and a title: a progress bar.
+Progress = Callable[[Iterable[ImageInfo], int, str], Iterable[ImageInfo]]
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What prepare_dataset.py was asked; the names are those of its command line.
+    """The options of prepare_dataset.py, named as on its command line.
 
     images, annotations: where to read. rules: classes and repairs. fractions: of train, val and test; None means
     the default, restricted to the splits that `split_from` does not name. neighbours: consecutive numbers per group.
@@ -127,7 +127,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
 
 
 def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
-    """Write one row per finding: file, kind, detail, action."""
+    """Write one row per problem: file, kind, detail, action."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "kind", "detail", "action"])
@@ -149,7 +149,7 @@ def _metadata(options: PrepareOptions, names: Sequence[str]) -> Metadata:
 
 
 def _copies(infos: Sequence[ImageInfo], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Return clusters of files that show one picture, and what there is to say about them."""
+    """Return clusters of files that show one picture, and the problems to report about them."""
     fractured = {record.file_name: record.fractured for record in dataset}
     problems = []
     identical = identical_files(infos)

@@ -1,4 +1,4 @@
-"""One record per radiograph, and what can be wrong with it."""
+"""Data set records: radiographs with their truth boxes, and problems of their files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ KEPT, REPAIRED, EXCLUDED = "kept", "repaired", "excluded"
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding about one file of a data set: which file, what kind, and the detail in words.
+    """One problem of one file of a data set.
 
-    action: what became of the file: `kept` as it is, `repaired` because a repair was asked for, or `excluded`.
+    kind: a short name for counting, such as `size_mismatch`. detail: what exactly, in words.
+    action: the file was `kept` as it is, `repaired` as requested, or `excluded`.
     """
 
     file: str
@@ -35,11 +36,11 @@ class ImageRecord:
     image_id: number, unique in its Dataset.
     file_name: path relative to the image folder, with forward slashes.
     height, width: pixels of the upright image (EXIF orientation applied).
-    group_id: patient, or a cluster of duplicates or neighbours; a group is never split between train and test.
+    group_id: patient, or a cluster of duplicates or neighbours; a group is never divided between splits.
     anatomy: body part, or None where unknown.
     boxes: (M, 4) float64, x0 y0 x1 y1 in pixels of the upright image.
     classes: (M,) int64, indices into the Dataset's class names.
-    attributes: further columns of the metadata (view, hardware, ...), for strata.
+    attributes: further metadata columns (view, hardware, ...), for strata.
     """
 
     image_id: int

@@ -1,4 +1,4 @@
-"""Dividing a data set by group, the same way on every machine, and proving that nothing leaks."""
+"""Split a data set by group, reproducibly on every machine, and check that nothing leaks."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def assign(
     """Return {file name: split} for all records, whole groups at a time.
 
     fixed: files whose split is given. Other files of a group with a fixed member go with it where that split may
-    receive files (its fraction is not 0) and the group has only one; else they are divided like the rest, which the
-    leak check will show. The largest groups are placed first, each where it brings its strata nearest to their goals;
-    groups of one size come in the order of the SHA-256 of seed and group.
+    receive files (its fraction is not 0) and the group has only one; otherwise they are assigned like the rest, and
+    `check_leaks` reports it. The largest groups are placed first, each where it brings its strata nearest to their
+    goals; groups of one size come in the order of the SHA-256 of seed and group.
     """
     shares = _shares(fractions)
     fixed = dict(fixed or {})
@@ -84,14 +84,14 @@ def find_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) ->
     for record in records:
         if record.file_name in assignment:
             splits_of[record.group_id].add(assignment[record.file_name])
-    return {group: sorted(found, key=SPLITS.index) for group, found in sorted(splits_of.items()) if len(found) > 1}
+    return {group: sorted(splits, key=SPLITS.index) for group, splits in sorted(splits_of.items()) if len(splits) > 1}
 
 
 def check_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> None:
     """Raise LeakError when a group lies in more than one split."""
     leaks = find_leaks(records, assignment)
     if leaks:
-        shown = "; ".join(f"{group} in {' and '.join(found)}" for group, found in list(leaks.items())[:5])
+        shown = "; ".join(f"{group} in {' and '.join(splits)}" for group, splits in list(leaks.items())[:5])
         raise LeakError(
             f"{len(leaks)} groups lie in more than one split, so that test images would leak from training: {shown}"
             f"{'; ...' if len(leaks) > 5 else ''} (--drop-leaks leaves their images out of the earlier split)"
@@ -103,17 +103,17 @@ def drop_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) ->
     leaks = find_leaks(records, assignment)
     kept, problems = dict(assignment), []
     for record in records:
-        found = leaks.get(record.group_id)
+        splits = leaks.get(record.group_id)
         split = assignment.get(record.file_name)
-        if found and split is not None and split != found[-1]:
+        if splits and split is not None and split != splits[-1]:
             del kept[record.file_name]
-            detail = f"left out of {split}: group {record.group_id} also lies in {found[-1]}"
+            detail = f"left out of {split}: group {record.group_id} also lies in {splits[-1]}"
             problems.append(Problem(record.file_name, "leak", detail, EXCLUDED))
     return kept, problems
 
 
 def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment, dict[str, str], list[Problem]]:
-    """Read {file name: split} from a CSV (file_name or image_id, and split) or from a split.json of ours.
+    """Read {file name: split} from a CSV (file_name or image_id, and split) or from a split.json of this project.
 
     A split is train, val, test, or `none` for an image that is to be left out.
     Returns also the SHA-256 that split.json holds per file, and problems for names without an image. Raises
@@ -150,7 +150,7 @@ def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, di
         members = take(dataset, assignment, split).records
         classes = Counter(dataset.class_names[index] for record in members for index in record.classes.tolist())
         anatomies = Counter(record.anatomy or "unknown" for record in members)
-        broken = Counter(record.anatomy or "unknown" for record in members if record.fractured)
+        fractured = Counter(record.anatomy or "unknown" for record in members if record.fractured)
         counts[split] = {
             "images": len(members),
             "fractured": sum(record.fractured for record in members),
@@ -159,7 +159,8 @@ def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, di
             "groups": len({record.group_id for record in members}),
             "classes": {name: classes[name] for name in dataset.class_names},
             "anatomies": {
-                anatomy: {"images": anatomies[anatomy], "fractured": broken[anatomy]} for anatomy in sorted(anatomies)
+                anatomy: {"images": anatomies[anatomy], "fractured": fractured[anatomy]}
+                for anatomy in sorted(anatomies)
             },
         }
     return counts
@@ -194,7 +195,7 @@ def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, flo
     for group in sorted(groups, key=order):
         counts = sorted(strata[group].items())
 
-        def cost(split: str, counts: list = counts) -> float:
+        def cost(split: str, counts: list[tuple[str, int]] = counts) -> float:
             # By how much the squared distance to the goals grows, each relative to its goal.
             return sum(
                 ((lack[split, stratum] - n) ** 2 - lack[split, stratum] ** 2) / (shares[split] * totals[stratum])

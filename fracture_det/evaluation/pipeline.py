@@ -10,7 +10,8 @@ from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import check_apart, check_fitted_apart
 from fracture_det.calibration.score_maps import DEFAULT_METHOD
 from fracture_det.data.coco import read_coco
-from fracture_det.data.predictions import Predictions, align, read_predictions, write_predictions
+from fracture_det.data.prediction_writer import write_predictions
+from fracture_det.data.predictions import Predictions, align, read_predictions
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.error_analysis import write_match_csv
 from fracture_det.evaluation.estimates import PREVALENCES

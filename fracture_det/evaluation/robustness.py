@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fracture_det import __version__
+from fracture_det.data.prediction_writer import cut_torn_line
 from fracture_det.data.predictions import ImagePrediction, align, read_predictions
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.bootstrap import Floats, measure
@@ -207,12 +208,11 @@ def _altered(cell: _Cell, file_name: str, pixels: Pixels) -> Pixels:
 
 def _kept(path: Path) -> dict[str, ImagePrediction]:
     """Return what an earlier run predicted, by file name; a last line that was not finished is cut off the file."""
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if not whole:
+    if not path.is_file():
         return {}
-    if whole != content:
-        path.write_bytes(whole)
+    cut_torn_line(path)
+    if not path.stat().st_size:
+        return {}
     return {image.file_name: image for image in read_predictions(path).images if image.error is None}
 
 

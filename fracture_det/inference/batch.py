@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fracture_det.data.predictions import ImagePrediction, PredictionWriter
+from fracture_det.data.prediction_writer import PredictionWriter
+from fracture_det.data.predictions import ImagePrediction
 from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import StageTimer, stage, timing_of

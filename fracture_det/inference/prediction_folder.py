@@ -12,13 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
-from fracture_det.data.predictions import (
-    PredictionWriter,
-    Resumed,
-    image_line,
-    resume,
-    stream_predictions,
-)
+from fracture_det.data.prediction_writer import PredictionWriter, ResumePoint, image_line, resume
+from fracture_det.data.predictions import stream_predictions
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
@@ -189,7 +184,7 @@ def predict_to_folder(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTIONS
     facts = archive_facts(files, shard)
-    earlier = resume(writer_for(detector.info, path, archive=facts)) if resuming and path.is_file() else Resumed()
+    earlier = resume(writer_for(detector.info, path, archive=facts)) if resuming and path.is_file() else ResumePoint()
     if earlier.torn:
         print(f"{path}: the last line is incomplete; its image is predicted again", file=sys.stderr)
     files = files if shard is None else shard.take(files)

@@ -21,7 +21,7 @@ class FoundImages:
     """The images under an input.
 
     files: (name, path) in order of name; the name is relative to the input, with forward slashes.
-    skipped: files that are no images by their suffix.
+    skipped: files whose suffix is not that of an image.
     """
 
     files: tuple[NamedFile, ...]
@@ -31,8 +31,8 @@ class FoundImages:
 def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundImages:
     """Return the images that a file, a folder (with its subfolders) or a glob pattern names.
 
-    A single file is taken whatever its suffix. `leave_out` is a folder that is passed over: the output of an
-    earlier run may lie inside the input. Raises InputError when nothing is found.
+    A single file is taken whatever its suffix. `leave_out` is a folder to skip: the output of an earlier run may lie
+    inside the input. Raises InputError when nothing is found.
     """
     path = Path(source)
     if path.is_file():
@@ -57,7 +57,7 @@ def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundIm
 def list_image_names(root: str | Path) -> list[str]:
     """Return the names of the image files under the folder `root`, relative, with forward slashes, sorted.
 
-    Links that lead nowhere are left out. Raises FileNotFoundError when `root` is not a folder.
+    Broken links are left out. Raises FileNotFoundError when `root` is not a folder.
     """
     root = Path(root)
     if not root.is_dir():

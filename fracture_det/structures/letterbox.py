@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,10 +18,10 @@ from fracture_det.structures.radiograph import Pixels
 class Letterbox:
     """Scaling to fit a square of `size` pixels, aspect ratio kept, zeros to the right and below.
 
-    step: pixels; with it the zeros end, each side for itself, at the next multiple of it that the square holds, so that
-    little of a long radiograph is padding. Without it they fill the square.
+    step: pixels; with it, the padding of each side ends at the next multiple of `step` within the square, so that
+    little of an elongated radiograph is padding. Without it, the padding fills the square.
 
-    The only implementation: training, inference and export go through it. Axes are scaled by the exact ratio of
+    The only implementation: training, inference and export use it. Axes are scaled by the exact ratio of
     whole pixel sizes, so that `undo_boxes(apply_boxes(b)) == b`.
     """
 
@@ -74,7 +75,7 @@ class Letterbox:
 def group_by_letterbox_size(
     images: Sequence[Pixels], letterbox: Letterbox, *, max_batch: int | None = None
 ) -> list[list[int]]:
-    """Return the indices of `images` in groups of one letterbox size, each of at most `max_batch`: one batch each."""
+    """Return the indices of `images` in groups of one letterbox size, each of at most `max_batch`: its batches."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
         by_size.setdefault(letterbox.outer_size(image.shape[:2]), []).append(index)
@@ -83,11 +84,11 @@ def group_by_letterbox_size(
 
 
 def detections_on_image(
-    boxes: NDArray, scores: NDArray, classes: NDArray, letterbox: Letterbox, size: tuple[int, int]
+    boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], letterbox: Letterbox, size: tuple[int, int]
 ) -> Detections:
     """Return boxes (N, 4) x0 y0 x1 y1 in letterbox px with scores and classes (N,), on an image of `size` (h, w).
 
-    Boxes are clipped to the image; one that lies wholly in the padding is dropped: there is nothing to see there.
+    Boxes are clipped to the image; those that lie entirely in the padding are dropped: there is no image there.
     """
     undone = np.clip(letterbox.undo_boxes(boxes, size), 0, [size[1], size[0]] * 2)
     inside = (undone[:, 2:] > undone[:, :2]).all(1)

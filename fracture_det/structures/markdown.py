@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-# Ends a cell, unless a backslash says that it is meant.
+# A pipe ends a cell unless a backslash escapes it.
 _BARE_PIPE = re.compile(r"(?<!\\)\|")
 _RULES = {"l": ":---", "r": "---:", "-": "---"}
 
@@ -13,7 +13,7 @@ _RULES = {"l": ":---", "r": "---:", "-": "---"}
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], alignment: str = "") -> str:
     """Return a Markdown table without a final newline; pipes and line breaks within a cell are escaped.
 
-    alignment: for each column `l` (left), `r` (right) or `-` (left to the reader, as for columns that it leaves out).
+    alignment: for each column `l` (left), `r` (right) or `-` (the renderer's default, as for any column not listed).
     Raises ValueError for a row of another length than the header.
     """
     rule = [_RULES[letter] for letter in alignment.ljust(len(header), "-")]

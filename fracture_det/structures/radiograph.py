@@ -8,30 +8,31 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 
-# What a data set may hold; the web page asks for fewer.
+# What a data set may contain; the web page accepts fewer.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
-# Each scan of a progressive JPEG goes over the whole image, however few its bytes; the usual file has 10.
+# Each scan of a progressive JPEG decodes the whole image, however small the scan; files usually have 10.
 MAX_SCANS = 64
-# Into how many parts a file may be cut: libpng cuts pixels every 8 KiB, and a profile fills up to 255 segments.
+# How many parts a file may have: libpng splits pixels every 8 KiB, and a colour profile fills up to 255 segments.
 MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-# Within coded pixels FF stands before 00, and before a restart where a segment said so (ISO/IEC 10918-1, B.1.1.5).
+# In coded pixels FF is followed by 00, or by a restart marker if a segment announced these (ISO/IEC 10918-1, B.1.1.5).
 SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# All that is read beside the pixels: how their colours are coded, and which side is up.
-JPEG_NOTES = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-PNG_NOTES = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
-PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# All that is read besides the pixels: the colour coding and the orientation.
+JPEG_METADATA = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+PNG_METADATA = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF_ORIENTATION_TAG = 0x0112
 Pixels = NDArray[np.uint8]
 
@@ -83,7 +84,7 @@ def read_radiograph(
     many of their bits are used, and dividing by 256 would show a 12-bit radiograph as black.
 
     Of a JPEG or PNG only the pixels and the orientation are read: profiles, texts, previews and further frames are
-    left out unseen, and the parts that are read must be few and unharmed.
+    removed unread, and the parts that are read must be few and intact.
 
     Raises UnsupportedImage (kind not in `formats`), ImageTooLarge (more than `max_pixels`, known from the header,
     before anything is decoded) or UnreadableImage (missing, empty, truncated or broken).
@@ -91,47 +92,47 @@ def read_radiograph(
     name = "upload" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        essence = _essence(data, formats)
-        with Image.open(io.BytesIO(essence), formats=formats) as image:
-            return _decode(image, essence, max_pixels)
+        stripped = _strip(data, formats)
+        with Image.open(io.BytesIO(stripped), formats=formats) as image:
+            return _decode(image, stripped, max_pixels)
     except UnreadableImage as error:
         raise type(error)(f"{name}: {error}") from error
     except FileNotFoundError as error:
         raise UnreadableImage(f"{name}: no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"{name}: {error}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnsupportedImage(f"{name}: not a {', '.join(formats)} image") from error
     except Exception as error:
         # On broken files Pillow raises nearly everything: OSError, SyntaxError, struct.error, AttributeError, ...
         raise UnreadableImage(f"{name}: {error}") from error
 
 
-def _essence(data: bytes, formats: tuple[str, ...]) -> bytes:
+def _strip(data: bytes, formats: tuple[str, ...]) -> bytes:
     if data.startswith(JPEG_START) and "JPEG" in formats:
-        return _jpeg_essence(data)
+        return _strip_jpeg(data)
     if data.startswith(PNG_START) and "PNG" in formats:
-        return _png_essence(data)
+        return _strip_png(data)
     return data
 
 
-def _jpeg_essence(data: bytes) -> bytes:
-    """Return the JPEG without the application segments and comments that are not read, and without what follows it.
+def _strip_jpeg(data: bytes) -> bytes:
+    """Return the JPEG without the application segments and comments that are not read, and without trailing data.
 
-    One that ends too early is returned as far as it goes: what is missing will be missed when it is decoded.
+    A truncated one is returned as far as it goes: decoding will report what is missing.
     """
-    kept, noted, place, scans = [data[:2]], set(), 2, 0
+    kept, seen, place, scans = [data[:2]], set(), 2, 0
     scan_end = JPEG_MARKER
     for _ in range(MAX_SEGMENTS):
-        found = JPEG_MARKER.search(data, place)
-        if found is None and not scans:
+        match = JPEG_MARKER.search(data, place)
+        if match is None and not scans:
             raise UnreadableImage("the file ends before its pixels")
-        if found is None or (scans and data[found.start() + 1] == 0xD9):
-            return b"".join([*kept, b"" if found is None else found[0]])
-        place = found.start()
+        if match is None or (scans and data[match.start() + 1] == 0xD9):
+            return b"".join([*kept, b"" if match is None else match[0]])
+        place = match.start()
         marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # these have no length
-            if scans:  # libjpeg would leave the rest of the picture grey
+            if scans:  # libjpeg would leave the rest of the image grey
                 raise UnreadableImage(f"broken pixels at byte {place:,}")
             place += 2
             continue
@@ -144,32 +145,32 @@ def _jpeg_essence(data: bytes) -> bytes:
             end = after.start() if after else len(data)
         if marker == 0xDD and any(data[place + 4 : place + 6]):
             scan_end = SCAN_END
-        note = next((note for note in JPEG_NOTES if data.startswith(note, place + 4)), None)
-        if marker < 0xE0 or (note is not None and note not in noted):
+        metadata = next((start for start in JPEG_METADATA if data.startswith(start, place + 4)), None)
+        if marker < 0xE0 or (metadata is not None and metadata not in seen):
             kept.append(data[place:end])
-            noted.add(note)
+            seen.add(metadata)
         place = end
     raise UnreadableImage(f"more than {MAX_SEGMENTS:,} segments")
 
 
-def _png_essence(data: bytes) -> bytes:
+def _strip_png(data: bytes) -> bytes:
     """Return the PNG without the chunks that are not read. Raises UnreadableImage where a checksum is wrong."""
-    kept, noted, place = [data[:8]], set(), 8
+    kept, seen, place = [data[:8]], set(), 8
     for _ in range(MAX_CHUNKS):
-        if place + 12 > len(data):  # an end without IEND: what is missing will be missed when it is decoded
+        if place + 12 > len(data):  # truncated, without IEND: decoding will report what is missing
             break
         size, kind = struct.unpack_from(">I4s", data, place)
         chunk = data[place : place + 12 + size]
         if (
-            kind in PNG_PARTS
+            kind in PNG_CHUNKS
             and len(chunk) == 12 + size
             and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
         ):
             raise UnreadableImage(f"wrong checksum of {kind.decode()} at byte {place}")
-        note = next((note for note in PNG_NOTES if chunk.startswith(note, 4)), None)
-        if kind in PNG_PARTS or (note is not None and note not in noted):
+        metadata = next((start for start in PNG_METADATA if chunk.startswith(start, 4)), None)
+        if kind in PNG_CHUNKS or (metadata is not None and metadata not in seen):
             kept.append(chunk)
-            noted.add(note)
+            seen.add(metadata)
         place += 12 + size
         if kind == b"IEND":
             break
@@ -186,10 +187,10 @@ def _decode(image: Image.Image, data: bytes, max_pixels: int) -> Radiograph:
     if orientation not in EXIF_ORIENTATIONS:
         orientation = 1
     image.load()
-    # A PNG with colour or alpha of 16 bits, of which Pillow keeps the upper 8; what is truncated it has found by now.
+    # A PNG with colour or alpha of 16 bits, of which Pillow keeps the upper 8; it has detected truncation by now.
     is_deep = image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA")
     if is_deep:
-        image.close()  # its pixels take memory
+        image.close()  # frees the memory of its pixels
     pixels = _deep_to_rgb(data) if is_deep else _to_rgb(image)
     return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
 
@@ -220,10 +221,10 @@ def _deep_to_rgb(data: bytes) -> Pixels:
     return _stretch_to_8_bit(deep)[:, :, ::-1]
 
 
-def _stretch_to_8_bit(deep: NDArray) -> NDArray[np.uint8]:
+def _stretch_to_8_bit(deep: NDArray[Any]) -> NDArray[np.uint8]:
     if deep.dtype == np.uint16:  # by a table of all values: a sixth of the memory
         low, high = _percentiles(deep)
-        return _stretch(np.arange(65_536, dtype=np.float32), low, high)[deep]
+        return np.asarray(_stretch(np.arange(65_536, dtype=np.float32), low, high)[deep], np.uint8)
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
@@ -233,7 +234,8 @@ def _stretch_to_8_bit(deep: NDArray) -> NDArray[np.uint8]:
 
 def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     scale = 255.0 / (high - low) if high > low else 0.0
-    return np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    stretched: NDArray[np.uint8] = np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    return stretched
 
 
 def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:

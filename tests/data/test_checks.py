@@ -6,17 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fracture_det.data.annotations import RawAnnotation, RawBox
 from fracture_det.data.checks import REPAIRS, AnnotationRules, build_record, check
 from fracture_det.data.formats import build_dataset
-from fracture_det.data.image_info import ImageInfo, read_image_info, read_image_infos
+from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.pairing import open_annotations
-from fracture_det.data.records import Dataset, ImageRecord, Problem
+from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.image_files import list_image_names
-from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
-from fracture_det.structures.radiograph import read_radiograph
 from tests.builders import labelimg_xml, write_image
 
 GOOD = (10, 20, 30, 40)
@@ -118,27 +115,6 @@ def test_an_image_turned_by_exif_has_its_boxes_upright_or_is_reported():
     assert read(GOOD, stated=(7, 9), **upright)[1][-1] == ("size_mismatch", "excluded")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_as_the_pixels_do(tmp_path, orientation):
-    pixels = np.zeros((60, 90, 3), np.uint8)
-    pixels[8:24, 16:32] = 255  # y 8..24, x 16..32
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-
-    info = read_image_info(tmp_path, "a.png")
-    ((x0, y0, x1, y1),) = orient_boxes(
-        [(16, 8, 32, 24)], EXIF_ORIENTATIONS[info.orientation], info.stored_size
-    ).tolist()
-
-    assert info.orientation == orientation
-    assert info.stored_size == (60, 90)
-    upright = read_radiograph(tmp_path / "a.png").pixels
-    assert info.size == upright.shape[:2]
-    assert upright[y0:y1, x0:x1].min() == 255
-    assert upright.sum() == pixels.sum()
-
-
 def test_names_that_differ_from_the_image_are_reported():
     assert read(GOOD, image_name="b.png")[1] == [("wrong_filename", "kept")]
     assert read(GOOD, image_name="a")[1] == []
@@ -231,13 +207,6 @@ def test_missing_xml_is_healthy_only_on_request(folder):
     assert Counter(problem.kind for problem in checked.problems)["assumed_healthy"] == 4
 
 
-def test_a_yolo_folder_without_names_says_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match="--yolo-names"):
-        open_annotations(tmp_path, "yolo", [])
-    with pytest.raises(ValueError, match=r"format: expected one of voc, yolo, coco, got 'labelme'"):
-        open_annotations(tmp_path, "labelme", [])
-
-
 def test_check_compares_a_data_set_with_its_files(folder):
     def record(number, name, size=(40, 50), box=(1, 2, 9, 9)):
         return ImageRecord(number, name, *size, "g", boxes=np.array([box], float), classes=np.zeros(1, int))
@@ -258,8 +227,3 @@ def test_check_compares_a_data_set_with_its_files(folder):
         ("twice.png", "bad_box"),
         ("röntgen.png", "bad_box"),
     ]
-
-
-def test_a_problem_with_an_unknown_action_is_refused():
-    with pytest.raises(ValueError, match="expected kept, repaired or excluded, got 'ignored'"):
-        Problem("a", "b", "c", "ignored")

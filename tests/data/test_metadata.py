@@ -27,7 +27,7 @@ def test_flags_become_one_site_and_other_columns_attributes(tmp_path):
     assert metadata.anatomies == {"a/1.png": "hand", "a/2.png": "mixed", "b/4.png": "hand+leg"}
     assert metadata.attributes["a/1.png"] == {"view": "front"}
     assert metadata.patients is None
-    assert found(metadata) == [("b/3.png", "site_unknown"), ("b/4.png", "several_sites")]
+    assert found(metadata) == [("b/3.png", "anatomy_unknown"), ("b/4.png", "several_anatomies")]
 
 
 def test_one_text_column_is_the_site_and_patients_are_groups(tmp_path):
@@ -35,7 +35,7 @@ def test_one_text_column_is_the_site_and_patients_are_groups(tmp_path):
     metadata = read_metadata(path, NAMES, anatomy_columns=["anatomy"], group_column="patient")
     assert metadata.anatomies == {"a/1.png": "wrist", "b/3.png": "hand", "b/4.png": "hand"}
     assert metadata.patients == {"a/1.png": "p1", "a/2.png": "p1", "b/4.png": "p2"}
-    assert found(metadata) == [("a/2.png", "site_unknown"), ("b/3.png", "group_unknown")]
+    assert found(metadata) == [("a/2.png", "anatomy_unknown"), ("b/3.png", "group_unknown")]
 
 
 def test_rows_that_fit_no_image_or_two_and_images_without_a_row_are_reported(tmp_path):
@@ -53,7 +53,7 @@ def test_rows_that_fit_no_image_or_two_and_images_without_a_row_are_reported(tmp
 
 def test_a_flag_that_is_no_flag_is_reported(tmp_path):
     path = table(tmp_path, "image_id,hand,leg,mixed\n1.png,maybe,0,0\n")
-    assert found(read_metadata(path, NAMES[:1], anatomy_columns=FLAGS)) == [("a/1.png", "site_unknown")]
+    assert found(read_metadata(path, NAMES[:1], anatomy_columns=FLAGS)) == [("a/1.png", "anatomy_unknown")]
 
 
 @pytest.mark.parametrize(

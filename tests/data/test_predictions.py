@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from fracture_det.data.prediction_writer import write_predictions
 from fracture_det.data.predictions import (
     ImagePrediction,
     Predictions,
     PredictionsError,
-    PredictionWriter,
     read_predictions,
-    write_predictions,
+    stream_predictions,
 )
 from fracture_det.structures.detections import Detections
 
@@ -49,15 +49,6 @@ def test_a_round_trip_is_exact_in_float32(tmp_path):
     assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
 
 
-def test_an_interrupted_run_keeps_what_it_has(tmp_path):
-    path = tmp_path / "predictions.jsonl"
-    with PredictionWriter(path, "toy", ("fracture",)) as writer:
-        writer.write(ImagePrediction("a.png", (1, 1), Detections.empty()))
-        assert len(read_predictions(path).images) == 1  # before it is closed
-    with pytest.raises(ValueError, match="not open"):
-        PredictionWriter(path, "toy", ("fracture",)).write(ImagePrediction("a.png", error="x"))
-
-
 def test_rows_of_others_may_be_unsorted_and_lines_blank(tmp_path):
     rows = [{**FOUND, "score": 0.1}, {**FOUND, "score": 1}]
     path = write_lines(tmp_path / "p.jsonl", HEADER, {**IMAGE, "detections": rows}, "", "")
@@ -68,29 +59,49 @@ def without(name):
     return {key: value for key, value in IMAGE.items() if key != name}
 
 
+def row(**values):
+    """Return the lines of a file with one detection that differs."""
+    return [HEADER, {**IMAGE, "detections": [{**FOUND, **values}]}]
+
+
 WRONG = [
-    ("empty", [], "empty"),
-    ("no header", [IMAGE], r"line 1, format"),
-    ("other version", [{**HEADER, "version": 2}], r"line 1, version: .*2"),
-    ("no detector", [{**HEADER, "detector": None}], r"line 1, detector: expected text, got None"),
-    ("class names", [{**HEADER, "class_names": [1]}], r"line 1, class_names"),
-    ("operating score", [{**HEADER, "operating_score": 5}], r"line 1, operating_score: expected 0..1, got 5"),
+    ("empty", [], ": empty; expected a header line"),
+    ("no header", [IMAGE], r"line 1, format: expected 'fracture_det predictions' in the first line, got None"),
+    ("header is a list", ["[1]"], r"line 1, format: expected .* got \[1\]"),
+    ("other version", [{**HEADER, "version": 2}], r"line 1, version: expected 1 .*got 2"),
+    ("no detector", [{**HEADER, "detector": None}], r"line 1, detector: expected `str`, got None"),
+    ("class names", [{**HEADER, "class_names": [1]}], r"line 1, class_names\[0\]: expected `str`, got 1"),
+    ("class names missing", [{**HEADER, "class_names": "a"}], r"line 1, class_names: expected `array`, got 'a'"),
+    ("operating score", [{**HEADER, "operating_score": 5}], r"line 1, operating_score: expected .* <= 1.0.*, got 5"),
+    ("about", [{**HEADER, "about": {"weights SHA-256": 5}}], r"line 1, about.*: expected `str`, got .*5"),
     ("not JSON", [HEADER, IMAGE, "{"], r"line 3: not JSON"),
-    ("not an object", [HEADER, "[1]"], r"line 2: expected a JSON object"),
-    ("no file name", [HEADER, without("file_name")], r"line 2, file_name: missing"),
+    ("not an object", [HEADER, "[1]"], r"line 2: expected `object`, got \[1\]"),
+    ("no file name", [HEADER, without("file_name")], r"line 2, file_name: missing; there is height, width, detections"),
     ("no detections", [HEADER, without("detections")], r"line 2, detections: missing"),
-    ("height is text", [HEADER, {**IMAGE, "height": "10"}], r"line 2, height: expected a whole number, got '10'"),
-    ("width is 0", [HEADER, {**IMAGE, "width": 0}], r"line 2, height, width: .* 10 and 0"),
-    ("score missing", [HEADER, {**IMAGE, "detections": [{"box_xyxy_px": [0, 0, 1, 1]}]}], r"line 2, score: missing"),
-    ("score is true", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": True}]}], r"line 2, score: .*True"),
-    ("score above 1", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": 89}]}], r"line 2, detections: .*89"),
-    ("score is NaN", [HEADER, {**IMAGE, "detections": [{**FOUND, "score": float("nan")}]}], r"line 2, detections"),
-    ("label", [HEADER, {**IMAGE, "detections": [{**FOUND, "label": "x"}]}], r"line 2, label: .*'fracture'.*'x'"),
-    ("short box", [HEADER, {**IMAGE, "detections": [{**FOUND, "box_xyxy_px": [1, 2, 3]}]}], r"line 2, box_xyxy_px"),
-    ("xywh box", [HEADER, {**IMAGE, "detections": [{**FOUND, "box_xyxy_px": [9, 9, 2, 2]}]}], r"line 2, detections"),
-    ("row is a list", [HEADER, {**IMAGE, "detections": [[1]]}], r"line 2, detections: .*\[1\]"),
+    ("height is text", [HEADER, {**IMAGE, "height": "10"}], r"line 2, height: expected `int.*`, got '10'"),
+    ("height is a fraction", [HEADER, {**IMAGE, "height": 10.0}], r"line 2, height: expected `int.*`, got 10.0"),
+    ("width is 0", [HEADER, {**IMAGE, "width": 0}], r"line 2, width: expected `int` >= 1, got 0"),
+    (
+        "score missing",
+        [HEADER, {**IMAGE, "detections": [FOUND, {"box_xyxy_px": [0, 0, 1, 1]}]}],
+        r"line 2, detections\[1\].score: missing; there is box_xyxy_px",
+    ),
+    ("score is true", row(score=True), r"line 2, detections\[0\].score: expected `float`, got True"),
+    ("score above 1", row(score=89), r"line 2, detections\[0\].score: expected `float` <= 1.0, got 89"),
+    ("score is NaN", row(score=float("nan")), r"line 2, detections\[0\].score: expected `float` .*, got nan"),
+    ("score is text", row(score="0.5"), r"line 2, detections\[0\].score: expected `float`, got '0.5'"),
+    ("label", row(label="x"), r"line 2, detections\[0\].label: expected one of \['fracture'\], got 'x'"),
+    ("short box", row(box_xyxy_px=[1, 2, 3]), r"line 2, detections\[0\].box_xyxy_px: .* 4, got \[1, 2, 3\]"),
+    ("box of text", row(box_xyxy_px=[1, 2, 3, "4"]), r"line 2, detections\[0\].box_xyxy_px\[3\]: .*`float`, got '4'"),
+    ("xywh box", row(box_xyxy_px=[9, 9, 2, 2]), r"line 2, detections: .*ends before it begins.*\(9.0, 9.0, 2.0, 2.0\)"),
+    ("endless box", row(box_xyxy_px=[9, 9, 20, float("inf")]), r"line 2, detections: .*not finite.*inf"),
+    (
+        "row is a list",
+        [HEADER, {**IMAGE, "detections": [[1]]}],
+        r"line 2, detections\[0\]: expected `object`, got \[1\]",
+    ),
     ("twice", [HEADER, IMAGE, IMAGE], r"line 3, file_name: 'a.png' comes a second time"),
-    ("error is a number", [HEADER, {"file_name": "a.png", "error": 5}], r"line 2, error: expected text, got 5"),
+    ("error is a number", [HEADER, {"file_name": "a.png", "error": 5}], r"line 2, error: expected `str.*`, got 5"),
 ]
 
 
@@ -110,3 +121,19 @@ def test_a_prediction_is_detections_or_an_error():
     for wrong in ({}, {"size": (1, 1)}, {"size": (1, 1), "detections": Detections.empty(), "error": "both"}):
         with pytest.raises(ValueError, match=r"a\.png: expected"):
             ImagePrediction("a.png", **wrong)
+
+
+def test_bytes_that_are_not_text_are_named_by_line(tmp_path):
+    path = write_lines(tmp_path / "p.jsonl", HEADER, IMAGE)
+    path.write_bytes(path.read_bytes() + b'\n{"file_name": "\xff.png"}')
+    with pytest.raises(PredictionsError, match=r"p\.jsonl, line 3: not JSON: .*utf-8"):
+        read_predictions(path)
+
+
+def test_fields_that_are_not_known_are_left_alone(tmp_path):
+    line = {**IMAGE, "model": 5, "detections": [{**FOUND, "mask": [1]}]}
+    path = write_lines(tmp_path / "p.jsonl", {**HEADER, "author": "me"}, line)
+    assert len(read_predictions(path).images[0].detections) == 1
+    header, images = stream_predictions(path)
+    assert header["author"] == "me"
+    assert [image.file_name for image in images] == ["a.png"]

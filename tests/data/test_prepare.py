@@ -14,7 +14,6 @@ import pytest
 from pycocotools.coco import COCO
 
 from fracture_det.data.coco import read_coco
-from fracture_det.data.dataset_report import size_against_label
 from fracture_det.data.formats import write_annotations
 from fracture_det.data.prepare import read_problems
 from tests.builders import build_dataset
@@ -112,12 +111,6 @@ def test_the_report_shows_counts_fit_and_figures(prepared):
     fitted = next(fit for fit in numbers["anchors"] if fit["anchors"] == "fitted")
     pairs = zip(fitted["sizes"][::2], fitted["sizes"][1::2], strict=True)
     assert f"    SIZES: [{', '.join(f'[{one:g}, {other:g}]' for one, other in pairs)}]" in text
-
-
-def test_an_auc_of_size_worked_out_by_hand(drawn):
-    records = [drawn[1].records[k] for k in range(6)]
-    assert size_against_label(records)["auc"] == 0.5  # all of one size
-    assert size_against_label([])["auc"] is None
 
 
 def test_files_that_the_split_does_not_name_go_to_the_splits_it_does_not_name(drawn, tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fracture_det.data.coco import write_coco
-from fracture_det.data.predictions import ImagePrediction, Predictions, write_predictions
+from fracture_det.data.prediction_writer import write_predictions
+from fracture_det.data.predictions import ImagePrediction, Predictions
 from fracture_det.evaluation import evaluate_predictions
 from fracture_det.evaluation.comparison import Comparison
 from tests.evaluation.cases import random_study

@@ -85,7 +85,7 @@ class TestResume:
             assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
 
     def test_the_end_of_the_last_line_is_found_from_behind(self, run, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr("fracture_det.data.predictions.BLOCK", 7)
+        monkeypatch.setattr("fracture_det.data.prediction_writer.BLOCK", 7)
         self.test_a_torn_header_is_begun_anew(run, tmp_path)
         path = tmp_path / "out" / "predictions.jsonl"
         whole = path.read_bytes()
@@ -154,7 +154,7 @@ class TestResume:
         path = tmp_path / "out" / "predictions.jsonl"
         path.write_text(path.read_text().replace('"height": 40', '"height": "x"', 1))
         assert run("--resume") == 2
-        assert "predictions.jsonl, line 2, height: expected a whole number" in capsys.readouterr().err
+        assert "predictions.jsonl, line 2, height: expected `int | null`, got 'x'" in capsys.readouterr().err
 
     def test_a_killed_process_has_drawn_what_it_wrote(self, radiographs, tmp_path):
         code = (

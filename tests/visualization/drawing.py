@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 from xml.etree import ElementTree
 
+import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, Bbox
@@ -16,6 +17,7 @@ from matplotlib.transforms import Affine2D, Bbox
 from fracture_det.visualization import charts, curves
 from fracture_det.visualization.charts import draw_errors, draw_forest, draw_reliability, draw_robustness
 from fracture_det.visualization.curves import draw_froc, draw_overview, draw_pr_curve, draw_roc
+from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 from fracture_det.visualization.speed_chart import draw_benchmark
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -65,6 +67,17 @@ SPEEDS = [
 ]
 
 # name -> function, arguments without the path, options
+BOX_SIDES = np.geomspace(4, 900, 200)
+BOX_IOUS = np.linspace(0.1, 0.9, 200)
+ANCHORS = {
+    "paper": (128, 256, 512),
+    "FPN default": (32, 64, 128, 256, 512),
+    "fitted": (29, 42, 54, 66, 74, 96, 113, 140),
+}
+_RANGES = ("0-255", "256-383", "384-511", "512-767", "768-1023", "1024-1535", "1536-2047", "2048-3071", "3072+")
+SIZE_BINS = [
+    {"long_side_px": text, "images": 11_000 * n, "fractured": 11_000 * n - 1} for n, text in enumerate(_RANGES, 1)
+]
 PLAUSIBLE = {
     "overview": (
         draw_overview,
@@ -79,12 +92,18 @@ PLAUSIBLE = {
     "errors": (draw_errors, (ERRORS,), {"base_ap50": 0.642}),
     "robustness": (draw_robustness, ({"AP50": STEPS, "AUROC": STEPS},), {}),
     "benchmark": (draw_benchmark, (SPEEDS,), {}),
+    "box sizes": (draw_box_sizes, (BOX_SIDES, ANCHORS), {"letterbox_px": 800}),
+    "anchor fit": (draw_anchor_fit, (dict.fromkeys(ANCHORS, BOX_IOUS), ANCHORS), {}),
+    "image size": (draw_image_size, (SIZE_BINS, 0.731), {}),
 }
 _NO_CURVE = ([], [])
 _NAN_CURVE = ([0.0, 1.0], [math.nan, math.nan])
 _NO_MARKS = {"froc_marks": {}, "roc_marks": {}, "auroc": None}
 _LONG = "a name that someone wrote into a table of metadata without an end & <b> $x$ % {"
 POOR = {
+    "box sizes of nothing": (draw_box_sizes, (np.zeros(0), {}), {"letterbox_px": 800}),
+    "anchor fit of nothing": (draw_anchor_fit, ({"paper": np.zeros(0)}, ANCHORS), {}),
+    "image size of nothing": (draw_image_size, ([], None), {}),
     "benchmark of nothing": (draw_benchmark, ([],), {}),
     "benchmark of one": (draw_benchmark, ([(_LONG, "x", 0.001, 0.001, 0.001)],), {}),
     "overview of nothing": (draw_overview, (_NO_CURVE, _NO_CURVE), {"froc_points": [], **_NO_MARKS}),
