@@ -23,6 +23,8 @@ from fracture_det.structures.detections import Detections
 # The order of COCOeval.stats for boxes.
 STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large",
          "AR@1", "AR@10", "AR@100", "AR small", "AR medium", "AR large")  # fmt: skip
+# Those of one size of fracture.
+SIZE_OF_STAT = {f"{stat} {size}": size for stat in ("AP", "AR") for size in ("small", "medium", "large")}
 # COCOeval's own: IoU .5, .55, ... .95 (.75 is number 5); areas all, small, medium, large.
 N_IOU, IOU_75, N_AREAS = 10, 5, 4
 # COCOeval keeps a dictionary for each image and area: so many images at a time bound the memory.

@@ -11,7 +11,7 @@ from fracture_det.calibration.operating_points import WANTED, Frozen, check_apar
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.froc import froc_curve
-from fracture_det.evaluation.image_level import Scored, images_of
+from fracture_det.evaluation.image_level import UnitScores, images_of
 from fracture_det.evaluation.lesion_level import Floats
 from fracture_det.evaluation.matching import Matches, match_dataset
 from fracture_det.evaluation.reliability import fit_calibration
@@ -33,7 +33,7 @@ def choose(matches: Matches, *, fp_target: float = 1.0) -> Frozen:
     return Frozen(chosen, not_reached)
 
 
-def _image_rules(units: Scored) -> tuple[dict[str, float], dict[str, str]]:
+def _image_rules(units: UnitScores) -> tuple[dict[str, float], dict[str, str]]:
     scores = np.unique(units.score[units.has_box])
     missing = "fractured" if not units.positive.any() else "healthy" if units.positive.all() else None
     if missing or not len(scores):
