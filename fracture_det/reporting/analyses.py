@@ -31,6 +31,7 @@ from fracture_det.reporting.blocks import (
 from fracture_det.reporting.formatting import (
     SMALL,
     TITLES,
+    column_title,
     counted,
     format_estimate,
     format_number,
@@ -75,7 +76,7 @@ def subgroups(report: Report) -> Iterator[Block]:
     parts: dict[str, list[Row]] = {}
     for row in report.strata:
         cells = [row.n_images, row.n_fractured, row.n_boxes, *(row.figures.get(name) for name in names)]
-        parts.setdefault("" if row.column == ALL else titled(row.column), []).append((row.value, cells))
+        parts.setdefault("" if row.column == ALL else column_title(row.column), []).append((row.value, cells))
     note = (
         f"{SMALL}: sample smaller than {SMALL_N}. Fractured: images. Fractures: annotated boxes. Rows by box size "
         "count only fractures of that size, and have no image-level figures. Wilson's intervals are in `strata.csv`."

@@ -8,16 +8,15 @@ from typing import Any
 
 from fracture_det.evaluation.report import ALL, Estimate, OperatingPoint, Reliability, Report, froc_curve_name
 from fracture_det.reporting.analyses import FORESTS, forest_name
-from fracture_det.reporting.formatting import format_estimate, scores_title, titled
+from fracture_det.reporting.formatting import column_title, format_estimate, rule_title, scores_title, titled
 from fracture_det.visualization.charts import draw_errors, draw_forest, draw_reliability, draw_robustness
-from fracture_det.visualization.curves import draw_froc, draw_overview, draw_pr_curve, draw_roc
+from fracture_det.visualization.curves import Mark, draw_froc, draw_overview, draw_pr_curve, draw_roc
 
 FOLDER = "figures"
 SUFFIXES = (".png", ".svg")
 # Match rules as labels of curves.
 SHORT_RULES = {"iou50": "IoU ≥ .5", "iou30": "IoU ≥ .3", "centre": "centre"}
 DrawFunction = Callable[[Path], None]
-Coordinates = tuple[float, float]
 
 
 def figure_path(name: str, suffix: str) -> str:
@@ -120,11 +119,11 @@ def _froc_points(report: Report, rule: str) -> list[tuple[float, float, float | 
     return [(target, figure.value, figure.low, figure.high) for target, figure in pairs if figure.value is not None]
 
 
-def _froc_marks(report: Report) -> dict[str, Coordinates]:
+def _froc_marks(report: Report) -> dict[str, Mark]:
     return _marks(report, lambda point: (point.lesion["fp_per_image"].value, point.lesion["recall"].value))
 
 
-def _roc_marks(report: Report) -> dict[str, Coordinates]:
+def _roc_marks(report: Report) -> dict[str, Mark]:
     return _marks(
         report, lambda point: (_complement(point.image["specificity"].value), point.image["sensitivity"].value)
     )
@@ -132,9 +131,9 @@ def _roc_marks(report: Report) -> dict[str, Coordinates]:
 
 def _marks(
     report: Report, coordinates: Callable[[OperatingPoint], tuple[float | None, float | None]]
-) -> dict[str, Coordinates]:
+) -> dict[str, Mark]:
     marks = {point.rule: coordinates(point) for point in report.operating_points}
-    return {rule: (x, y) for rule, (x, y) in marks.items() if x is not None and y is not None}
+    return {rule: Mark(x, y, rule_title(rule)) for rule, (x, y) in marks.items() if x is not None and y is not None}
 
 
 def _complement(share: float | None) -> float | None:
@@ -173,7 +172,7 @@ def _forest(report: Report, name: str) -> DrawFunction:
         if figure is None:
             continue
         if row.column != column:
-            rows.append((titled(row.column), None, None, None, None, False))
+            rows.append((column_title(row.column), None, None, None, None, False))
             column = row.column
         label = "all images" if row.column == ALL else row.value
         rows.append((label, figure.value, figure.low, figure.high, _n(figure), figure.small))

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fracture_det.calibration.operating_points import RULES
-from fracture_det.evaluation.report import BOX, IMAGE, RAW, SMALL_N, Estimate, OperatingPoint, Reliability, Report
+from fracture_det.evaluation.report import (
+    ANATOMY,
+    BOX,
+    IMAGE,
+    RAW,
+    SMALL_N,
+    Estimate,
+    OperatingPoint,
+    Reliability,
+    Report,
+)
 from fracture_det.reporting.blocks import AnnotatedEstimate, SignedDifference
 
 SMALL, UNDEFINED = "†", "‡"
@@ -23,6 +33,7 @@ TITLES = {
     "ppv": "PPV",
     "npv": "NPV",
 }
+METHOD_TITLES = {"platt": "Platt scaling", "temperature": "temperature scaling", "isotonic": "isotonic regression"}
 
 
 @dataclass(frozen=True)
@@ -106,10 +117,19 @@ def rule_title(rule: str) -> str:
     return RULES.get(rule, rule)
 
 
+def column_title(column: str) -> str:
+    """Return the name of a column of subgroups as a heading."""
+    return "Body part" if column == ANATOMY else titled(column)
+
+
 def scores_title(reliability: Reliability) -> str:
-    """Return whose scores a reliability is about: "Images, raw scores", "Boxes, calibrated (platt)"."""
+    """Return whose scores a reliability is about: "Images, raw scores", "Boxes, calibrated (Platt scaling)"."""
     unit = {IMAGE: "Images", BOX: "Boxes"}.get(reliability.of, reliability.of)
-    scores = "raw scores" if reliability.scores == RAW else f"calibrated ({reliability.scores})"
+    scores = (
+        "raw scores"
+        if reliability.scores == RAW
+        else f"calibrated ({METHOD_TITLES.get(reliability.scores, reliability.scores)})"
+    )
     return f"{unit}, {scores}"
 
 

@@ -49,8 +49,13 @@ def code(text: str) -> str:
 
 def marked(text: str) -> str:
     """Return one of our own texts: code between backticks stays code."""
-    parts = re.split(r"`([^`]+)`", text)
-    return "".join(code(part) if index % 2 else escaped(part) for index, part in enumerate(parts))
+    return re.sub(r"`([^`]+)`|[^`]+", lambda part: code(part[1]) if part[1] else _escaped_inline(part[0]), text)
+
+
+def _escaped_inline(text: str) -> str:
+    """Return a part of a line: spaces at its ends, which `escaped` drops, part it from the code beside it."""
+    start, end = (" " if edge.isspace() else "" for edge in (text[0], text[-1]))
+    return f"{start}{escaped(text)}{end}" if text.strip() else " "
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[bool] = ()) -> str:

@@ -103,9 +103,12 @@ def _interval(figure: Estimate) -> str:
 
 
 def _percent_interval(figure: Estimate, *, first: bool = False) -> str:
-    if figure.low is None or figure.high is None:
+    low, high = figure.low, figure.high
+    if low is not None and low == high:  # no resample differs: of 0 or n out of n, only Wilson's interval has a width
+        low, high = figure.wilson_low, figure.wilson_high
+    if low is None or high is None:
         return ""
-    interval = f"{format_percent(figure.low)} to {format_percent(figure.high)} %"
+    interval = f"{format_percent(low)} to {format_percent(high)} %"
     return f"; 95 % CI {interval}" if first else f"; {interval}"
 
 

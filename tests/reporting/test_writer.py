@@ -12,7 +12,7 @@ import pytest
 from fracture_det.evaluation.report import Estimate, ReliabilityBin, Report
 from fracture_det.reporting.blocks import Figure, SideBySide
 from fracture_det.reporting.html import html
-from fracture_det.reporting.markdown import escaped, markdown
+from fracture_det.reporting.markdown import escaped, markdown, marked
 from fracture_det.reporting.sections import sections
 from fracture_det.reporting.writer import write_report
 from tests.reporting.pages import Page, from_markdown, sources
@@ -365,6 +365,20 @@ ESCAPES = [
 def test_markdown_shows_a_text_as_it_is_alone_and_in_a_table(text, shown):
     assert from_markdown(escaped(text)).text == shown
     assert from_markdown(f"| head |\n| --- |\n| {escaped(text)} |").text == f"head {shown}"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("run with `--val`, or not", "run with `--val`, or not"),
+        ("in `a_b*c.csv`.", "in `a_b*c.csv`."),
+        ("`a` `b`", "`a` `b`"),
+        ("a *b*", r"a \*b\*"),
+        ("", ""),
+    ],
+)
+def test_code_in_a_text_keeps_its_spaces(text, written):
+    assert marked(text) == written
 
 
 def test_templates_are_shipped_with_the_package():
