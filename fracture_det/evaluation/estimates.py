@@ -94,7 +94,7 @@ def estimate(result: BootstrapResult, basis: Basis) -> Estimate:
 def lesion_bases(counts: LesionCounts, score: float) -> dict[str, Basis]:
     """Return what the figures of boxes at one operating point rest on, by name."""
     tp, fp, truth = counts.true_positives, counts.false_positives, counts.truth
-    no_box = f"no box reaches the score {score:g}"
+    no_box = f"no box reaches the score {score:.3g}"
     return {
         "precision": Basis(tp + fp, no_box, tp),
         "recall": Basis(truth, NO_TRUTH, tp),

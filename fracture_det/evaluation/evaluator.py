@@ -178,7 +178,7 @@ def evaluate_predictions(
 def _thresholds(given: float | None, detector: float | None, calibration: Calibration | None) -> Iterator[Threshold]:
     """Yield the operating points, the main one first; each score comes once under its first name."""
     if given is not None:
-        yield Threshold("given", float(given), "given by the user, who must not have chosen it on this data")
+        yield Threshold("given", float(given), "given by the user; must not have been chosen on this data")
     if detector is not None and detector != PAPER_SCORE:
         yield Threshold("detector", float(detector), "stated by the detector")
     if calibration is not None:

@@ -16,12 +16,15 @@ from fracture_det.evaluation.provenance import (
 )
 from fracture_det.evaluation.report import ALL, ANATOMY, RAW, Estimate, Report
 from fracture_det.reporting.formatting import (
+    column_name,
     counted,
     format_estimate,
     format_number,
     format_percent,
+    method_title,
     point_title,
     rule_title,
+    scores_title,
 )
 from fracture_det.reporting.markdown import code, escaped
 
@@ -139,7 +142,7 @@ def events(report: Report) -> ChecklistAnswer:
 
 
 def characteristics(report: Report) -> ChecklistAnswer | None:
-    columns = list(dict.fromkeys(row.column for row in report.strata if row.column != ALL))
+    columns = dict.fromkeys(column_name(row.column) for row in report.strata if row.column != ALL)
     if not columns:
         return None
     text = f"numbers of images, fractured images and fractures by {escaped(', '.join(columns))}"
@@ -221,7 +224,8 @@ def calculated(report: Report) -> ChecklistAnswer | None:
 
 
 def recalibrated(report: Report) -> ChecklistAnswer | None:
-    methods = list(dict.fromkeys(reliability.scores for reliability in report.calibration if reliability.scores != RAW))
+    scores = dict.fromkeys(reliability.scores for reliability in report.calibration if reliability.scores != RAW)
+    methods = [method_title(method) for method in scores]
     if not methods:
         return None
     fitted_on = _chosen_on(report) or "data that the report does not name"
@@ -233,7 +237,7 @@ def recalibration_result(report: Report) -> ChecklistAnswer | None:
     if recalibrated(report) is None:
         return None
     errors = [
-        f"{reliability.of}, {escaped(reliability.scores)}: ECE {_formatted(reliability.figures['ECE'])}"
+        f"{escaped(scores_title(reliability))}: ECE {_formatted(reliability.figures['ECE'])}"
         for reliability in report.calibration
         if "ECE" in reliability.figures
     ]

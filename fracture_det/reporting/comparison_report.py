@@ -84,7 +84,7 @@ def p_value(p: float | None) -> str:
 
 def _opening(comparison: Comparison) -> str:
     counts = comparison.counts
-    names = [one.name for one in comparison.detectors]
+    names = [detector.name for detector in comparison.detectors]
     return (
         f"{', '.join(names[:-1])} and {names[-1]} were compared on the same "
         f"{counted(counts['images_compared'], 'radiograph')} from {counted(counts['groups'], 'group')}: "

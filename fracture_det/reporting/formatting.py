@@ -32,6 +32,9 @@ TITLES = {
     "accuracy": "Accuracy",
     "ppv": "PPV",
     "npv": "NPV",
+    "ECE by chance": "ECE expected by chance",
+    "Brier": "Brier score",
+    "Brier of the base rate": "Brier score of the base rate",
 }
 METHOD_TITLES = {"platt": "Platt scaling", "temperature": "temperature scaling", "isotonic": "isotonic regression"}
 
@@ -117,19 +120,25 @@ def rule_title(rule: str) -> str:
     return RULES.get(rule, rule)
 
 
+def column_name(column: str) -> str:
+    """Return the name of a column of subgroups in a sentence."""
+    return "body part" if column == ANATOMY else column.replace("_", " ")
+
+
 def column_title(column: str) -> str:
     """Return the name of a column of subgroups as a heading."""
-    return "Body part" if column == ANATOMY else titled(column)
+    return titled(column_name(column))
+
+
+def method_title(method: str) -> str:
+    """Return the name of a calibration method in words."""
+    return METHOD_TITLES.get(method, method)
 
 
 def scores_title(reliability: Reliability) -> str:
     """Return whose scores a reliability is about: "Images, raw scores", "Boxes, calibrated (Platt scaling)"."""
     unit = {IMAGE: "Images", BOX: "Boxes"}.get(reliability.of, reliability.of)
-    scores = (
-        "raw scores"
-        if reliability.scores == RAW
-        else f"calibrated ({METHOD_TITLES.get(reliability.scores, reliability.scores)})"
-    )
+    scores = "raw scores" if reliability.scores == RAW else f"calibrated ({method_title(reliability.scores)})"
     return f"{unit}, {scores}"
 
 

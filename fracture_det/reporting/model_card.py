@@ -20,6 +20,7 @@ from fracture_det.evaluation.report import ALL, ANATOMY, RAW, Estimate, Report
 from fracture_det.reporting.formatting import (
     RESEARCH_ONLY,
     TITLES,
+    column_name,
     counted,
     format_estimate,
     point_title,
@@ -88,7 +89,7 @@ def _details(report: Report) -> str:
 
 
 def _factors(report: Report) -> str:
-    columns = list(dict.fromkeys(row.column for row in report.strata if row.column != ALL))
+    columns = dict.fromkeys(column_name(row.column) for row in report.strata if row.column != ALL)
     if not columns:
         return "No subgroups were measured."
     others = "Age, sex and other characteristics of patients were evaluated only if they are listed here."

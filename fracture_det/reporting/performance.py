@@ -15,7 +15,6 @@ from fracture_det.reporting.formatting import (
     reading,
     rule_title,
     scores_title,
-    titled,
 )
 
 COUNT_TITLES = {
@@ -223,11 +222,11 @@ def calibration(report: Report) -> Iterator[Block]:
         (scores_title(reliability), [reliability.figures.get(name) for name in names]) for reliability in reliabilities
     ]
     note = (
-        "ECE: expected calibration error, the mean distance between score and observed frequency. ECE by chance: its "
-        "expected value for perfectly calibrated scores in a sample of this size. Brier: Brier score, beside that of "
-        "always predicting the base rate."
+        "ECE: expected calibration error, the mean distance between score and observed frequency; by chance, its "
+        "expected value for perfectly calibrated scores in a sample of this size. The Brier score of the base rate is "
+        "that of always predicting the proportion of events."
     )
-    yield Table("Calibration error", [Column(titled(name)) for name in names], [("", rows)], note)
+    yield Table("Calibration error", [Column(TITLES.get(name, name)) for name in names], [("", rows)], note)
     for of in dict.fromkeys(reliability.of for reliability in reliabilities):
         yield _bin_table(of, [reliability for reliability in reliabilities if reliability.of == of])
 

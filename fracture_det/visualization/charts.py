@@ -51,6 +51,8 @@ ERROR_NAMES = {
     "false positive": "All false positives",
     "false negative": "All false negatives",
 }
+# The types that are counted in fractures; the others are counted in boxes.
+FRACTURE_TYPES = ("missed", "false negative")
 # Each of these contains several of the others, and is never the single worst type.
 SUMMARY_TYPES = ("false positive", "false negative")
 
@@ -196,7 +198,8 @@ def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path,
         panel.barh(
             place, length, height=0.66, facecolor=face, edgecolor=TRAINING, hatch="///" if face == "white" else ""
         )
-        number = f"{count} box" if count == 1 else f"{count} boxes"
+        unit = ("fracture", "fractures") if name in FRACTURE_TYPES else ("box", "boxes")
+        number = f"{count} {unit[count != 1]}"
         text = number if delta is None else f"{'+' if delta >= 0 else ''}{format_share(delta)} ({number})"
         panel.annotate(text, (max(0.0, length), place), (4, 0), textcoords="offset points", va="center_baseline")
     panel.set_ylim(max(3, len(types)) - 0.4, -0.6)
@@ -209,7 +212,7 @@ def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path,
     panel.grid(False, axis="y")
     if not types:
         annotate_empty(panel, "no error type was counted")
-    panel.set_xlabel("AP50 gained if this error type alone were corrected" if deltas else "Number of boxes")
+    panel.set_xlabel("AP50 gained if this error type alone were corrected" if deltas else "Number of errors")
     add_title(figure, _error_title(deltas, base_ap50))
     save(figure, path)
 

@@ -257,7 +257,7 @@ def _plot_roc(panel: Axes, curve: Curve, marks: Marks, styles: Styles) -> None:
 
 
 def _roc_title(auroc: str | None) -> str:
-    return "Image-level ROC curve" + ("" if auroc is None else f": AUROC {auroc}")
+    return "Image-level ROC" + ("" if auroc is None else f": AUROC {auroc}")
 
 
 def _drawable(curve: Curve) -> bool:

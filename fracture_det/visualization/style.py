@@ -174,7 +174,7 @@ def _svg(figure: Figure) -> str:
 
 def _slim(attributes: Mapping[str, str], used: set[str], prefix: str) -> dict[str, str]:
     """Drop unused ids and what the root sets already; prefix the other ids, so that they are unique in a page."""
-    kept = {}
+    slim = {}
     for name, value in attributes.items():
         if (name == "id" and value not in used) or value.startswith("rotate(-0 "):
             continue
@@ -186,5 +186,5 @@ def _slim(attributes: Mapping[str, str], used: set[str], prefix: str) -> dict[st
             value = re.sub(r"font-family: [^;]*(; |$)", "", value).replace("url(#", f"url(#{prefix}-")
         elif name in ("d", "x", "y", "width", "height", "transform"):
             value = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", value).strip()
-        kept[name] = value
-    return kept
+        slim[name] = value
+    return slim

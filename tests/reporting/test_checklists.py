@@ -82,12 +82,12 @@ def test_an_answer_has_the_value(item, words):
 
 
 TRIPOD_SAYS = [
-    ("12f", ["platt", "fitted on val.json"]),
+    ("12f", ["Platt scaling", "fitted on val.json"]),
     ("12g", ["highest box score", "5038bf316f51005ba9583db4ea34c8daa4084fbb"]),
     ("15", [".431", "chosen on val.json", "fixed by the paper"]),
     ("21", ["344 images", "95 fractured"]),
     ("23b", ["elbow .860", "shoulder not defined: no fractured image"]),
-    ("24", ["image, raw: ECE .110", "box, platt: ECE .020"]),
+    ("24", ["Images, raw scores: ECE .110", "Boxes, calibrated (Platt scaling): ECE .020"]),
 ]
 
 

@@ -120,7 +120,7 @@ class TestErrors:
     def test_bars_are_what_mending_would_add(self):
         panel = figure_of(draw_errors, ERRORS, base_ap50=0.642).axes[0]
         assert [bar.get_width() for bar in panel.patches] == [delta for _, delta in ERRORS.values()]
-        assert {"+.213 (41 boxes)", "+.011 (1 box)", "+.000 (0 boxes)"} <= set(drawn("errors").texts)
+        assert {"+.213 (41 fractures)", "+.011 (1 box)", "+.000 (0 boxes)"} <= set(drawn("errors").texts)
 
     def test_types_are_named_in_words(self):
         assert {"Missed fracture", "Duplicate detection"} <= set(drawn("errors").texts)
@@ -149,7 +149,7 @@ class TestErrors:
     def test_without_truth_bars_are_counts(self):
         panel = figure_of(draw_errors, {"missed": (3, None), "background": (5, None)}, base_ap50=None).axes[0]
         assert [bar.get_width() for bar in panel.patches] == [3, 5]
-        assert panel.get_xlabel() == "Number of boxes"
+        assert panel.get_xlabel() == "Number of errors"
 
 
 class TestRobustness:

@@ -168,7 +168,7 @@ class TestMarks:
 class TestOverview:
     def test_froc_is_left_and_roc_right(self):
         assert drawn("overview").root.attrib["aria-label"] == (
-            "Sensitivity .700 at 1 false positive per image (FROC). Image-level ROC curve: AUROC .785 (.721 to .841)"
+            "Sensitivity .700 at 1 false positive per image (FROC). Image-level ROC: AUROC .785 (.721 to .841)"
         )
 
     def test_axes_speak_in_words(self):
