@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.evaluation import draw_study, match_by_each_rule, peak_mib, sensitivities
 from fracture_det.data.records import Dataset
-from fracture_det.evaluation.bootstrap import measure
+from fracture_det.evaluation.bootstrap import bootstrap_intervals
 from fracture_det.evaluation.coco_eval import STATS, coco_matches
 from fracture_det.structures.detections import Detections
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         return {**coco.figures(weights), **{f"FROC {index}": value for index, value in enumerate(froc)}}
 
     measured, ours = timed(
-        lambda: measure(statistics, group, n_bootstrap=arguments.resamples, seed=0, progress="bootstrap")
+        lambda: bootstrap_intervals(statistics, group, n_bootstrap=arguments.resamples, seed=0, progress="bootstrap")
     )
     judged, agreement = [], 0.0
     random = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Set detectors side by side on the same images: figures, differences with intervals, McNemar and DeLong.
+"""Compare detectors on the same images: figures, differences with intervals, McNemar's and DeLong's tests.
 
     .venv/bin/python tools/compare.py --data data/test.json --runs output/eval output/other --out output/compare
 

@@ -1,4 +1,4 @@
-"""Evaluate a detector, or a file of predictions, on a data set with truth, and write a report that can be published.
+"""Evaluate a detector, or a file of predictions, on a data set with truth, and write a report fit for publication.
 
     .venv/bin/python tools/eval.py --detector shipped --data data/test.json --val data/val.json --images data/images \
         --out output/eval

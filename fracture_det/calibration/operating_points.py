@@ -15,13 +15,13 @@ from fracture_det.data.records import Dataset, ImageRecord
 Scores = NDArray[np.floating[Any]]
 # rule -> its title
 RULES = {
-    "given": "Given by the caller",
-    "detector": "The detector's own",
+    "given": "User-defined",
+    "detector": "Detector default",
     "youden": "Youden's index",
-    "sensitivity": "Image sensitivity of at least .95",
-    "specificity": "Image specificity of at least .95",
-    "fp target": "False positives per image",
-    "paper": "The paper's",
+    "sensitivity": "Sensitivity ≥ .95",
+    "specificity": "Specificity ≥ .95",
+    "fp target": "False-positive target",
+    "paper": "Paper's threshold",
 }
 # The confidence from which the paper calls a box a fracture; a detector without a point of its own is used with it.
 PAPER_OPERATING_SCORE = 0.5

@@ -1,10 +1,10 @@
-"""Set detectors side by side on the same images: figures, differences with intervals, McNemar and DeLong.
+"""Compare detectors on the same images: figures, differences with intervals, McNemar's and DeLong's tests.
 
     fracture-det compare --data data/test.json --runs output/eval output/other --out output/compare
 
-A run is an output folder of `fracture-det eval`, whose main operating point counts, or a predictions.jsonl, whose own
-operating score counts (else the paper's .5); --operating-scores states others, chosen beforehand. The first run is set
-against each other. Writes comparison.json and comparison.md. Exit code 1 when images were left out, 2 when nothing was
+A run is an output folder of `fracture-det eval`, with its main operating point, or a predictions.jsonl, with its own
+operating score (else the paper's .5); --operating-scores gives others, fixed beforehand. The first run is compared with
+every other. Writes comparison.json and comparison.md. Exit code 1 when images were left out, 2 when nothing was
 compared.
 """
 
@@ -31,8 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE", help="truth as COCO JSON")
     add("--runs", type=Path, nargs="+", required=True, metavar="PATH", help="two or more folders or predictions files")
-    add("--names", nargs="+", metavar="NAME", help="what to call them (default: what the detectors call themselves)")
-    add("--operating-scores", type=float, nargs="+", metavar="S", help="a threshold 0..1 for each, never from --data")
+    add("--names", nargs="+", metavar="NAME", help="names of the runs (default: the names of the detectors)")
+    add(
+        "--operating-scores",
+        type=float,
+        nargs="+",
+        metavar="S",
+        help="a threshold 0..1 for each, never chosen on --data",
+    )
     add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     add("--bootstrap", type=int, default=2000, metavar="N", help="resamples; 0 for no intervals (default: 2000)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the comparison")
@@ -80,7 +86,7 @@ def run(arguments: argparse.Namespace) -> Comparison:
 
 
 def read_run(path: Path) -> tuple[Predictions, float]:
-    """Return the predictions of a run, and the operating score that counts for it."""
+    """Return the predictions of a run and its operating score."""
     if path.is_dir():
         return read_predictions(path / "predictions.jsonl"), Report.load(path).operating_points[0].score
     predictions = read_predictions(path)
@@ -88,6 +94,6 @@ def read_run(path: Path) -> tuple[Predictions, float]:
 
 
 def unique_names(detectors: list[str], paths: list[Path]) -> list[str]:
-    """Return the detectors' names; where two are called alike, with the run's path."""
+    """Return the detectors' names; where two have the same, with the run's path."""
     twice = {name for name in detectors if detectors.count(name) > 1}
     return [f"{name} ({path})" if name in twice else name for name, path in zip(detectors, paths, strict=True)]

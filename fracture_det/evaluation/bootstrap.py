@@ -1,11 +1,11 @@
-"""Intervals by bootstrap over groups: images of one patient are not independent, so whole groups are drawn.
+"""Confidence intervals by bootstrap over groups: images of one patient are not independent, so groups are resampled.
 
 The interval of a figure is BCa (bias-corrected and accelerated; Efron 1987; Efron and Tibshirani 1993, ch. 14): two
 quantiles of the resampled figures, at levels moved by how far the resamples lean to one side of the figure itself, and
 by how skewed the influence of single groups is. That of a difference, which leans and is skewed little, is the plain
 percentile interval (ch. 13). Both are widened for few groups, as Student's t widens a mean's (Hesterberg 2015, The
-American Statistician 69, 371-386). In simulated studies (tests/evaluation/test_coverage.py) these hold the truth most
-nearly as often as they say; plain percentile intervals of figures, and BCa ones of differences, hold it too seldom.
+American Statistician 69, 371-386). In simulated studies (tests/evaluation/test_coverage.py) these come closest to their
+nominal coverage; plain percentile intervals of figures, and BCa intervals of differences, cover too seldom.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,14 @@ from fracture_det.evaluation.intervals import LEVEL as LEVEL
 from fracture_det.evaluation.intervals import quantile, t_quantile
 
 Floats = NDArray[np.float64]
-Statistics = Callable[[Floats], Mapping[str, float]]
+# What names a statistic.
+Key = TypeVar("Key", bound=Hashable)
+Statistics = Callable[[Floats], Mapping[Key, float]]
 
 # The acceleration is estimated by leaving out each group in turn, or, of more groups than this, each of so many blocks.
 MAX_BLOCKS = 100
-# From so many images on, resamples are counted in threads: numpy lets go of the interpreter only while it works on long
-# arrays. Measured on two cores, 500 images gain nothing, 4,000 a tenth, 20,000 eight tenths. Each thread needs memory.
+# From so many images on, resamples are evaluated in threads: numpy releases the interpreter lock only while it works on
+# long arrays. Measured on two cores, 500 images gain nothing, 4,000 a tenth, 20,000 eight tenths; threads cost memory.
 THREADS_FROM, MAX_THREADS = 5_000, 4
 # Figures that differ by less are equal but for rounding.
 _EQUAL = 1e-12
@@ -39,7 +42,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
-class Measured:
+class BootstrapResult:
     """One statistic of the data itself, with its interval.
 
     value: NaN where not defined. low, high: NaN without an interval.
@@ -53,11 +56,11 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class MeasuredDifference(Measured):
+class BootstrapDifference(BootstrapResult):
     """The difference of one statistic of two detectors on the same images, with its interval.
 
-    p: two-sided, the largest alpha at which the interval of level 1 - alpha still holds 0: p < .05 and a 95 % interval
-    without 0 say the same, but that on each side one resample more than were seen counts as beyond 0 (Davison and
+    p: two-sided, the largest alpha at which the interval of level 1 - alpha still includes 0: p < .05 and a 95 %
+    interval that excludes 0 agree, except that on each side one resample is added to those beyond 0 (Davison and
     Hinkley 1997, section 4.2), so that p is never below 2 / (resamples + 1). NaN without an interval.
     """
 
@@ -65,19 +68,19 @@ class MeasuredDifference(Measured):
 
 
 @dataclass(frozen=True)
-class PairedMeasures:
-    """Several detectors, measured on the same resamples.
+class PairedBootstrap(Generic[Key]):
+    """Statistics of several detectors on the same resamples.
 
-    each: detector -> its statistics. differences: each other detector -> statistics of the first minus its own.
+    results: detector -> its statistics. differences: each other detector -> statistics of the first minus its own.
     """
 
-    each: dict[str, dict[str, Measured]]
-    differences: dict[str, dict[str, MeasuredDifference]]
+    results: dict[str, dict[Key, BootstrapResult]]
+    differences: dict[str, dict[Key, BootstrapDifference]]
 
 
-def measure(
-    statistics: Statistics, group: NDArray[np.int64], *, n_bootstrap: int, seed: int, progress: str | None = None
-) -> dict[str, Measured]:
+def bootstrap_intervals(
+    statistics: Statistics[Key], group: NDArray[np.int64], *, n_bootstrap: int, seed: int, progress: str | None = None
+) -> dict[Key, BootstrapResult]:
     """Return statistics with 95 % intervals over resampled groups.
 
     statistics: maps image weights (I,) to named values, always the same names, NaN where not defined. After a first
@@ -85,39 +88,44 @@ def measure(
     group: (I,) group index of each image, from 0. progress: title of a progress bar, or None.
     Each resample draws as many groups as there are, with replacement. One group has no interval.
     """
-    names, figures = _collect(statistics, group, n_bootstrap, seed, progress)
-    return {name: figures.column(index).measured() for index, name in enumerate(names)}
+    names, samples = _resample(statistics, group, n_bootstrap, seed, progress)
+    return {name: samples.column(index).result() for index, name in enumerate(names)}
 
 
-def measure_paired(
-    detectors: Mapping[str, Statistics],
+def paired_bootstrap(
+    detectors: Mapping[str, Statistics[Key]],
     group: NDArray[np.int64],
     *,
     n_bootstrap: int,
     seed: int,
     progress: str | None = None,
-) -> PairedMeasures:
+) -> PairedBootstrap[Key]:
     """Return the statistics of each detector, and those of the first minus each other's, all on the same drawn groups.
 
-    detectors: name -> statistics as in `measure`, the same names for each. A resample in which one of the two is not
-    defined is not in the interval of their difference.
+    detectors: name -> statistics as in `bootstrap_intervals`, the same names for each. A resample in which one of the
+    two is not defined is not in the interval of their difference.
     """
 
-    def joined(weights: Floats) -> dict[str, float]:
-        found = [statistics(weights) for statistics in detectors.values()]
-        return {f"{number} {name}": value for number, values in enumerate(found) for name, value in values.items()}
+    def joined(weights: Floats) -> dict[tuple[str, Key], float]:
+        return {
+            (detector, name): value
+            for detector, statistics in detectors.items()
+            for name, value in statistics(weights).items()
+        }
 
-    names, figures = _collect(joined, group, n_bootstrap, seed, progress)
-    one = [name.partition(" ")[2] for name in names if name.startswith("0 ")]
-    columns = [
-        {name: figures.column(number * len(one) + index) for index, name in enumerate(one)}
-        for number in range(len(detectors))
-    ]
-    return PairedMeasures(
-        {key: {name: c.measured() for name, c in own.items()} for key, own in zip(detectors, columns, strict=True)},
+    names, samples = _resample(joined, group, n_bootstrap, seed, progress)
+    columns: dict[str, dict[Key, _Samples]] = {detector: {} for detector in detectors}
+    for index, (detector, name) in enumerate(names):
+        columns[detector][name] = samples.column(index)
+    first, *others = detectors
+    return PairedBootstrap(
         {
-            key: {name: columns[0][name].minus(column) for name, column in own.items()}
-            for key, own in list(zip(detectors, columns, strict=True))[1:]
+            detector: {name: column.result() for name, column in by_name.items()}
+            for detector, by_name in columns.items()
+        },
+        {
+            other: {name: columns[first][name].minus(column) for name, column in columns[other].items()}
+            for other in others
         },
     )
 
@@ -126,43 +134,44 @@ def measure_paired(
 
 
 @dataclass(frozen=True, eq=False)
-class _Figures:
-    """F figures. value: (F,) of the data. resampled: (B, F). left_out: (J, F), each without one block of groups."""
+class _SampleTable:
+    """F statistics. value: (F,) of the data. resampled: (B, F). left_out: (J, F), each without one block of groups."""
 
     value: Floats
     resampled: Floats
     left_out: Floats
     n_groups: int
 
-    def column(self, index: int) -> _Figure:
-        return _Figure(float(self.value[index]), self.resampled[:, index], self.left_out[:, index], self.n_groups)
+    def column(self, index: int) -> _Samples:
+        return _Samples(float(self.value[index]), self.resampled[:, index], self.left_out[:, index], self.n_groups)
 
 
-def _collect(
-    statistics: Statistics, group: NDArray[np.int64], n_bootstrap: int, seed: int, progress: str | None
-) -> tuple[list[str], _Figures]:
+def _resample(
+    statistics: Statistics[Key], group: NDArray[np.int64], n_bootstrap: int, seed: int, progress: str | None
+) -> tuple[list[Key], _SampleTable]:
     values = statistics(np.ones(len(group)))
     n_groups = int(group.max(initial=-1)) + 1
     n_bootstrap = max(n_bootstrap, 0) if n_groups > 1 else 0
     n_blocks = min(n_groups, MAX_BLOCKS) if n_bootstrap else 0
     rows = np.empty((n_bootstrap + n_blocks, len(values)))
     weights = _weights(group, n_groups, n_bootstrap, n_blocks, seed)
-    found = _each(statistics, weights, _n_threads() if len(group) >= THREADS_FROM else 1)
-    for row, one in zip(tqdm(rows, desc=progress, unit="resample", disable=progress is None), found, strict=True):
-        row[:] = list(one.values())
+    samples = _evaluated(statistics, weights, _n_threads() if len(group) >= THREADS_FROM else 1)
+    bar = tqdm(rows, desc=progress, unit="resample", disable=progress is None)
+    for row, sample in zip(bar, samples, strict=True):
+        row[:] = list(sample.values())
     value = np.array(list(values.values()), dtype=float)
-    return list(values), _Figures(value, rows[:n_bootstrap], rows[n_bootstrap:], n_groups)
+    return list(values), _SampleTable(value, rows[:n_bootstrap], rows[n_bootstrap:], n_groups)
 
 
-def _each(statistics: Statistics, weights: Iterable[Floats], n_threads: int) -> Iterator[Mapping[str, float]]:
-    """Yield the statistics of each weights, in order whatever the number of threads; few weights wait at a time."""
+def _evaluated(statistics: Statistics[Key], weights: Iterable[Floats], n_threads: int) -> Iterator[Mapping[Key, float]]:
+    """Yield the statistics for each weights, in order whatever the number of threads; few weights wait at a time."""
     if n_threads < 2:
         yield from map(statistics, weights)
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        waiting: deque[Future[Mapping[str, float]]] = deque()
-        for one in weights:
-            waiting.append(pool.submit(statistics, one))
+        waiting: deque[Future[Mapping[Key, float]]] = deque()
+        for sample_weights in weights:
+            waiting.append(pool.submit(statistics, sample_weights))
             if len(waiting) > 2 * n_threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -188,8 +197,8 @@ def _weights(group: NDArray[np.int64], n_groups: int, n_bootstrap: int, n_blocks
 
 
 @dataclass(frozen=True, eq=False)
-class _Figure:
-    """One figure. value: of the data. resampled: (B,). left_out: (J,), each without one block of groups."""
+class _Samples:
+    """One statistic. value: of the data. resampled: (B,). left_out: (J,), each without one block of groups."""
 
     value: float
     resampled: Floats
@@ -198,21 +207,21 @@ class _Figure:
 
     @property
     def defined(self) -> Floats:
-        """The resamples in which it is defined."""
+        """The resamples in which the statistic is defined."""
         return self.resampled[~np.isnan(self.resampled)]
 
-    def measured(self) -> Measured:
-        """Return it with its BCa interval."""
-        return Measured(*self._between(self._moved))
+    def result(self) -> BootstrapResult:
+        """Return the statistic with its BCa interval."""
+        return BootstrapResult(*self._interval(self._bca_level))
 
-    def minus(self, other: _Figure) -> MeasuredDifference:
-        """Return the difference to another figure with its percentile interval and p."""
+    def minus(self, other: _Samples) -> BootstrapDifference:
+        """Return the difference to another statistic with its percentile interval and p."""
         resampled, left_out = self.resampled - other.resampled, self.left_out - other.left_out
-        apart = _Figure(self.value - other.value, resampled, left_out, self.n_groups)
-        between = apart._between(_NORMAL.cdf)
-        return MeasuredDifference(*between, math.nan if math.isnan(between[1]) else apart._p())
+        difference = _Samples(self.value - other.value, resampled, left_out, self.n_groups)
+        value, low, high, undefined = difference._interval(_NORMAL.cdf)
+        return BootstrapDifference(value, low, high, undefined, math.nan if math.isnan(low) else difference._p())
 
-    def _between(self, level: Callable[[float], float]) -> tuple[float, float, float, int]:
+    def _interval(self, level: Callable[[float], float]) -> tuple[float, float, float, int]:
         """Return value, low, high and undefined; level: of a limit z standard errors from the figure, its quantile."""
         defined = self.defined
         if math.isnan(self.value) or not len(defined):
@@ -229,7 +238,7 @@ class _Figure:
             return 1.0
         return 2 * max(_NORMAL.cdf(_NORMAL.inv_cdf(share) / self._widening), 1 / (len(defined) + 1))
 
-    def _moved(self, z: float) -> float:
+    def _bca_level(self, z: float) -> float:
         """Return BCa's level: the share of resamples below the limit that lies z standard errors from the figure."""
         moved = self._bias + z
         scale = 1 - self._acceleration * moved
@@ -245,15 +254,15 @@ class _Figure:
     @property
     def _bias(self) -> float:
         """z0: the normal quantile of the share of resamples below the value, ties counted half."""
-        apart = self.defined - self.value
-        share = ((apart < -_EQUAL).sum() + (np.abs(apart) <= _EQUAL).sum() / 2) / len(apart)
-        least = 0.5 / len(apart)  # resamples do not tell 0 from half of one
+        deviation = self.defined - self.value
+        share = ((deviation < -_EQUAL).sum() + (np.abs(deviation) <= _EQUAL).sum() / 2) / len(deviation)
+        least = 0.5 / len(deviation)  # B resamples cannot distinguish a share of 0 from one below 1 / (2 B)
         return _NORMAL.inv_cdf(min(max(share, least), 1 - least))
 
     @property
     def _acceleration(self) -> float:
         """a = sum d^3 / (6 (sum d^2)^1.5), d = mean - value without one block (Efron and Tibshirani, eq. 14.15)."""
         left_out = self.left_out[~np.isnan(self.left_out)]
-        apart = left_out.mean() - left_out if len(left_out) else np.zeros(1)
-        spread = float((apart**2).sum())
-        return float((apart**3).sum()) / (6 * spread**1.5) if spread > _EQUAL**2 else 0.0
+        deviation = left_out.mean() - left_out if len(left_out) else np.zeros(1)
+        squares = float((deviation**2).sum())
+        return float((deviation**3).sum()) / (6 * squares**1.5) if squares > _EQUAL**2 else 0.0

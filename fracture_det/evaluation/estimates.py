@@ -1,186 +1,274 @@
-"""The cells of a report: measured values with their interval and with what each rests on."""
+"""From resampled statistics to the Estimates of a report: each with its interval and its sample, or a reason."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fracture_det.evaluation.bootstrap import Floats, Measured
+from fracture_det.evaluation.bootstrap import BootstrapResult, Floats
+from fracture_det.evaluation.coco_eval import SIZE_OF_STAT, STATS
 from fracture_det.evaluation.froc import FROC_TARGETS, froc_curve
-from fracture_det.evaluation.image_level import CallCounts, Scored, call_counts
+from fracture_det.evaluation.image_level import ConfusionCounts, UnitScores, auprc, auroc, confusion_counts
 from fracture_det.evaluation.intervals import wilson
-from fracture_det.evaluation.lesion_level import lesion_counts
+from fracture_det.evaluation.lesion_level import LesionCounts, lesion_counts
 from fracture_det.evaluation.matching import Matches
-from fracture_det.evaluation.report import Estimate, Froc, OperatingPoint, PredictiveValues
+from fracture_det.evaluation.report import (
+    DECIMALS,
+    Estimate,
+    Froc,
+    OperatingPoint,
+    PointCounts,
+    PredictiveValues,
+    rounded,
+)
 
 NO_TRUTH = "no truth box"
-LESION = ("precision", "recall", "f1", "fp_per_image")
-CALLS = ("sensitivity", "specificity", "accuracy", "ppv", "npv", "f1")
 PREVALENCES = (0.05, 0.2, 0.5)
-Values = dict[str, float]
+# The figures of an operating point: of boxes, and of images or groups.
+LESION_FIGURES = ("precision", "recall", "f1", "fp_per_image")
+UNIT_FIGURES = ("sensitivity", "specificity", "accuracy", "ppv", "npv", "f1")
+Level = Literal["image", "group"]
 
 
-def estimate(
-    measured: Measured, reason: str, *, count: float | None = None, n: float | None = None, bounded: bool = True
-) -> Estimate:
-    """Return a cell: rounded to ten digits, so that no machine's last bit shows; a proportion gets Wilson's interval.
+class Statistic(NamedTuple):
+    """Names one resampled statistic of an evaluation.
 
-    count, n: numerator and denominator of a proportion; `n` alone is what the figure rests on. reason: why it may be
-    undefined. bounded: False where `count` may exceed `n` (a rate, no proportion).
+    name: the figure. level: "lesion", "image" or "group". rule: the operating or match rule that it depends on.
+    at: the prevalence of a predictive value, or the false positives per image of a sensitivity.
     """
-    whole = None if n is None else round(n)
-    if math.isnan(measured.value):
-        return Estimate(None, n=whole, undefined=measured.undefined, reason=reason)
-    part = None if count is None else round(count)
-    lower, upper = (None, None) if part is None or not whole or not bounded else wilson(part, whole)
+
+    name: str
+    level: str = "lesion"
+    rule: str = ""
+    at: float | None = None
+
+    def __str__(self) -> str:
+        """Return the statistic in words, for a note."""
+        details = [self.level, self.rule, "" if self.at is None else f"at {self.at:g}"]
+        return f"{self.name} ({', '.join(detail for detail in details if detail)})"
+
+
+Values = dict[Statistic, float]
+Results = Mapping[Statistic, BootstrapResult]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a figure rests on: its sample size, and why it may be undefined.
+
+    count: the numerator, if the figure is a proportion of n. bounded: False where `count` may exceed `n` (a rate).
+    """
+
+    n: float | None
+    reason: str
+    count: float | None = None
+    bounded: bool = True
+
+
+def estimate(result: BootstrapResult, basis: Basis) -> Estimate:
+    """Return a statistic with its bootstrap interval, its sample and, for a proportion, Wilson's interval."""
+    n = None if basis.n is None else round(basis.n)
+    if math.isnan(result.value):
+        return Estimate(None, n=n, undefined=result.undefined, reason=basis.reason)
+    count = None if basis.count is None else round(basis.count)
+    lower, upper = (None, None) if count is None or not n or not basis.bounded else wilson(count, n)
     return Estimate(
-        value=_kept(measured.value),
-        low=_kept(measured.low),
-        high=_kept(measured.high),
-        wilson_low=_kept(lower),
-        wilson_high=_kept(upper),
-        count=part,
-        n=whole,
-        undefined=measured.undefined,
+        value=rounded(result.value),
+        low=rounded(result.low),
+        high=rounded(result.high),
+        wilson_low=rounded(lower),
+        wilson_high=rounded(upper),
+        count=count,
+        n=n,
+        undefined=result.undefined,
     )
 
 
-def _kept(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(value, 10)
+# --- what each figure rests on ---------------------------------------------------------------------------------------
+
+
+def lesion_bases(counts: LesionCounts, score: float) -> dict[str, Basis]:
+    """Return what the figures of boxes at one operating point rest on, by name."""
+    tp, fp, truth = counts.true_positives, counts.false_positives, counts.truth
+    no_box = f"no box reaches the score {score:.3g}"
+    return {
+        "precision": Basis(tp + fp, no_box, tp),
+        "recall": Basis(truth, NO_TRUTH, tp),
+        "f1": Basis(fp + truth, f"no truth box, and {no_box}"),
+        "fp_per_image": Basis(counts.images, "no image", fp, bounded=False),
+    }
+
+
+def unit_bases(counts: ConfusionCounts, level: Level) -> dict[str, Basis]:
+    """Return what the figures of images or groups at one operating point rest on, by name."""
+    tp, fn, fp, tn = counts.true_positives, counts.false_negatives, counts.false_positives, counts.true_negatives
+    return {
+        "sensitivity": Basis(tp + fn, f"no fractured {level}", tp),
+        "specificity": Basis(tn + fp, f"no healthy {level}", tn),
+        "accuracy": Basis(tp + fn + fp + tn, f"no {level}", tp + tn),
+        "ppv": Basis(tp + fp, f"no {level} is predicted fractured", tp),
+        "npv": Basis(tn + fn, f"every {level} is predicted fractured", tn),
+        "f1": Basis(tp + fn + fp, f"no fractured {level}, and none is predicted fractured"),
+    }
+
+
+def auroc_basis(units: UnitScores, level: Level) -> Basis:
+    """Return what AUROC rests on: the smaller of the two classes."""
+    positive = int(units.positive.sum())
+    negative = len(units.positive) - positive
+    return Basis(min(positive, negative), f"no healthy {level}" if positive else f"no fractured {level}")
+
+
+# --- operating points ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score threshold, the rule that gave it, and where it comes from; see OperatingPoint."""
+
+    rule: str
+    score: float
+    origin: str
+    chosen_on: str | None = None
 
 
 def point_statistics(
-    rule: str,
-    score: float,
+    threshold: Threshold,
     matches: Matches,
-    units: tuple[Scored, Scored],
+    units: Mapping[Level, UnitScores],
     prevalences: Sequence[float],
     weights: Floats,
 ) -> Values:
-    """Return every figure at one operating point, its name led by the rule. units: images, and groups."""
-    lesions = lesion_counts(matches, score, weights)
-    values: Values = {f"{rule}: lesion {name}": getattr(lesions, name) for name in LESION}
-    for level, scored in zip(("image", "group"), units, strict=True):
-        calls = call_counts(scored, score, weights[scored.image])
-        values |= {f"{rule}: {level} {name}": getattr(calls, name) for name in CALLS}
+    """Return every statistic at one operating point for image weights (I,)."""
+    rule = threshold.rule
+    lesions = lesion_counts(matches, threshold.score, weights)
+    values: Values = {Statistic(name, "lesion", rule): getattr(lesions, name) for name in LESION_FIGURES}
+    for level, scores in units.items():
+        counts = confusion_counts(scores, threshold.score, weights[scores.image])
+        values |= {Statistic(name, level, rule): getattr(counts, name) for name in UNIT_FIGURES}
         for prevalence in prevalences if level == "image" else ():
-            ppv, npv = calls.predictive_values(prevalence)
-            values |= {f"{rule}: ppv {prevalence:g}": ppv, f"{rule}: npv {prevalence:g}": npv}
+            ppv, npv = counts.predictive_values(prevalence)
+            values[Statistic("ppv", level, rule, prevalence)] = ppv
+            values[Statistic("npv", level, rule, prevalence)] = npv
     return values
 
 
 def operating_point(
-    rule: str,
-    score: float,
-    origin: str,
+    threshold: Threshold,
     matches: Matches,
-    units: tuple[Scored, Scored],
+    units: Mapping[Level, UnitScores],
     prevalences: Sequence[float],
-    measured: Mapping[str, Measured],
+    results: Results,
 ) -> OperatingPoint:
-    """Return the figures at one score, with what each rests on."""
+    """Return the figures at one operating point."""
+    rule, score = threshold.rule, threshold.score
     lesions = lesion_counts(matches, score)
-    tp, fp, fn = lesions.true_positives, lesions.false_positives, lesions.truth - lesions.true_positives
-    none_shown = f"no box reaches the score {score:g}"
-    # figure -> (numerator, denominator, why it may be undefined)
-    parts: dict[str, tuple[float | None, float, str]] = {
-        "precision": (tp, tp + fp, none_shown),
-        "recall": (tp, lesions.truth, NO_TRUTH),
-        "f1": (None, tp + fp + fn, f"no truth box, and {none_shown}"),
-        "fp_per_image": (fp, matches.n_images, "no image"),
+    counts = {level: confusion_counts(scores, score) for level, scores in units.items()}
+    figures = {
+        level: {
+            name: estimate(results[Statistic(name, level, rule)], basis)
+            for name, basis in unit_bases(counts[level], level).items()
+        }
+        for level in units
     }
-    lesion = {
-        name: estimate(measured[f"{rule}: lesion {name}"], reason, count=count, n=n, bounded=name != "fp_per_image")
-        for name, (count, n, reason) in parts.items()
-    }
-    counts = {"boxes_tp": tp, "boxes_fp": fp, "boxes_fn": fn}
-    levels = {}
-    for level, scored in zip(("image", "group"), units, strict=True):
-        calls = call_counts(scored, score)
-        levels[level] = _calls(calls, f"{rule}: {level}", level, measured)
-        counts |= {f"{level}s_tp": calls.true_positives, f"{level}s_fn": calls.false_negatives}
-        counts |= {f"{level}s_fp": calls.false_positives, f"{level}s_tn": calls.true_negatives}
-    predictive = [
-        PredictiveValues(
-            prevalence,
-            estimate(
-                measured[f"{rule}: ppv {prevalence:g}"], "sensitivity or specificity is not defined, or none is called"
-            ),
-            estimate(
-                measured[f"{rule}: npv {prevalence:g}"], "sensitivity or specificity is not defined, or all are called"
-            ),
-        )
-        for prevalence in prevalences
-    ]
-    whole = {name: round(value) for name, value in counts.items()}
-    return OperatingPoint(rule, score, origin, lesion, levels["image"], levels["group"], predictive, whole)
+    return OperatingPoint(
+        rule=rule,
+        score=score,
+        origin=threshold.origin,
+        lesion={
+            name: estimate(results[Statistic(name, "lesion", rule)], basis)
+            for name, basis in lesion_bases(lesions, score).items()
+        },
+        image=figures["image"],
+        group=figures["group"],
+        predictive=[_predictive_values(rule, prevalence, results) for prevalence in prevalences],
+        counts=_point_counts(lesions, counts["image"], counts["group"]),
+        chosen_on=threshold.chosen_on,
+    )
 
 
-def _calls(calls: CallCounts, key: str, level: str, measured: Mapping[str, Measured]) -> dict[str, Estimate]:
-    tp, fn, fp, tn = calls.true_positives, calls.false_negatives, calls.false_positives, calls.true_negatives
-    parts: dict[str, tuple[float | None, float, str]] = {
-        "sensitivity": (tp, tp + fn, f"no fractured {level}"),
-        "specificity": (tn, tn + fp, f"no healthy {level}"),
-        "accuracy": (tp + tn, tp + fn + fp + tn, f"no {level}"),
-        "ppv": (tp, tp + fp, f"no {level} is called"),
-        "npv": (tn, tn + fn, f"every {level} is called"),
-        "f1": (None, tp + fn + fp, f"no fractured {level}, and none is called"),
-    }
+def _predictive_values(rule: str, prevalence: float, results: Results) -> PredictiveValues:
+    undefined = "sensitivity or specificity is not defined, or {} image is predicted fractured"
+    ppv, npv = (results[Statistic(name, "image", rule, prevalence)] for name in ("ppv", "npv"))
+    return PredictiveValues(
+        prevalence,
+        estimate(ppv, Basis(None, undefined.format("no"))),
+        estimate(npv, Basis(None, undefined.format("every"))),
+    )
+
+
+def _point_counts(lesions: LesionCounts, images: ConfusionCounts, groups: ConfusionCounts) -> PointCounts:
+    return PointCounts(
+        boxes_tp=round(lesions.true_positives),
+        boxes_fp=round(lesions.false_positives),
+        boxes_fn=round(lesions.truth - lesions.true_positives),
+        images_tp=round(images.true_positives),
+        images_fn=round(images.false_negatives),
+        images_fp=round(images.false_positives),
+        images_tn=round(images.true_negatives),
+        groups_tp=round(groups.true_positives),
+        groups_fn=round(groups.false_negatives),
+        groups_fp=round(groups.false_positives),
+        groups_tn=round(groups.true_negatives),
+    )
+
+
+# --- figures over all thresholds -------------------------------------------------------------------------------------
+
+
+def area_statistics(level: Level, units: UnitScores, weights: Floats) -> Values:
+    """Return the areas under the curves of images or groups for image weights (I,)."""
+    unit_weights = weights[units.image]
     return {
-        name: estimate(measured[f"{key} {name}"], reason, count=count, n=n)
-        for name, (count, n, reason) in parts.items()
+        Statistic("AUROC", level): auroc(units.score, units.positive, unit_weights),
+        Statistic("AUPRC", level): auprc(units.score, units.positive, unit_weights),
     }
 
 
-def area_statistics(level: str, units: Scored, weights: Floats, functions: Mapping[str, object]) -> Values:
-    """Return the areas under the curves of images or groups; `functions` maps AUROC, AUPRC to what computes them."""
-    each = weights[units.image]
-    return {f"{level} {name}": function(units.score, units.positive, each) for name, function in functions.items()}  # type: ignore[operator]
-
-
-def areas(level: str, units: Scored, measured: Mapping[str, Measured]) -> dict[str, Estimate]:
-    """Return AUROC and AUPRC of images or groups; AUROC rests on the smaller of the two classes."""
-    positive = int(units.positive.sum())
-    negative = len(units.positive) - positive
-    missing = f"no fractured {level}" if not positive else f"no healthy {level}"
+def areas(level: Level, units: UnitScores, results: Results) -> dict[str, Estimate]:
+    """Return AUROC and AUPRC of images or groups."""
+    auprc_basis = Basis(int(units.positive.sum()), f"no fractured {level}")
     return {
-        "AUROC": estimate(measured[f"{level} AUROC"], missing, n=min(positive, negative)),
-        "AUPRC": estimate(measured[f"{level} AUPRC"], f"no fractured {level}", n=positive),
+        "AUROC": estimate(results[Statistic("AUROC", level)], auroc_basis(units, level)),
+        "AUPRC": estimate(results[Statistic("AUPRC", level)], auprc_basis),
     }
 
 
 def froc_statistics(rule: str, matches: Matches, weights: Floats) -> Values:
-    """Return the sensitivity at each target and their mean, names led by the match rule."""
-    values = froc_curve(matches, weights).at()
-    names = [f"{rule}@{target:g}" for target in FROC_TARGETS]
-    return {**dict(zip(names, values.tolist(), strict=True)), f"{rule} mean": float(values.mean())}
+    """Return the sensitivity at each target, and their mean, by one match rule for image weights (I,)."""
+    sensitivity = froc_curve(matches, weights).at()
+    values = {
+        Statistic("sensitivity", rule=rule, at=target): value
+        for target, value in zip(FROC_TARGETS, sensitivity.tolist(), strict=True)
+    }
+    return {**values, Statistic("mean sensitivity", rule=rule): float(sensitivity.mean())}
 
 
-def froc(rule: str, matches: Matches, measured: Mapping[str, Measured]) -> Froc:
-    """Return sensitivity at the fixed false positives per image."""
+def froc(rule: str, matches: Matches, results: Results) -> Froc:
+    """Return the sensitivity at fixed false positives per image by one match rule."""
     n = matches.n_truth
-    cells = [measured[f"{rule}@{target:g}"] for target in FROC_TARGETS]
+    at_targets = [results[Statistic("sensitivity", rule=rule, at=target)] for target in FROC_TARGETS]
     return Froc(
         list(FROC_TARGETS),
-        [estimate(cell, NO_TRUTH, count=cell.value * n if n else None, n=n) for cell in cells],
-        estimate(measured[f"{rule} mean"], NO_TRUTH, n=n),
+        [estimate(result, Basis(n, NO_TRUTH, result.value * n if n else None)) for result in at_targets],
+        estimate(results[Statistic("mean sensitivity", rule=rule)], Basis(n, NO_TRUTH)),
     )
 
 
-def coco_figures(measured: Mapping[str, Measured], names: Sequence[str], n_truth: int) -> dict[str, Estimate]:
-    """Return COCOeval's figures."""
-    cells = {}
-    for name in names:
-        size = name.split()[-1]
-        sized = size in ("small", "medium", "large")
-        cells[name] = estimate(
-            measured[name], f"no {size} truth box" if sized else NO_TRUTH, n=None if sized else n_truth
-        )
-    return cells
+def coco_figures(results: Results, n_truth: int) -> dict[str, Estimate]:
+    """Return COCOeval's twelve figures."""
+    figures = {}
+    for name in STATS:
+        size = SIZE_OF_STAT.get(name)
+        basis = Basis(n_truth, NO_TRUTH) if size is None else Basis(None, f"no {size} truth box")
+        figures[name] = estimate(results[Statistic(name)], basis)
+    return figures
 
 
-def curve(**points: Sequence[float] | np.ndarray) -> dict[str, list[float]]:
+def curve(**columns: Sequence[float] | np.ndarray) -> dict[str, list[float]]:
     """Return the points of a curve as lists, rounded like every other figure."""
-    return {name: np.asarray(values, dtype=float).round(10).tolist() for name, values in points.items()}
+    return {name: (np.asarray(values, dtype=float).round(DECIMALS) + 0.0).tolist() for name, values in columns.items()}

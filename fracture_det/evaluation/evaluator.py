@@ -1,4 +1,4 @@
-"""From a data set and predictions to a Report. It never sees a model, so that every detector meets the same judge."""
+"""From a data set and predictions to a Report. It never sees a model: every detector is evaluated by the same code."""
 
 from __future__ import annotations
 
@@ -13,29 +13,21 @@ from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE, RUL
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation import estimates
-from fracture_det.evaluation.bootstrap import LEVEL, Floats, Measured, measure
-from fracture_det.evaluation.coco_eval import STATS, CocoMatches, coco_matches
+from fracture_det.evaluation.bootstrap import LEVEL, Floats, bootstrap_intervals
+from fracture_det.evaluation.coco_eval import CocoMatches, coco_matches
 from fracture_det.evaluation.error_analysis import find_errors
+from fracture_det.evaluation.estimates import Level, Results, Statistic, Threshold, Values
 from fracture_det.evaluation.froc import FROC_TARGETS, froc_curve
-from fracture_det.evaluation.image_level import (
-    Scored,
-    auprc,
-    auroc,
-    groups_of,
-    images_of,
-    precision_recall_curve,
-    roc_curve,
-)
-from fracture_det.evaluation.matching import MATCH_RULES, MAX_DETECTIONS, Matches, match_dataset
+from fracture_det.evaluation.image_level import UnitScores, groups_of, images_of, precision_recall_curve, roc_curve
+from fracture_det.evaluation.matching import MATCH_RULES, MAX_DETECTIONS, Matches, match_dataset, shared_records
 from fracture_det.evaluation.reliability import reliability
-from fracture_det.evaluation.report import Curve, Estimate, Report
+from fracture_det.evaluation.report import Curve, Estimate, Report, froc_curve_name
 from fracture_det.evaluation.strata import by_box_size, left_out, strata
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.timing import Timing
 
 # The rule of precision, recall and F1, of the strata and of the error types.
 MAIN_RULE = "iou50"
-AREAS = {"AUROC": auroc, "AUPRC": auprc}
 MAX_CURVE_POINTS = 1000
 
 
@@ -43,24 +35,18 @@ class EvaluationError(ValueError):
     """The predictions do not fit the data set, or a score is none; the message names the image or the value."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """A score threshold, the rule that gave it, and where it comes from in words."""
-
-    rule: str
-    score: float
-    origin: str
-
-
 @dataclass(frozen=True, eq=False)
-class Study:
-    """Everything that is matched once and then only counted, again and again, by the bootstrap."""
+class MatchedDataset:
+    """Predictions matched once to the truth, so that each bootstrap resample only has to count.
+
+    matches: by match rule.
+    """
 
     matches: Mapping[str, Matches]
     coco: CocoMatches
-    images: Scored
-    groups: Scored
-    points: Sequence[Point]
+    images: UnitScores
+    groups: UnitScores
+    thresholds: Sequence[Threshold]
     prevalences: Sequence[float]
 
     @property
@@ -68,16 +54,20 @@ class Study:
         """The matches of the main rule."""
         return self.matches[MAIN_RULE]
 
-    def statistics(self, weights: Floats) -> dict[str, float]:
-        """Return every figure that gets an interval, for image weights (I,)."""
-        values = self.coco.figures(weights)
+    @property
+    def units(self) -> dict[Level, UnitScores]:
+        """Images and groups, by their level."""
+        return {"image": self.images, "group": self.groups}
+
+    def statistics(self, weights: Floats) -> Values:
+        """Return every statistic that gets an interval, for image weights (I,)."""
+        values: Values = {Statistic(name): value for name, value in self.coco.figures(weights).items()}
         for rule, matches in self.matches.items():
             values |= estimates.froc_statistics(rule, matches, weights)
-        for level, units in (("image", self.images), ("group", self.groups)):
-            values |= estimates.area_statistics(level, units, weights, AREAS)
-        both = (self.images, self.groups)
-        for point in self.points:
-            values |= estimates.point_statistics(point.rule, point.score, self.main, both, self.prevalences, weights)
+        for level, units in self.units.items():
+            values |= estimates.area_statistics(level, units, weights)
+        for threshold in self.thresholds:
+            values |= estimates.point_statistics(threshold, self.main, self.units, self.prevalences, weights)
         return values
 
 
@@ -101,9 +91,9 @@ def evaluate(
     operating_score: 0..1, chosen elsewhere, never on this data; it becomes the main operating point.
     detector_score: the detector's own operating score, if it states one.
     calibration: fitted on validation data by `fit_calibration`; its operating points are applied, and the
-    reliability of the scores is shown before and after it. The paper's .5 is always reported.
+    reliability of the scores is reported before and after it. The paper's .5 is always reported.
     prevalences: shares of fractured images (0..1) at which PPV and NPV are stated.
-    failures: image id -> error, for images without a prediction; they are counted and left out of every figure.
+    failures: image id -> error, for images without a prediction; they are counted and excluded from every figure.
     about, timing: stated by the caller and kept in the report.
 
     Raises EvaluationError when an image has neither a prediction nor a failure, or is not in the data set, and for a
@@ -114,45 +104,43 @@ def evaluate(
     _check(dataset, predictions, failed)
     if calibration is not None:
         check_fitted_apart(calibration.fitted_on, dataset)
-    points = list(_points(operating_score, detector_score, calibration))
+    thresholds = list(_thresholds(operating_score, detector_score, calibration))
     matches = {rule: match_dataset(dataset, predictions, rule=rule) for rule in MATCH_RULES}
     main = matches[MAIN_RULE]
-    study = Study(
+    matched = MatchedDataset(
         matches,
         coco_matches(dataset, predictions, progress="matching" if progress else None),
         images_of(main),
         groups_of(main),
-        points,
+        thresholds,
         tuple(prevalences),
     )
     resampling: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed}
     title = "bootstrap" if progress else None
-    measured = measure(study.statistics, main.group, progress=title, **resampling)
-    judged = sorted((record for record in dataset if record.image_id in predictions), key=lambda r: r.image_id)
-    first = points[0].score
+    results = bootstrap_intervals(matched.statistics, main.group, progress=title, **resampling)
+    records = shared_records(dataset, predictions)
+    main_score = thresholds[0].score
     report = Report(
         about=dict(about or {}),
         settings={"match_rule": MAIN_RULE, "level": LEVEL, **resampling},
-        counts=_counts(dataset, failed, study),
-        coco=estimates.coco_figures(measured, STATS, main.n_truth),
-        froc={rule: estimates.froc(rule, one, measured) for rule, one in matches.items()},
-        image=estimates.areas("image", study.images, measured),
-        group=estimates.areas("group", study.groups, measured),
+        counts=_counts(dataset, failed, matched),
+        coco=estimates.coco_figures(results, main.n_truth),
+        froc={rule: estimates.froc(rule, by_rule, results) for rule, by_rule in matches.items()},
+        image=estimates.areas("image", matched.images, results),
+        group=estimates.areas("group", matched.groups, results),
         operating_points=[
-            estimates.operating_point(
-                point.rule, point.score, point.origin, main, (study.images, study.groups), study.prevalences, measured
-            )
-            for point in points
+            estimates.operating_point(threshold, main, matched.units, matched.prevalences, results)
+            for threshold in thresholds
         ],
         not_reached={} if calibration is None else dict(calibration.not_reached),
         calibration=reliability(main, calibration=calibration, **resampling),
-        strata=strata(judged, main, by_box_size(dataset, predictions), first, progress=progress, **resampling),
-        errors=find_errors(dataset, predictions, score=first, progress=progress, **resampling),
-        curves=_curves(study),
+        strata=strata(records, main, by_box_size(dataset, predictions), main_score, progress=progress, **resampling),
+        errors=find_errors(dataset, predictions, score=main_score, progress=progress, **resampling),
+        curves=_curves(matched),
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
         timing=timing,
     )
-    notes = [*_notes(report, measured, predictions), *_calibration_notes(calibration), *_left_out_notes(judged)]
+    notes = [*_notes(report, results, predictions), *_calibration_notes(calibration), *_left_out_notes(records)]
     return replace(report, notes=notes)
 
 
@@ -183,22 +171,23 @@ def evaluate_predictions(
     )
     if not aligned.not_asked:
         return report
-    ignored = f"{aligned.not_asked} predicted images are not in this data set and were left out."
+    ignored = f"{aligned.not_asked} predicted images are not in this data set and were ignored."
     return replace(report, notes=[*report.notes, ignored])
 
 
-def _points(given: float | None, detector: float | None, calibration: Calibration | None) -> Iterator[Point]:
+def _thresholds(given: float | None, detector: float | None, calibration: Calibration | None) -> Iterator[Threshold]:
     """Yield the operating points, the main one first; each score comes once under its first name."""
     if given is not None:
-        yield Point("given", float(given), "given by the caller, who answers for its not being chosen on this data")
+        yield Threshold("given", float(given), "given by the user; must not have been chosen on this data")
     if detector is not None and detector != PAPER_OPERATING_SCORE:
-        yield Point("detector", float(detector), "stated by the detector")
+        yield Threshold("detector", float(detector), "stated by the detector")
     if calibration is not None:
-        origin = f"chosen on {calibration.fitted_on.get('data', 'validation data')}"
+        chosen_on = calibration.fitted_on.get("data", "validation data")
         for rule in RULES:
             if rule in calibration.operating_points:
-                yield Point(rule, float(calibration.operating_points[rule]), origin)
-    yield Point("paper", PAPER_OPERATING_SCORE, "fixed by the paper")
+                score = float(calibration.operating_points[rule])
+                yield Threshold(rule, score, f"chosen on {chosen_on}", chosen_on)
+    yield Threshold("paper", PAPER_OPERATING_SCORE, "fixed by the paper")
 
 
 def _check_shares(scores: Mapping[str, float | None], prevalences: Sequence[float]) -> None:
@@ -224,78 +213,84 @@ def _check(dataset: Dataset, predictions: Mapping[int, Detections], failures: Ma
             raise EvaluationError(f"{record.file_name}: class index outside 0..{len(dataset.class_names) - 1}")
 
 
-def _counts(dataset: Dataset, failures: Mapping[int, str], study: Study) -> dict[str, int]:
+def _counts(dataset: Dataset, failures: Mapping[int, str], matched: MatchedDataset) -> dict[str, int]:
     failed = [record for record in dataset if record.image_id in failures]
-    n_fractured = int(study.images.positive.sum())
+    n_fractured = int(matched.images.positive.sum())
     return {
         "images_asked": len(dataset),
-        "images_predicted": study.main.n_images,
+        "images_predicted": matched.main.n_images,
         "images_failed": len(failed),
         "images_failed_fractured": sum(record.fractured for record in failed),
         "images_fractured": n_fractured,
-        "images_healthy": study.main.n_images - n_fractured,
-        "groups": len(study.groups.score),
-        "groups_fractured": int(study.groups.positive.sum()),
-        "boxes_truth": study.main.n_truth,
-        "boxes_predicted": len(study.main.score),
+        "images_healthy": matched.main.n_images - n_fractured,
+        "groups": len(matched.groups.score),
+        "groups_fractured": int(matched.groups.positive.sum()),
+        "boxes_truth": matched.main.n_truth,
+        "boxes_predicted": len(matched.main.score),
     }
 
 
-def _curves(study: Study) -> dict[str, Curve]:
+def _curves(matched: MatchedDataset) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
-    if study.main.n_truth:
-        recall, precision = study.coco.curve()
+    if matched.main.n_truth:
+        recall, precision = matched.coco.curve()
         curves["pr"] = estimates.curve(recall=recall, precision=precision)
-        for rule, matches in study.matches.items():
+        for rule, matches in matched.matches.items():
             froc = froc_curve(matches)
             rises = np.flatnonzero(np.diff(froc.sensitivity) > 0)  # both ends of each step, and the last point
             corners = np.unique([0, *rises, *(rises + 1), len(froc.sensitivity) - 1])
-            curves[f"froc {rule}"] = _thin(
+            curves[froc_curve_name(rule)] = _thin(
                 fp_per_image=froc.fp_per_image[corners], sensitivity=froc.sensitivity[corners]
             )
-        recall, precision = precision_recall_curve(study.images)
+        recall, precision = precision_recall_curve(matched.images)
         curves["image_pr"] = _thin(recall=recall, precision=precision)
-    if 0 < study.images.positive.sum() < study.main.n_images:
-        fpr, tpr = roc_curve(study.images)
+    if 0 < matched.images.positive.sum() < matched.main.n_images:
+        fpr, tpr = roc_curve(matched.images)
         curves["roc"] = _thin(fpr=fpr, tpr=tpr)
     return curves
 
 
 def _thin(**columns: Floats) -> Curve:
-    """Thin columns to so many points that a figure cannot show the difference."""
+    """Return columns with at most MAX_CURVE_POINTS points, more than a figure can show."""
     length = len(next(iter(columns.values())))
     keep = np.unique(np.linspace(0, length - 1, min(length, MAX_CURVE_POINTS)).round().astype(int))
     return estimates.curve(**{name: column[keep] for name, column in columns.items()})
 
 
-def _notes(report: Report, measured: Mapping[str, Measured], predictions: Mapping[int, Detections]) -> Iterator[str]:
+def _notes(report: Report, results: Results, predictions: Mapping[int, Detections]) -> Iterator[str]:
     counts = report.counts
     if counts["images_failed"]:
         yield (
             f"{counts['images_failed']} of {counts['images_asked']} images could not be predicted, "
-            f"{counts['images_failed_fractured']} of them fractured. They are in no figure of this report; "
-            "they are not counted as without fracture."
+            f"{counts['images_failed_fractured']} of them fractured. They are excluded from every figure and are not "
+            "counted as healthy."
         )
     if counts["groups"] < 2:
-        yield f"No intervals: {counts['groups']} group, and the bootstrap draws groups."
+        yield f"No confidence intervals: the bootstrap needs at least 2 groups, got {counts['groups']}."
     elif counts["groups"] == counts["images_predicted"]:
-        yield "Every image is a group of its own: the intervals take the images as independent."
+        yield "Every image is its own group: the confidence intervals assume independent images."
     for name, figure in _headline(report):
         if figure.reason is not None:
             yield f"{name} is not defined: {figure.reason}."
-    undefined = {name: one.undefined for name, one in measured.items() if one.undefined}
+    undefined = {name: result.undefined for name, result in results.items() if result.undefined}
     if undefined:
         worst = max(undefined, key=lambda name: undefined[name])
         yield (
-            f"{len(undefined)} figures were not defined in some resamples, which are not in their intervals; "
+            f"{len(undefined)} figures were not defined in some resamples, which their intervals leave out; "
             f"most often {worst}, in {undefined[worst]} of {report.settings['n_bootstrap']}."
         )
-    ends = report.curves.get("froc iou50", {}).get("fp_per_image", [0.0])[-1]
-    if counts["boxes_truth"] and ends < FROC_TARGETS[-1]:
-        yield f"The detector gives at most {ends:.3g} false positives per image; FROC is flat beyond."
-    crowded = sum(len(found) > MAX_DETECTIONS for found in predictions.values())
+    last_fp_per_image = report.curves.get(froc_curve_name(MAIN_RULE), {}).get("fp_per_image", [0.0])[-1]
+    if counts["boxes_truth"] and last_fp_per_image < FROC_TARGETS[-1]:
+        yield (
+            f"The detector gives at most {last_fp_per_image:.3g} false positives per image; the FROC curve is "
+            "constant beyond that."
+        )
+    crowded = sum(len(detections) > MAX_DETECTIONS for detections in predictions.values())
     if crowded:
-        yield f"{crowded} images have over {MAX_DETECTIONS} boxes; the surest {MAX_DETECTIONS} of a class count."
+        yield (
+            f"{crowded} images have more than {MAX_DETECTIONS} boxes; as in COCO, the {MAX_DETECTIONS} highest scores "
+            "of each class count."
+        )
 
 
 def _headline(report: Report) -> Iterator[tuple[str, Estimate]]:
@@ -310,9 +305,9 @@ def _headline(report: Report) -> Iterator[tuple[str, Estimate]]:
 
 def _calibration_notes(calibration: Calibration | None) -> Iterator[str]:
     for what, reason in ({} if calibration is None else calibration.not_fitted).items():
-        yield f"Scores of {what} level are not calibrated: {reason}."
+        yield f"Scores at the {what} level are not calibrated: {reason}."
 
 
 def _left_out_notes(records: Sequence[ImageRecord]) -> Iterator[str]:
     for column, reason in left_out(records).items():
-        yield f"The metadata column {column!r} makes no table: {reason}."
+        yield f"The metadata column {column!r} is not a subgroup: {reason}."

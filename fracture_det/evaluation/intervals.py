@@ -1,4 +1,4 @@
-"""Intervals of proportions in closed form. They take their cases as independent; the bootstrap draws whole groups."""
+"""Intervals of proportions in closed form. They assume independent cases; the bootstrap resamples whole groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def t_quantile(degrees: int, level: float = LEVEL) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 def wilson(count: float, n: float, level: float = LEVEL) -> tuple[float | None, float | None]:
@@ -51,7 +51,7 @@ def paired_difference(
 
     Newcombe 1998 (Statistics in Medicine 17, 2635-2650), method 10: Wilson's interval of each proportion, combined
     with their correlation phi, whose numerator is lessened by n / 2, at most to 0, where it is positive. Unlike Wald's
-    it keeps to -1..1 and has a width even when no case is judged differently. (None, None) without a case.
+    it stays within -1..1 and has a width even without a discordant case. (None, None) without a case.
     """
     n = both + only_a + only_b + neither
     if not n:
@@ -74,8 +74,8 @@ def _newcombe_phi(both: int, only_a: int, only_b: int, neither: int) -> float:
     return excess / math.sqrt(margins)
 
 
-def _hypotenuse(one: float, other: float, cosine: float) -> float:
-    return math.sqrt(max(one * one - 2 * cosine * one * other + other * other, 0.0))
+def _hypotenuse(a: float, b: float, cosine: float) -> float:
+    return math.sqrt(max(a * a - 2 * cosine * a * b + b * b, 0.0))
 
 
 def _defined(interval: tuple[float | None, float | None]) -> tuple[float, float]:

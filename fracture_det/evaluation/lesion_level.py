@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 RECALL_GRID = np.linspace(0.0, 1.0, 101)
 
 
-def ratio(part: float, whole: float) -> float:
-    """Return part / whole, NaN when the whole is 0."""
-    return float(part / whole) if whole else float("nan")
+def ratio(numerator: float, denominator: float) -> float:
+    """Return numerator / denominator, NaN when the denominator is 0."""
+    return float(numerator / denominator) if denominator else float("nan")
 
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """Boxes at one operating point: found, falsely found, and all truth boxes; and the images that they lie in."""
+    """Boxes at one operating point: true and false positives, all truth boxes, and the number of images."""
 
     true_positives: float
     false_positives: float
@@ -29,17 +29,17 @@ class LesionCounts:
 
     @property
     def precision(self) -> float:
-        """Share of the shown boxes that hit; NaN when none is shown."""
+        """TP / (TP + FP); NaN when no box reaches the score."""
         return ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float:
-        """Share of the truth boxes that are hit; NaN without truth."""
+        """TP / truth boxes; NaN without truth."""
         return ratio(self.true_positives, self.truth)
 
     @property
     def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN); NaN when neither truth nor a shown box exists."""
+        """2 TP / (2 TP + FP + FN); NaN with neither a truth box nor a predicted one."""
         return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truth)
 
     @property
@@ -50,22 +50,22 @@ class LesionCounts:
 
 def lesion_counts(matches: Matches, score: float, weights: Floats | None = None) -> LesionCounts:
     """Count boxes of at least `score`."""
-    weights = _ones(matches) if weights is None else weights
-    shown = matches.score >= np.float32(score)
-    each, hit = weights[matches.image[shown]], matches.hit[shown]
+    weights = equal_weights(matches) if weights is None else weights
+    predicted = matches.score >= np.float32(score)
+    box_weights, hit = weights[matches.image[predicted]], matches.hit[predicted]
     truth = float(weights @ matches.truth.sum(axis=1))
-    return LesionCounts(float(each[hit].sum()), float(each[~hit].sum()), truth, float(weights.sum()))
+    return LesionCounts(float(box_weights[hit].sum()), float(box_weights[~hit].sum()), truth, float(weights.sum()))
 
 
 def average_precision(matches: Matches, weights: Floats | None = None) -> float:
     """Return COCO's interpolated average precision (101 recall points, mean over classes); NaN without truth.
 
-    An image of weight 2 gives the value of COCOeval on a set that holds the image twice: a hit counted twice makes
+    An image of weight 2 gives the value of COCOeval on a set that contains the image twice: a hit counted twice makes
     two points, of which the second has the higher recall and precision, so that the first changes nothing. Only where
-    an image has a hit and a false box of equal score, COCOeval lists copy after copy and this box after box
-    (`coco.CocoMatches` does as COCOeval there).
+    an image has a true and a false positive of equal score, COCOeval lists copy after copy and this function box after
+    box (`coco_eval.CocoMatches` follows COCOeval there).
     """
-    weights = _ones(matches) if weights is None else weights
+    weights = equal_weights(matches) if weights is None else weights
     n_truth = weights @ matches.truth
     values = [
         _class_average_precision(matches, index, weights, n_truth[index])
@@ -77,19 +77,21 @@ def average_precision(matches: Matches, weights: Floats | None = None) -> float:
 
 def _class_average_precision(matches: Matches, index: int, weights: Floats, n_truth: float) -> float:
     counted, hits_at = matches.of_class(index)
-    each = weights[counted]
-    return float(interpolated_precision(np.cumsum(each[hits_at]), np.cumsum(each)[hits_at], n_truth).mean())
+    box_weights = weights[counted]
+    found, predicted = np.cumsum(box_weights[hits_at]), np.cumsum(box_weights)[hits_at]
+    return float(interpolated_precision(found, predicted, n_truth).mean())
 
 
-def interpolated_precision(found: Floats, shown: Floats, n_truth: float) -> Floats:
-    """Return COCO's precision at recall 0, .01, ... 1 (101,): the highest that is reached at that recall or more.
+def interpolated_precision(found: Floats, predicted: Floats, n_truth: float) -> Floats:
+    """Return COCO's precision at recall 0, .01, ... 1 (101,): the highest at that recall or beyond.
 
-    found, shown: (H,) truth boxes found and boxes shown, up to each hit in descending order of score.
+    found, predicted: (H,) truth boxes found and boxes predicted, up to each hit in descending order of score.
     """
-    precision = found / (shown + np.spacing(1.0))  # as COCOeval divides
+    precision = found / (predicted + np.spacing(1.0))  # as COCOeval divides
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return envelope[np.searchsorted(found / n_truth, RECALL_GRID, side="left")]
 
 
-def _ones(matches: Matches) -> Floats:
+def equal_weights(matches: Matches) -> Floats:
+    """Return a weight of 1 for each image (I,)."""
     return np.ones(matches.n_images)

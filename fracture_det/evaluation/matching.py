@@ -86,7 +86,7 @@ class Matches:
     @cached_property
     def fractured(self) -> NDArray[np.bool_]:
         """(I,) True where an image has at least one truth box."""
-        return self.truth.sum(axis=1) > 0
+        return np.asarray(self.truth.sum(axis=1) > 0)
 
     @cached_property
     def has_box(self) -> NDArray[np.bool_]:

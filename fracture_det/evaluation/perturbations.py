@@ -93,7 +93,7 @@ def perturb_truth(boxes: ArrayLike, size: Size, perturbation: str, strength: int
 
 
 def _areas(boxes: Boxes) -> Boxes:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
 
 
 def _find(perturbation: str, strength: int) -> Perturbation:
@@ -209,7 +209,7 @@ def _margins(size: Size, percent: float) -> tuple[int, int]:
 
 def _crop(pixels: Pixels, percent: float, lot: Lot) -> Pixels:
     rows, columns = _margins(pixels.shape[:2], percent)
-    return pixels[rows : pixels.shape[0] - rows, columns : pixels.shape[1] - columns].copy()
+    return np.array(pixels[rows : pixels.shape[0] - rows, columns : pixels.shape[1] - columns])
 
 
 def _crop_boxes(boxes: Boxes, size: Size, percent: float, lot: Lot) -> tuple[Boxes, Size]:

@@ -1,8 +1,7 @@
-"""One whole evaluation: predict, freeze thresholds on validation data, judge on test data, look closer, publish."""
+"""One whole evaluation: predict, fix thresholds on validation data, evaluate on test data, measure robustness."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fracture_det.data.records import Dataset
 from fracture_det.evaluation.error_analysis import write_match_csv
 from fracture_det.evaluation.estimates import PREVALENCES
 from fracture_det.evaluation.evaluator import evaluate_predictions
-from fracture_det.evaluation.provenance import provenance
+from fracture_det.evaluation.provenance import CALIBRATION, provenance
 from fracture_det.evaluation.report import Report
 from fracture_det.evaluation.robustness import measure_robustness
 from fracture_det.evaluation.validation import freeze
@@ -24,8 +23,6 @@ from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_to_file
 from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
-from fracture_det.reporting import gallery
-from fracture_det.reporting.writer import publish
 from fracture_det.structures.timing import Timing
 
 PREDICTIONS_FILE, VALIDATION_FILE, CALIBRATION_FILE = (
@@ -37,7 +34,7 @@ PREDICTIONS_FILE, VALIDATION_FILE, CALIBRATION_FILE = (
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is to be evaluated, as tools/eval.py explains it: one of `detector` and `predictions`; files by path.
+    """The options of tools/eval.py, which explains them: one of `detector` and `predictions`; files by path.
 
     Thresholds and calibration come from `val` (fitted) or `calibration` (a file), at most one of them.
     """
@@ -61,99 +58,93 @@ class EvaluationOptions:
     bootstrap: int = 2000
 
 
-def run_evaluation(task: EvaluationOptions, *, progress: bool = False) -> Report:
-    """Do the whole evaluation, write everything into `task.out`, and return the Report.
+def run_evaluation(options: EvaluationOptions, *, progress: bool = False) -> Report:
+    """Evaluate, and return the Report; `fracture_det.reporting.writer` writes its pages.
 
-    Raises ValueErrors of the rooms that it calls, which name file, field and value, and OSError for unwritable folders.
+    `options.out` gets report.json, predictions.jsonl, matches.csv, and with `val` its predictions and calibration.json.
+    Raises ValueErrors that name file, field and value, and OSError for unwritable folders.
     """
-    test = read_coco(task.data)
-    task.out.mkdir(parents=True, exist_ok=True)
-    detector = open_detector(task.detector) if task.detector else None
-    calibration = _calibration(task, test, detector)
-    predictions, timing = _predictions(task, test, detector, task.predictions, PREDICTIONS_FILE)
-    files = {"validation": task.val, "calibration": _calibration_path(task), "predictions": task.out / PREDICTIONS_FILE}
+    test = read_coco(options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    detector = open_detector(options.detector) if options.detector else None
+    calibration = _calibration(options, test, detector)
+    predictions, timing = _predictions(options, test, detector, options.predictions, PREDICTIONS_FILE)
+    files = {
+        "validation": options.val,
+        CALIBRATION: _calibration_path(options),
+        "predictions": options.out / PREDICTIONS_FILE,
+    }
     report = evaluate_predictions(
         test,
         predictions,
-        operating_score=task.operating_score,
+        operating_score=options.operating_score,
         calibration=calibration,
-        prevalences=task.prevalence,
-        n_bootstrap=task.bootstrap,
-        seed=task.seed,
-        about={**predictions.about, **provenance(data=task.data, **files)},
+        prevalences=options.prevalence,
+        n_bootstrap=options.bootstrap,
+        seed=options.seed,
+        about={**predictions.about, **provenance(data=options.data, **files)},
         timing=timing,
         progress=progress,
     )
-    report.save(task.out)  # what follows may take hours, or fail on a picture
-    if detector is not None and task.robustness and task.images is not None:
-        withstood = measure_robustness(
+    report.save(options.out)  # robustness may take hours
+    if detector is not None and options.robustness and options.images is not None:
+        robustness = measure_robustness(
             detector,
             test,
-            task.images,
-            max_images=task.robustness_images,
-            cache=task.out / "robustness",
-            batch_size=task.batch_size,
-            n_bootstrap=task.bootstrap,
-            seed=task.seed,
+            options.images,
+            max_images=options.robustness_images,
+            cache=options.out / "robustness",
+            batch_size=options.batch_size,
+            n_bootstrap=options.bootstrap,
+            seed=options.seed,
             progress=progress,
         )
-        report = replace(report, robustness=withstood.rows, notes=[*report.notes, *withstood.notes])
-    notes = _look_closer(task, test, predictions, report, progress)
-    report = replace(report, notes=[*report.notes, *notes])
-    publish(report, task.out)
+        report = replace(report, robustness=robustness.rows, notes=[*report.notes, *robustness.notes])
+        report.save(options.out)
+    write_match_csv(
+        test,
+        align(predictions, test).detections,
+        options.out / "matches.csv",
+        score=report.operating_points[0].score,
+        progress=progress,
+    )
     return report
 
 
 def _predictions(
-    task: EvaluationOptions, dataset: Dataset, detector: Detector | None, given: Path | None, name: str
+    options: EvaluationOptions, dataset: Dataset, detector: Detector | None, given: Path | None, name: str
 ) -> tuple[Predictions, Timing | None]:
-    """Return the predictions of a data set, made now or given, and leave them in the output folder under `name`."""
-    path = task.out / name
-    if detector is None or task.images is None:
+    """Return the predictions of a data set, made now or given, and keep them in the output folder as `name`."""
+    path = options.out / name
+    if detector is None or options.images is None:
         if given is None:
             raise ValueError("either a detector with its images, or predictions are needed")
         predictions = read_predictions(given)
         write_predictions(path, predictions)
         return predictions, None
-    files = [(record.file_name, task.images / record.file_name) for record in dataset]
-    run = predict_to_file(detector, files, path, batch_size=task.batch_size, each=overlay_timer(detector))
+    files = [(record.file_name, options.images / record.file_name) for record in dataset]
+    run = predict_to_file(detector, files, path, batch_size=options.batch_size, each=overlay_timer(detector))
     return read_predictions(path), run.as_timing()
 
 
-def _calibration_path(task: EvaluationOptions) -> Path | None:
-    return task.out / CALIBRATION_FILE if task.val else task.calibration
+def _calibration_path(options: EvaluationOptions) -> Path | None:
+    return options.out / CALIBRATION_FILE if options.val else options.calibration
 
 
-def _calibration(task: EvaluationOptions, test: Dataset, detector: Detector | None) -> Calibration | None:
-    """Return the calibration that is named, or that validation data give; the latter is kept in the output folder."""
-    if task.val is None:
-        calibration = Calibration.load(task.calibration) if task.calibration else None
-        if calibration is not None:  # asked again where it is applied, but that is after all images were predicted
+def _calibration(options: EvaluationOptions, test: Dataset, detector: Detector | None) -> Calibration | None:
+    """Return the given calibration, or the one fitted on validation data, which is kept in the output folder."""
+    if options.val is None:
+        calibration = Calibration.load(options.calibration) if options.calibration else None
+        if calibration is not None:  # checked again where it is applied, but only after all images were predicted
             check_fitted_apart(calibration.fitted_on, test)
         return calibration
-    validation = read_coco(task.val)
+    validation = read_coco(options.val)
     check_apart(validation, test)
-    given = task.val_predictions or task.predictions
-    predictions, _ = _predictions(task, validation, detector, given, VALIDATION_FILE)
-    about = {"data": task.val.name, **predictions.about}
+    given = options.val_predictions or options.predictions
+    predictions, _ = _predictions(options, validation, detector, given, VALIDATION_FILE)
+    about = {"data": options.val.name, **predictions.about}
     calibration = freeze(
-        validation, predictions, test=test, method=task.calibration_method, fp_target=task.fp_target, about=about
+        validation, predictions, test=test, method=options.calibration_method, fp_target=options.fp_target, about=about
     )
-    calibration.save(task.out / CALIBRATION_FILE)
+    calibration.save(options.out / CALIBRATION_FILE)
     return calibration
-
-
-def _look_closer(
-    task: EvaluationOptions, test: Dataset, predictions: Predictions, report: Report, progress: bool
-) -> list[str]:
-    """Write what has a row or a picture for every box; return what a reader must know of it."""
-    found = align(predictions, test).detections
-    write_match_csv(test, found, task.out / "matches.csv", score=report.operating_points[0].score, progress=progress)
-    try:
-        if task.images is not None:
-            gallery.draw_gallery(report.errors.gallery, test, task.images, task.out)
-    except ValueError as error:  # a picture that is gone by now takes no figure with it
-        shutil.rmtree(task.out / gallery.FOLDER, ignore_errors=True)  # an earlier run's would show other boxes
-        reason = str(error).replace(f"{task.images}/", "")  # a report that is published names no folder of this machine
-        return [f"There are no galleries: {reason}."]
-    return []

@@ -1,29 +1,39 @@
-"""What one evaluation found, as a Report that is saved as JSON and read back; how it is shown is decided elsewhere.
+"""The results of one evaluation: a Report, saved as JSON and read back; `fracture_det.reporting` presents it.
 
-Mappings keep their order; every figure is an Estimate with what it rests on. A value that is not defined is None with
-a reason in words, never NaN.
+Mappings keep their order; every figure is an Estimate with its sample size. An undefined value is None with a reason in
+words, never NaN.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from fracture_det.structures.timing import Timing
 
 FORMAT = "fracture_det report"
-VERSION = 3
-# Version 2 named the body part `site`.
-EARLIER = 2
-# Cells that rest on fewer than this are marked: their value says little.
+VERSION = 4
+# Figures with a smaller sample than this are marked: they are examples rather than rates.
 SMALL_N = 30
+# Figures are written with so many decimals, so that the last bits of one machine do not show.
+DECIMALS = 10
+# GalleryItem.kind
+FALSE_POSITIVE, MISS, HIT = "false positive", "miss", "hit"
+# Reliability.of and Reliability.scores; other scores are named by the method of their calibration.
+IMAGE, BOX, RAW = "image", "box", "raw"
+# Stratum.column and HealthyRow.anatomy: the row of all images, and the column of the body part.
+ALL, ANATOMY = "all", "anatomy"
+# Where an old report's OperatingPoint.origin holds what is `chosen_on` now.
+_CHOSEN_ON = "chosen on "
 Curve = dict[str, list[float]]
+Content = TypeVar("Content")
 
 
 class ReportError(ValueError):
@@ -32,12 +42,12 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure with what it rests on.
+    """One figure with its interval and its sample size.
 
     value: None where it is not defined; `reason` then says why.
-    low, high: 95 % interval by bootstrap over groups, or None.
-    wilson_low, wilson_high: Wilson's 95 % interval of a proportion, which takes its n as independent, or None.
-    count, n: numerator and denominator, where the figure is a proportion; n alone is what it rests on.
+    low, high: 95 % confidence interval by bootstrap over groups, or None.
+    wilson_low, wilson_high: Wilson's 95 % interval of a proportion, which assumes n independent cases, or None.
+    count, n: numerator and denominator of a proportion; of any other figure n alone, its sample size.
     undefined: resamples in which the figure was not defined; they are left out of the interval.
     """
 
@@ -53,13 +63,13 @@ class Estimate:
 
     @property
     def small(self) -> bool:
-        """True when it rests on fewer than 30."""
+        """True when its sample is smaller than SMALL_N."""
         return self.n is not None and self.n < SMALL_N
 
 
 @dataclass(frozen=True)
 class Froc:
-    """Sensitivity (share of the truth boxes that are hit) at fixed false positives per image, and the mean of these."""
+    """Sensitivity (recall of truth boxes) at fixed false positives per image, and the mean of these."""
 
     fp_per_image: list[float]
     sensitivity: list[Estimate]
@@ -68,7 +78,7 @@ class Froc:
 
 @dataclass(frozen=True)
 class PredictiveValues:
-    """What a call is worth where a share `prevalence` (0..1) of the images is fractured, by Bayes' theorem."""
+    """PPV and NPV of images at a stated `prevalence` (0..1) of fracture, by Bayes' theorem."""
 
     prevalence: float
     ppv: Estimate
@@ -76,14 +86,31 @@ class PredictiveValues:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """All figures at one score threshold, chosen before this data was looked at.
+class PointCounts:
+    """True and false positives, false and true negatives of boxes, images and groups at one operating point."""
 
-    rule: its name (see `operating.RULES`); origin: where the score comes from, in words.
-    lesion: precision, recall, f1, fp_per_image; boxes hit by the report's first match rule.
-    image, group: sensitivity, specificity, accuracy, ppv, npv (at the data's own prevalence), f1.
-    predictive: at stated prevalences, image level.
-    counts: boxes_tp, boxes_fp, boxes_fn, images_tp, images_fn, images_fp, images_tn, groups_tp, ....
+    boxes_tp: int
+    boxes_fp: int
+    boxes_fn: int
+    images_tp: int
+    images_fn: int
+    images_fp: int
+    images_tn: int
+    groups_tp: int
+    groups_fn: int
+    groups_fp: int
+    groups_tn: int
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """All figures at one score threshold, fixed before this data set was evaluated.
+
+    rule: its name, see `calibration.operating_points.RULES`. origin: where the score comes from, in words.
+    lesion: precision, recall, f1, fp_per_image; boxes matched by the report's main match rule.
+    image, group: sensitivity, specificity, accuracy, ppv, npv (at the prevalence of this data), f1.
+    predictive: image level, at stated prevalences.
+    chosen_on: the validation data that gave the score; None where it was fixed otherwise.
     """
 
     rule: str
@@ -93,12 +120,13 @@ class OperatingPoint:
     image: dict[str, Estimate]
     group: dict[str, Estimate]
     predictive: list[PredictiveValues]
-    counts: dict[str, int]
+    counts: PointCounts
+    chosen_on: str | None = None
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """One bar of a reliability diagram: scores in low..high, n of them, their mean, and the share that came true."""
+    """One bin of a reliability diagram: n scores in low..high, their mean, and the observed frequency (`rate`)."""
 
     low: float
     high: float
@@ -109,11 +137,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far scores may be read as probabilities.
+    """Whether scores can be read as probabilities.
 
-    of: "image" (highest box score; true: the image is fractured) or "box" (box score; true: the box hits).
-    scores: "raw", or the method of the calibration that was applied.
-    figures: ECE, Brier (and Brier of always saying the base rate), recall for boxes.
+    of: IMAGE (highest box score; the event: the image is fractured) or BOX (box score; the event: it hits).
+    scores: RAW, or the method of the calibration that was applied.
+    figures: ECE, Brier score (and that of always predicting the base rate), recall of boxes.
     """
 
     of: str
@@ -124,7 +152,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Stratum:
-    """One row of Table II's form: the images (or, for box size, the boxes) where `column` has `value`.
+    """One subgroup: the images (or, for box size, the boxes) where `column` has `value`; the paper's Table II.
 
     figures: AP50, precision, recall (boxes), sensitivity, specificity, AUROC (images).
     """
@@ -139,9 +167,9 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ErrorType:
-    """One of TIDE's error types: how often, and how much AP50 would rise if it alone were mended.
+    """One of TIDE's error types: its number, and the AP50 gained if it alone were corrected.
 
-    low, high: the rise's 95 % interval by bootstrap over groups, or None.
+    low, high: 95 % interval of the gain by bootstrap over groups, or None.
     """
 
     count: int
@@ -152,20 +180,23 @@ class ErrorType:
 
 @dataclass(frozen=True)
 class HealthyRow:
-    """False positives on healthy images of one anatomy at the first operating point; anatomy "all" is every one."""
+    """False positives on healthy images of one body part at the main operating point; anatomy ALL is all of them.
+
+    false_positive_rate: share of the images that are predicted fractured.
+    """
 
     anatomy: str
     n_images: int
     n_boxes: int
-    images_called: Estimate
+    false_positive_rate: Estimate
     fp_per_image: Estimate
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One box worth looking at. kind: "false positive", "miss" or "hit"; a miss has the truth box and no score.
+    """One example box. kind: FALSE_POSITIVE, MISS (a false negative: the truth box, without a score) or HIT.
 
-    rank: from 1, the worst false positive, the largest miss or the best hit first. box: x0 y0 x1 y1 in pixels.
+    rank: from 1; false positives and hits by descending score, misses by descending size. box: x0 y0 x1 y1 in pixels.
     """
 
     kind: str
@@ -178,7 +209,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Errors:
-    """What goes wrong, at IoU .5. types: TIDE's six and its two special ones, by name. base_ap50: before mending."""
+    """Error analysis at IoU .5. types: TIDE's six and its two special ones, by name. base_ap50: AP50 as measured."""
 
     base_ap50: float | None
     types: dict[str, ErrorType]
@@ -188,7 +219,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class RobustnessRow:
-    """AP50 and AUROC under one perturbation. strength: 1 to 5, 0 is the untouched data; setting: e.g. "quality 30"."""
+    """AP50 and AUROC under one perturbation. strength: 1 to 5, 0 for the original; setting: e.g. "quality 30"."""
 
     perturbation: str
     strength: int
@@ -198,18 +229,19 @@ class RobustnessRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one evaluation found; equal inputs give an equal Report, `timing` aside.
+    """All results of one evaluation; equal inputs give an equal Report, `timing` aside.
 
-    about: who was evaluated, on what, by which command's inputs: detector, data and SHA-256s, versions, commit.
-    settings: rule (first match rule), seed, n_bootstrap, level.
+    about: the detector, the data and other input files with their SHA-256 (see `provenance`), versions, commit.
+    settings: match_rule (the main one), level, n_bootstrap, seed.
     counts: images_asked, images_predicted, images_failed, images_failed_fractured, images_fractured, images_healthy;
         groups, groups_fractured; boxes_truth, boxes_predicted.
     coco: the twelve figures of COCOeval. froc: by match rule. image, group: AUROC, AUPRC.
     operating_points: the main one first. not_reached: rule -> why validation gave no score for it.
     calibration: reliability of raw and, where one was applied, calibrated scores.
-    strata: every column, "anatomy" first; the row of all images has column "all".
-    curves: pr (recall, precision), froc RULE (fp_per_image, sensitivity), roc (fpr, tpr), image_pr (recall, precision).
-    failures: image -> error; these images are in no figure. notes: what a reader must know first, in sentences.
+    strata: the row of all images (column ALL), then every column, ANATOMY first.
+    curves: pr and image_pr (recall, precision), roc (fpr, tpr); of each match rule `froc_curve_name` (fp_per_image,
+        sensitivity).
+    failures: image -> error; no figure includes these images. notes: limitations that a reader must know, in sentences.
     """
 
     about: dict[str, str]
@@ -235,7 +267,7 @@ class Report:
         return to_json(FORMAT, VERSION, self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.json into `folder`, made when missing, and return its path; `publish` writes the rest too."""
+        """Write report.json into `folder`, made when missing, and return its path."""
         path = Path(folder) / "report.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.to_json(), encoding="utf-8")
@@ -246,15 +278,40 @@ class Report:
         """Read a report.json, or the one in a folder. Raises ReportError naming file, field and value."""
         path = Path(path)
         path = path / "report.json" if path.is_dir() else path
-        return from_json(path, cls, FORMAT, VERSION, earlier={EARLIER: _from_version_2})
+        return from_json(path, cls, FORMAT, VERSION, earlier={2: _from_version_2, 3: _from_version_3})
 
 
 def _from_version_2(content: dict[str, Any]) -> None:
-    """Bring the content of a version 2 report to version 3, in place."""
+    """Bring the content of a version 2 report, which calls the body part `site`, to the present version, in place."""
     for row in (*content["errors"]["healthy"], *content["errors"]["gallery"]):
         row["anatomy"] = row.pop("site")
     for row in content["strata"]:
-        row["column"] = "anatomy" if row["column"] == "site" else row["column"]
+        row["column"] = ANATOMY if row["column"] == "site" else row["column"]
+    _from_version_3(content)
+
+
+def _from_version_3(content: dict[str, Any]) -> None:
+    """Bring the content of a version 3 report to the present version, in place."""
+    for row in content["errors"]["healthy"]:
+        row["false_positive_rate"] = row.pop("images_called")
+    for point in content["operating_points"]:
+        origin = point["origin"]
+        point["chosen_on"] = origin.removeprefix(_CHOSEN_ON) if origin.startswith(_CHOSEN_ON) else None
+
+
+def froc_curve_name(rule: str) -> str:
+    """Return the name in Report.curves of the free-response curve by a match rule."""
+    return f"froc {rule}"
+
+
+def rounded(value: float | None, *, significant: bool = False) -> float | None:
+    """Return a figure as files keep it: to DECIMALS, without a minus before zero; None for NaN.
+
+    significant: to so many significant digits instead, for p values, however small.
+    """
+    if value is None or math.isnan(value):
+        return None
+    return float(f"{value:.{DECIMALS}g}") if significant else round(float(value), DECIMALS) + 0.0
 
 
 def to_json(name: str, version: int, content: Any) -> str:
@@ -264,28 +321,29 @@ def to_json(name: str, version: int, content: Any) -> str:
 
 def from_json(
     path: Path,
-    kind: type,
+    kind: type[Content],
     name: str,
     version: int,
     *,
     earlier: Mapping[int, Callable[[dict[str, Any]], None]] = MappingProxyType({}),
-) -> Any:
+) -> Content:
     """Read a dataclass of `kind` from a file of `to_json`. Raises ReportError naming file, field and value.
 
-    earlier: version -> what brings the content of such a file, in place, to `version`.
+    earlier: version -> function that brings the content of such a file, in place, to `version`.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
-    found = (content.pop("format", None), content.pop("version", None)) if isinstance(content, dict) else (None, None)
-    if found[0] != name or found[1] not in (version, *earlier):
-        raise ReportError(f"{path}: expected format {name!r}, version {version}, got {found[0]!r}, {found[1]!r}")
+    fields = content if isinstance(content, dict) else {}
+    its_name, its_version = fields.pop("format", None), fields.pop("version", None)
+    if its_name != name or its_version not in (version, *earlier):
+        raise ReportError(f"{path}: expected format {name!r}, version {version}, got {its_name!r}, {its_version!r}")
     try:
-        if found[1] in earlier:
-            earlier[found[1]](content)
-        return msgspec.convert(content, kind)
+        if its_version in earlier:
+            earlier[its_version](fields)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise ReportError(f"{path}: {error}") from error
     except (KeyError, TypeError) as error:
-        raise ReportError(f"{path}: not a {name} of version {found[1]}: {error!r}") from error
+        raise ReportError(f"{path}: not a {name} of version {its_version}: {error!r}") from error

@@ -1,7 +1,7 @@
-"""AP50 and AUROC of a detector on radiographs that suffered on their way: eight perturbations at five strengths.
+"""AP50 and AUROC of a detector on degraded radiographs: eight perturbations at five strengths.
 
-Each row of the table is one pass over the images. What is predicted is kept as one predictions file per row, so that a
-run that was interrupted goes on where it stopped, and each row can be judged again with tools that read such files.
+Each row of the table is one pass over the images. Its predictions are kept in one predictions file per row, so that an
+interrupted run continues where it stopped, and each row can be evaluated again with tools that read such files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -21,8 +22,8 @@ from fracture_det import __version__
 from fracture_det.data.prediction_writer import cut_torn_line
 from fracture_det.data.predictions import ImagePrediction, align, read_predictions
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.evaluation.bootstrap import Floats, measure
-from fracture_det.evaluation.estimates import NO_TRUTH, estimate
+from fracture_det.evaluation.bootstrap import Floats, bootstrap_intervals
+from fracture_det.evaluation.estimates import NO_TRUTH, Basis, estimate
 from fracture_det.evaluation.image_level import auroc
 from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import Matches, match_dataset
@@ -38,16 +39,16 @@ from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_files, writer_for
 from fracture_det.structures.radiograph import Pixels
 
-# The row that the others are compared with.
+# Perturbation of the reference row.
 UNTOUCHED = "none"
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a detector withstands.
+    """The robustness of a detector.
 
-    rows: the untouched images first (perturbation "none", strength 0), then by perturbation and strength.
-    notes: what a reader must know of them, in sentences.
+    rows: the original images first (perturbation "none", strength 0), then by perturbation and strength.
+    notes: limitations that a reader must know, in sentences.
     """
 
     rows: list[RobustnessRow]
@@ -56,7 +57,7 @@ class Robustness:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One row to be measured. `kind` and `strength` as in PERTURBATIONS; any kind with strength 0 is untouched."""
+    """One row to be measured. `kind` and `strength` as in PERTURBATIONS; strength 0 of any kind is the original."""
 
     kind: str
     strength: int
@@ -87,12 +88,12 @@ def measure_robustness(
     seed: int = 0,
     progress: bool = False,
 ) -> Robustness:
-    """Predict and evaluate the images of `dataset` under each perturbation at each strength, and untouched.
+    """Predict and evaluate the images of `dataset` under each perturbation at each strength, and unchanged.
 
     images_dir: what the file names start from. max_images: evaluate only so many, see `choose_images`.
     cache: folder that keeps the predictions of each row for this detector, these images and this setting; the same call
-    again goes on where the last one stopped, and tries again what failed. Without it nothing is kept.
-    n_bootstrap, seed: as in `measure`; the seed draws the images, too.
+    again continues where the last one stopped, and retries failed images. Without it nothing is kept.
+    n_bootstrap, seed: as in `bootstrap_intervals`; the seed draws the images, too.
 
     Raises ValueError for an unknown perturbation or strength, and for a `max_images` that is too small.
     """
@@ -103,7 +104,7 @@ def measure_robustness(
         )
     chosen = choose_images(dataset, max_images, seed=seed)
     cells = [_Cell("jpeg", 0), *(_Cell(kind, strength) for kind in perturbations for strength in strengths)]
-    judged = []
+    evaluated = []
     with TemporaryDirectory() as temporary:
         passes = _Passes(detector, chosen, Path(images_dir), Path(cache or temporary), batch_size)
         missing = sum(passes.n_missing(cell) for cell in cells)
@@ -111,15 +112,16 @@ def measure_robustness(
             for cell in cells:
                 bar.set_postfix_str(f"{cell.name} {cell.strength}")
                 passes.predict(cell, bar)
-                judged.append(_judge(cell, chosen, passes.path(cell), n_bootstrap, seed))
-    notes = _sample_notes(dataset, chosen, seed) + [note for one in judged for note in one.notes]
-    return Robustness([one.row for one in judged], notes + _failure_notes([one.failures for one in judged]))
+                evaluated.append(_evaluate(cell, chosen, passes.path(cell), n_bootstrap, seed))
+    notes = _sample_notes(dataset, chosen, seed) + [note for row in evaluated for note in row.notes]
+    failures = _failure_notes([row.failures for row in evaluated])
+    return Robustness([row.row for row in evaluated], notes + failures)
 
 
 def choose_images(dataset: Dataset, max_images: int | None, *, seed: int) -> Dataset:
-    """Return at most `max_images` images: whole groups drawn by lot, fractured and healthy in the data's proportion.
+    """Return at most `max_images` images: whole groups drawn at random, fractured and healthy in the data's proportion.
 
-    A group with at least one fractured image counts as fractured. A group that no longer fits is passed over, so that
+    A group with at least one fractured image counts as fractured. A group that no longer fits is skipped, so that
     the last places go to small groups. Raises ValueError when the images are too few for one group of each kind.
     """
     if max_images is None or max_images >= len(dataset):
@@ -185,7 +187,7 @@ class _Passes:
         """Return how many images are still to be predicted; those that failed are tried again."""
         return len(self.dataset) - len(_kept(self.path(cell)))
 
-    def predict(self, cell: _Cell, bar: tqdm) -> None:
+    def predict(self, cell: _Cell, bar: tqdm[NoReturn]) -> None:
         """Predict what is missing of a cell."""
         path = self.path(cell)
         kept = _kept(path)
@@ -217,32 +219,32 @@ def _kept(path: Path) -> dict[str, ImagePrediction]:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _EvaluatedRow:
     row: RobustnessRow
     notes: list[str]
     failures: Mapping[str, str]
 
 
-def _judge(cell: _Cell, dataset: Dataset, path: Path, n_bootstrap: int, seed: int) -> _Judged:
+def _evaluate(cell: _Cell, dataset: Dataset, path: Path, n_bootstrap: int, seed: int) -> _EvaluatedRow:
     """Return a cell's row, its notes, and file name -> error of the images that failed."""
     truths = {record.image_id: cell.truth(record) for record in dataset}
     moved = Dataset(tuple(_moved(record, truths[record.image_id]) for record in dataset), dataset.class_names)
     aligned = align(read_predictions(path), moved)
     lost = [record for record in dataset if record.fractured and not truths[record.image_id].kept.any()]
     left_out = {record.image_id for record in lost}
-    detections = {key: found for key, found in aligned.detections.items() if key not in left_out}
+    detections = {image_id: boxes for image_id, boxes in aligned.detections.items() if image_id not in left_out}
     matches = match_dataset(moved, detections, rule="iou50")
-    measured = measure(partial(_statistics, matches), matches.group, n_bootstrap=n_bootstrap, seed=seed)
+    results = bootstrap_intervals(partial(_statistics, matches), matches.group, n_bootstrap=n_bootstrap, seed=seed)
     missing = "fractured" if not matches.fractured.any() else "healthy"
     figures = {
-        "AP50": estimate(measured["AP50"], NO_TRUTH, n=matches.n_truth),
-        "AUROC": estimate(measured["AUROC"], f"no {missing} image", n=matches.n_images),
+        "AP50": estimate(results["AP50"], Basis(matches.n_truth, NO_TRUTH)),
+        "AUROC": estimate(results["AUROC"], Basis(matches.n_images, f"no {missing} image")),
     }
     failures = {
         record.file_name: aligned.failures[record.image_id] for record in dataset if record.image_id in aligned.failures
     }
     row = RobustnessRow(cell.name, cell.strength, cell.setting, figures)
-    return _Judged(row, _loss_notes(cell, truths, lost), failures)
+    return _EvaluatedRow(row, _loss_notes(cell, truths, lost), failures)
 
 
 def _moved(record: ImageRecord, truth: PerturbedTruth) -> ImageRecord:
@@ -260,10 +262,10 @@ def _statistics(matches: Matches, weights: Floats) -> dict[str, float]:
 def _sample_notes(dataset: Dataset, chosen: Dataset, seed: int) -> list[str]:
     if len(chosen) == len(dataset):
         return []
-    n_fractured, of = (sum(record.fractured for record in one) for one in (chosen, dataset))
+    n_chosen, n_all = (sum(record.fractured for record in records) for records in (chosen, dataset))
     return [
-        f"Robustness was measured on {len(chosen)} of {len(dataset)} images ({n_fractured} of {of} fractured): whole "
-        f"groups drawn with seed {seed}, with and without fracture in the data's proportion."
+        f"Robustness was measured on {len(chosen)} of {len(dataset)} images ({n_chosen} of {n_all} fractured): whole "
+        f"groups drawn with seed {seed}, fractured and healthy in the proportion of the data."
     ]
 
 
@@ -273,17 +275,17 @@ def _loss_notes(cell: _Cell, truths: Mapping[int, PerturbedTruth], lost: Sequenc
         return []
     return [
         f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} truth boxes lost more than "
-        f"half of their area and are no truth any more; {len(lost)} images lost all of theirs and are not in this row."
+        f"half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from this row."
     ]
 
 
 def _failure_notes(failures: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a sentence for each image that failed, however many rows lack it."""
+    """Return a sentence for each image that failed, in however many rows."""
     rows: dict[str, list[str]] = {}
     for row in failures:
         for name, error in row.items():
             rows.setdefault(name, []).append(error)
     return [
-        f"Robustness: {name} failed in {len(errors)} of {len(failures)} rows and is not in them: {errors[0]}"
+        f"Robustness: {name} failed in {len(errors)} of {len(failures)} rows and is excluded from them: {errors[0]}"
         for name, errors in sorted(rows.items())
     ]

@@ -1,8 +1,8 @@
-"""Tests of one detector against another on the same images, and the interval of one area under the ROC curve.
+"""Tests of one detector against another on the same images: DeLong's and McNemar's.
 
-They take the images as independent: groups are ignored. Where a patient has several images, their intervals are too
-narrow and their p values too small, and the paired bootstrap over groups (bootstrap.measure_paired) is what counts.
-Where something is not defined it is None, and `reason` says why.
+They assume independent images: groups are ignored. Where a patient has several images, their intervals are too narrow
+and their p values too small; rely on the paired bootstrap over groups (bootstrap.paired_bootstrap) there.
+An undefined value is None, and `reason` says why.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fracture_det.evaluation.image_level import auroc
 from fracture_det.evaluation.intervals import LEVEL, paired_difference, quantile
 
 Floats = NDArray[np.float64]
 
 # Variances below are those of equal numbers but for rounding.
 _NOTHING = 1e-20
-
-
-@dataclass(frozen=True)
-class AreaInterval:
-    """One area under the ROC curve by DeLong. variance: of the area. low, high: 95 % interval."""
-
-    auc: float | None
-    variance: float | None = None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +44,12 @@ class DeLong:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two detectors' calls on the same images, compared.
+    """Two detectors' predictions on the same images, compared.
 
-    both, only_a, only_b, neither: how many images are called rightly by whom. difference: the share that A calls
-    rightly minus that of B; low, high: its 95 % interval by Newcombe 1998, method 10 (intervals.paired_difference).
-    p: exact, two-sided: of images that only one of them calls rightly, as many or fewer fall to the rarer side when
-    each falls to either side with probability 1/2.
+    both, only_a, only_b, neither: how many images which detector classifies correctly. difference: the share that A
+    classifies correctly minus that of B; low, high: its 95 % interval by Newcombe 1998, method 10
+    (intervals.paired_difference). p: exact, two-sided: the probability of a split of the discordant images at least as
+    uneven, if each falls to either side with probability 1/2.
     """
 
     n: int
@@ -72,30 +62,6 @@ class McNemar:
     high: float | None
     p: float | None
     reason: str | None = None
-
-
-def delong_interval(scores: ArrayLike, positive: ArrayLike) -> AreaInterval:
-    """Return the area under the ROC curve of scores (N,) with its 95 % interval.
-
-    DeLong's variance (see `delong`), the interval on the scale of log(auc / (1 - auc)), so that it keeps within 0..1
-    and holds the true area more often near 1 (Qin and Hotilovac 2008, Statistical Methods in Medical Research 17).
-    """
-    truth = np.asarray(positive, dtype=bool)
-    missing = _missing(truth)
-    if missing:
-        return AreaInterval(None, reason=missing)
-    cases, controls = _placements(scores, truth)
-    auc = _area(cases)
-    few = _too_few(truth)
-    if few:
-        return AreaInterval(auc, reason=few)
-    variance = _variance(cases, controls)
-    if variance < _NOTHING:
-        return AreaInterval(auc, 0.0, reason="the scores leave DeLong's variance at 0, so that it gives no interval")
-    half = quantile(LEVEL) * math.sqrt(variance) / (auc * (1 - auc))
-    centre = math.log(auc / (1 - auc))
-    low, high = (1 / (1 + math.exp(-limit)) for limit in (centre - half, centre + half))
-    return AreaInterval(auc, variance, low, high)
 
 
 def delong(scores_a: ArrayLike, scores_b: ArrayLike, positive: ArrayLike) -> DeLong:
@@ -111,10 +77,10 @@ def delong(scores_a: ArrayLike, scores_b: ArrayLike, positive: ArrayLike) -> DeL
     if missing:
         return DeLong(*n, None, None, None, reason=missing)
     (cases_a, controls_a), (cases_b, controls_b) = _placements(scores_a, truth), _placements(scores_b, truth)
-    auc_a, auc_b = _area(cases_a), _area(cases_b)
-    difference = _area(cases_a - cases_b)
+    auc_a, auc_b = auroc(scores_a, truth), auroc(scores_b, truth)
+    difference = auc_a - auc_b
     if np.array_equal(cases_a, cases_b) and np.array_equal(controls_a, controls_b):
-        same = "both put every fractured and healthy image in the same order"
+        same = "both rank the fractured and healthy images in the same order"
         return DeLong(*n, auc_a, auc_b, 0.0, 0.0, 0.0, 0.0, 1.0, same)
     few = _too_few(truth)
     if few:
@@ -130,14 +96,14 @@ def delong(scores_a: ArrayLike, scores_b: ArrayLike, positive: ArrayLike) -> DeL
     return DeLong(*n, auc_a, auc_b, difference, difference - half, difference + half, z, p)
 
 
-def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
-    """Compare on which images (N,) two detectors are right (McNemar 1947, Psychometrika 12; exact binomial form)."""
-    a, b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
+    """Compare on which images (N,) two detectors are correct (McNemar 1947, Psychometrika 12; exact binomial form)."""
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     both, only_a, only_b, neither = (int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
     if not len(a):
         return McNemar(0, 0, 0, 0, 0, None, None, None, None, "no image to compare on")
     low, high = paired_difference(both, only_a, only_b, neither)
-    reason = None if only_a + only_b else "both are right on the same images"
+    reason = None if only_a + only_b else "both are correct on the same images"
     p = _two_sided(min(only_a, only_b), only_a + only_b)
     return McNemar(len(a), both, only_a, only_b, neither, (only_a - only_b) / len(a), low, high, p, reason)
 
@@ -162,7 +128,10 @@ def _too_few(truth: NDArray[np.bool_]) -> str | None:
 
 
 def _placements(scores: ArrayLike, truth: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return for each positive the share of negatives below it, for each negative that of positives above it."""
+    """Return for each positive the share of negatives below it, for each negative that of positives above it.
+
+    They serve the variance alone; their means are `auroc`.
+    """
     values = np.asarray(scores)
     ranks, positives, negatives = (_midranks(part) for part in (values, values[truth], values[~truth]))
     below = (ranks[truth] - positives) / len(negatives)
@@ -172,11 +141,7 @@ def _placements(scores: ArrayLike, truth: NDArray[np.bool_]) -> tuple[Floats, Fl
 def _midranks(values: NDArray[np.generic]) -> Floats:
     """Return ranks from 1; equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-
-def _area(placements: Floats) -> float:
-    return float(placements.mean())
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
 
 
 def _variance(cases: Floats, controls: Floats) -> float:

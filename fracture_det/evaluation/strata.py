@@ -1,4 +1,4 @@
-"""The paper's Table II for every column that the data has: anatomy, box size, image size, view, hardware, and so on."""
+"""Subgroup analysis, as the paper's Table II: by anatomy, box size, image size, view, hardware and other columns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.evaluation.bootstrap import Floats, Measured, measure
-from fracture_det.evaluation.estimates import NO_TRUTH, Values, estimate
-from fracture_det.evaluation.image_level import auroc, call_counts, images_of
+from fracture_det.evaluation.bootstrap import Floats, bootstrap_intervals
+from fracture_det.evaluation.estimates import NO_TRUTH, Basis, auroc_basis, estimate, lesion_bases, unit_bases
+from fracture_det.evaluation.image_level import auroc, confusion_counts, images_of
 from fracture_det.evaluation.lesion_level import average_precision, lesion_counts
 from fracture_det.evaluation.matching import Matches, match_dataset, match_to_truth
-from fracture_det.evaluation.report import Estimate, Stratum
+from fracture_det.evaluation.report import ALL, ANATOMY, Stratum
 from fracture_det.structures.boxes import box_area
 from fracture_det.structures.detections import Detections
 
-ALL, ANATOMY, BOX_SIZE, IMAGE_SIZE = "all", "anatomy", "box size", "image size"
+BOX_SIZE, IMAGE_SIZE = "box size", "image size"
 UNKNOWN = "unknown"
 # Long side of the image in pixels.
 IMAGE_SIZES = ((512, "up to 512 px"), (1024, "513 to 1024 px"), (2048, "1025 to 2048 px"), (None, "over 2048 px"))
@@ -45,38 +45,37 @@ def strata(
     """Return a row for all images, then one for every value of every column, at the operating point `score`.
 
     records: the images of `matches` in its order. sized: see `by_box_size`.
-    Intervals draw the groups that have an image in the stratum.
+    The bootstrap resamples the groups that have an image in the subgroup.
     """
-    cuts = [(ALL, ALL, np.ones(len(records), dtype=bool)), *_cuts(records)]
-    sizes = [(BOX_SIZE, name, one) for name, one in sized.items()]
-    place = next((index for index, (column, *_) in enumerate(cuts) if column not in (ALL, ANATOMY)), len(cuts))
-    parts = [(column, value, matches.of_images(keep)) for column, value, keep in cuts]
-    parts[place:place] = sizes
-    shown = tqdm(parts, desc="strata", unit="row", disable=not progress)
-    return [_row(column, value, part, score, (n_bootstrap, seed)) for column, value, part in shown]
+    subgroups = [(ALL, ALL, np.ones(len(records), dtype=bool)), *_subgroups(records)]
+    rows = [(column, value, matches.of_images(members)) for column, value, members in subgroups]
+    after_anatomy = next((index for index, (column, *_) in enumerate(rows) if column not in (ALL, ANATOMY)), len(rows))
+    rows[after_anatomy:after_anatomy] = [(BOX_SIZE, name, of_size) for name, of_size in sized.items()]
+    bar = tqdm(rows, desc="strata", unit="row", disable=not progress)
+    return [_row(column, value, members, score, (n_bootstrap, seed)) for column, value, members in bar]
 
 
 def by_box_size(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[str, Matches]:
-    """Return the matches of the truth boxes of each size, as COCO looks at sizes.
+    """Return the matches of the truth boxes of each size, by COCO's rules.
 
-    A box that hits a fracture of another size takes no part; one that hits nothing takes part where its own size fits.
+    A box that hits a fracture of another size is ignored; one that hits nothing counts in the size of its own area.
     """
     hit = {
         record.image_id: match_to_truth(detections[record.image_id], record.boxes, record.classes)
         for record in dataset
         if record.image_id in detections
     }
-    parts = {}
+    by_size = {}
     for name, (low, below) in BOX_SIZES.items():
-        records, found = [], {}
-        for record in (one for one in dataset if one.image_id in detections):
+        records, of_size = [], {}
+        for record in (record for record in dataset if record.image_id in detections):
             truth = _within(record.boxes, low, below)
-            one, index = detections[record.image_id], hit[record.image_id]
-            keep = np.where(index < 0, _within(one.boxes, low, below), np.append(truth, False)[index])
+            image, index = detections[record.image_id], hit[record.image_id]
+            keep = np.where(index < 0, _within(image.boxes, low, below), np.append(truth, False)[index])
             records.append(replace(record, boxes=record.boxes[truth], classes=record.classes[truth]))
-            found[record.image_id] = Detections(one.boxes[keep], one.scores[keep], one.classes[keep])
-        parts[name] = match_dataset(Dataset(tuple(records), dataset.class_names), found)
-    return parts
+            of_size[record.image_id] = Detections(image.boxes[keep], image.scores[keep], image.classes[keep])
+        by_size[name] = match_dataset(Dataset(tuple(records), dataset.class_names), of_size)
+    return by_size
 
 
 def _within(boxes: ArrayLike, low: float, below: float) -> NDArray[np.bool_]:
@@ -85,7 +84,7 @@ def _within(boxes: ArrayLike, low: float, below: float) -> NDArray[np.bool_]:
 
 
 def left_out(records: Sequence[ImageRecord]) -> dict[str, str]:
-    """Return the metadata columns that make no table, each with the reason."""
+    """Return the metadata columns that form no subgroups, each with the reason."""
     return {column: reason for column in _columns(records) if (reason := _unfit(column, records))}
 
 
@@ -97,9 +96,9 @@ def _unfit(column: str, records: Sequence[ImageRecord]) -> str:
     values = [record.attributes.get(column, UNKNOWN) for record in records]
     distinct = set(values)
     if len(distinct) > MAX_VALUES:
-        return f"it has {len(distinct)} different values, over {MAX_VALUES}"
+        return f"it has {len(distinct)} different values, more than {MAX_VALUES}"
     if len(distinct) == len(values) > 2:
-        return "every image has a value of its own"
+        return "every image has its own value"
     if len(distinct) < 2:
         return f"every image has the value {values[0]!r}" if values else "there is no image"
     if len(set(zip(values, (record.fractured for record in records), strict=True))) == len(distinct) == 2:
@@ -107,7 +106,7 @@ def _unfit(column: str, records: Sequence[ImageRecord]) -> str:
     return ""
 
 
-def _cuts(records: Sequence[ImageRecord]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _subgroups(records: Sequence[ImageRecord]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield column, value, and which images (I,) have it."""
     yield from _by_value(ANATOMY, [record.anatomy or UNKNOWN for record in records])
     sizes = [next(name for limit, name in IMAGE_SIZES if limit is None or max(r.size) <= limit) for r in records]
@@ -123,25 +122,29 @@ def _by_value(
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     array = np.array(values, dtype=object)
     for value in order or sorted(set(values)):
-        if (keep := array == value).any():
-            yield column, value, keep
+        if (members := array == value).any():
+            yield column, value, members
 
 
 def _row(column: str, value: str, matches: Matches, score: float, resampling: tuple[int, int]) -> Stratum:
-    measured = measure(
+    results = bootstrap_intervals(
         lambda weights: _statistics(column, matches, score, weights),
         matches.group,
         n_bootstrap=resampling[0],
         seed=resampling[1],
     )
-    figures = _figures(matches, score, measured)
+    bases = _bases(matches, score)
     return Stratum(
-        column, value, matches.n_images, int(matches.fractured.sum()), matches.n_truth,
-        {name: cell for name, cell in figures.items() if name in measured},
-    )  # fmt: skip
+        column=column,
+        value=value,
+        n_images=matches.n_images,
+        n_fractured=int(matches.fractured.sum()),
+        n_boxes=matches.n_truth,
+        figures={name: estimate(result, bases[name]) for name, result in results.items()},
+    )
 
 
-def _statistics(column: str, matches: Matches, score: float, weights: Floats) -> Values:
+def _statistics(column: str, matches: Matches, score: float, weights: Floats) -> dict[str, float]:
     lesions = lesion_counts(matches, score, weights)
     values = {
         "AP50": average_precision(matches, weights),
@@ -150,29 +153,20 @@ def _statistics(column: str, matches: Matches, score: float, weights: Floats) ->
     }
     if column == BOX_SIZE:  # an image has no box size
         return values
-    calls = call_counts(images_of(matches), score, weights)
+    images = confusion_counts(images_of(matches), score, weights)
     return {
         **values,
-        "sensitivity": calls.sensitivity,
-        "specificity": calls.specificity,
+        "sensitivity": images.sensitivity,
+        "specificity": images.specificity,
         "AUROC": auroc(matches.top_score, matches.fractured, weights),
     }
 
 
-def _figures(matches: Matches, score: float, measured: Mapping[str, Measured]) -> dict[str, Estimate]:
-    lesions, calls = lesion_counts(matches, score), call_counts(images_of(matches), score)
-    tp, fractured = lesions.true_positives, int(matches.fractured.sum())
-    healthy = matches.n_images - fractured
-    parts: dict[str, tuple[float | None, float, str]] = {
-        "AP50": (None, lesions.truth, NO_TRUTH),
-        "precision": (tp, tp + lesions.false_positives, f"no box reaches the score {score:g}"),
-        "recall": (tp, lesions.truth, NO_TRUTH),
-        "sensitivity": (calls.true_positives, fractured, "no fractured image"),
-        "specificity": (calls.true_negatives, healthy, "no healthy image"),
-        "AUROC": (None, min(fractured, healthy), "no fractured image" if not fractured else "no healthy image"),
-    }
-    missing = Measured(float("nan"))
+def _bases(matches: Matches, score: float) -> dict[str, Basis]:
+    images = images_of(matches)
     return {
-        name: estimate(measured.get(name, missing), reason, count=count, n=n)
-        for name, (count, n, reason) in parts.items()
+        "AP50": Basis(matches.n_truth, NO_TRUTH),
+        **lesion_bases(lesion_counts(matches, score), score),
+        **unit_bases(confusion_counts(images, score), "image"),
+        "AUROC": auroc_basis(images, "image"),
     }

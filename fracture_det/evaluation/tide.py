@@ -1,15 +1,16 @@
-"""TIDE: why a box is wrong or a fracture unfound, and how much AP50 would rise if one cause alone were mended.
+"""TIDE: why a box is wrong or a fracture missed, and the AP50 gained if one type of error alone were corrected.
 
 Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020; where the
-paper leaves a border open, as the authors' own program decides it.
+paper leaves a boundary open, the authors' own program decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from fracture_det.evaluation.matching import MAX_DETECTIONS, match_to_truth, sha
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 
-# What a box is. The order of the first six is the paper's.
+# Kinds of boxes. The order of the first six is the paper's.
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, HIT = range(6)
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "hit")
 # Errors of a box that would hit if only this were right.
@@ -33,15 +34,16 @@ FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Weights = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageErrors:
-    """What each of the N detections on one image is.
+    """The kind of each of the N detections on one image.
 
     kind: (N,) index into KINDS. truth: (N,) index of the truth box that it hits, or that the error is about, or that
     it overlaps most; -1 when it touches none. iou: (N,) its overlap with that one.
-    counted: (N,) bool, among the 100 surest of its class, as COCO counts.
+    counted: (N,) bool, among the 100 highest scores of its class, as COCO counts.
     """
 
     kind: Indices
@@ -50,27 +52,27 @@ class ImageErrors:
     counted: Flags
 
 
-def image_errors(found: Detections, record: ImageRecord) -> ImageErrors:
-    """Say of each detection which error it is, or that it hits, with its best overlaps with the truth:
+def image_errors(detections: Detections, record: ImageRecord) -> ImageErrors:
+    """Return the kind of each detection, by its highest overlaps with the truth:
 
     hit; localisation: .1 to .5 with its class; classification: at least .5 with another class; duplicate: over .5 with
-    its class, where a surer box hit; background: at most .1 with all; both: what is left, .1 to .5 with another class.
+    its class, where a higher score hit; background: at most .1 with all; both: the rest, .1 to .5 with another class.
     """
-    counted = _counted(found.classes)
+    n, counted = len(detections), _counted(detections.classes)
     if not record.fractured:
-        nothing = np.full(len(found), -1, dtype=np.int64)
-        return ImageErrors(np.full(len(found), BACKGROUND, dtype=np.int64), nothing, np.zeros(len(found)), counted)
-    overlaps = box_iou(found.boxes, record.boxes)
-    own = found.classes[:, None] == record.classes[None, :]
+        no_truth = np.full(n, -1, dtype=np.int64)
+        return ImageErrors(np.full(n, BACKGROUND, dtype=np.int64), no_truth, np.zeros(n), counted)
+    overlaps = box_iou(detections.boxes, record.boxes)
+    own = detections.classes[:, None] == record.classes[None, :]
     within, across = np.where(own, overlaps, 0.0), np.where(own, 0.0, overlaps)
     own_iou, other_iou, best_iou = within.max(axis=1), across.max(axis=1), overlaps.max(axis=1)
-    hits = match_to_truth(found, record.boxes, record.classes, iou=FOREGROUND_IOU)
+    hits = match_to_truth(detections, record.boxes, record.classes, iou=FOREGROUND_IOU)
     tests = [hits >= 0, (own_iou >= BACKGROUND_IOU) & (own_iou <= FOREGROUND_IOU), other_iou >= FOREGROUND_IOU,
              own_iou > FOREGROUND_IOU, best_iou <= BACKGROUND_IOU]  # fmt: skip
     kind = np.select(tests, [HIT, LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND], BOTH).astype(np.int64)
-    about = [hits, within.argmax(axis=1), across.argmax(axis=1), within.argmax(axis=1)]
-    truth = np.select(tests[:4], about, overlaps.argmax(axis=1)).astype(np.int64)
-    iou = overlaps[np.arange(len(found)), truth]
+    partners = [hits, within.argmax(axis=1), across.argmax(axis=1), within.argmax(axis=1)]
+    truth = np.select(tests[:4], partners, overlaps.argmax(axis=1)).astype(np.int64)
+    iou = overlaps[np.arange(n), truth]
     return ImageErrors(kind, np.where(iou > 0, truth, -1), iou, counted)
 
 
@@ -84,7 +86,7 @@ def _counted(classes: Indices) -> Flags:
 def unfound(kind: Indices, truth: Indices, n_truth: int) -> tuple[Flags, Flags]:
     """Return which of T truth boxes none of N boxes hits, and which of these are missed (T,).
 
-    kind, truth: (N,) of the boxes, as in ImageErrors. Missed: no box has only its place or its class wrong.
+    kind, truth: (N,) of the boxes, as in ImageErrors. Missed: no box has only its location or its class wrong.
     """
     unhit, missed = np.ones(n_truth, dtype=bool), np.ones(n_truth, dtype=bool)
     unhit[truth[kind == HIT]] = False
@@ -116,24 +118,23 @@ class Tide:
     @cached_property
     def hit(self) -> Flags:
         """(D,) True where a truth box is hit."""
-        return self.kind == HIT
+        return np.asarray(self.kind == HIT)
 
-    def shown(self, score: float) -> Flags:
+    def predicted(self, score: float) -> Flags:
         """Return (D,) where a box has at least `score`."""
-        return self.score >= np.float32(score)
+        return np.asarray(self.score >= np.float32(score))
 
     def unfound(self, score: float) -> tuple[Flags, Flags]:
         """Return (T,) where no box of at least `score` hits, and which of these are missed; see `unfound`."""
-        shown = self.shown(score)
-        return unfound(self.kind[shown], self.truth[shown], len(self.truth_label))
+        predicted = self.predicted(score)
+        return unfound(self.kind[predicted], self.truth[predicted], len(self.truth_label))
 
     def counts(self, score: float) -> dict[str, int]:
         """Return how often each type occurs among the boxes of at least `score`.
 
-        A kind of box does not depend on `score`: what it says of a box rests on surer boxes only.
+        The kind of a box does not depend on `score`: it rests on boxes of higher scores only.
         """
-        shown = self.shown(score)
-        of_kind = np.bincount(self.kind[shown], minlength=len(KINDS))
+        of_kind = np.bincount(self.kind[self.predicted(score)], minlength=len(KINDS))
         unhit, missed = self.unfound(score)
         rows = [*of_kind[:HIT], missed.sum(), of_kind[:HIT].sum(), unhit.sum()]
         return dict(zip(TYPES, map(int, rows), strict=True))
@@ -141,40 +142,40 @@ class Tide:
     @property
     def ap50(self) -> float:
         """AP50 as it is, over all boxes, whatever their score; NaN without truth."""
-        return self.mended_ap50(None)
+        return self.corrected_ap50(None)
 
-    def mended_ap50(self, error: str | None, weights: Weights | None = None) -> float:
-        """Return the AP50 that an oracle reaches who mends one of TYPES alone, or nothing; NaN without truth.
+    def corrected_ap50(self, error: str | None, weights: Weights | None = None) -> float:
+        """Return the AP50 of an oracle that corrects one of TYPES alone, or nothing; NaN without truth.
 
-        weights: (I,) how often each image counts; see metrics.py.
+        weights: (I,) how often each image counts in a bootstrap resample.
 
-        classification, localisation: the surest such box on an unfound fracture becomes a hit at its score, the others
-        go; both, duplicate, background: these boxes go; missed: these truth boxes go; false positive: every hit comes
-        before every false box; false negative: all unfound truth boxes go. A class whose truth is all taken away was
-        never hit: its AP stays 0, and its share in the mean.
+        classification, localisation: of these boxes on an unfound fracture, the highest score becomes a hit and the
+        others are removed; both, duplicate, background: these boxes are removed; missed: these truth boxes are
+        removed; false positive: every hit comes before every false positive; false negative: all unfound truth boxes
+        are removed. A class that loses all its truth was never hit: its AP stays 0 and stays in the mean.
         """
-        if error not in self._mended:
-            self._mended[error] = self._mend(error)
-        rows, hit, label, left = self._mended[error]
-        each, truth = np.ones(len(rows)), np.ones(len(self.truth_label))
+        if error not in self._corrected:
+            self._corrected[error] = self._correct(error)
+        rows, hit, label, left = self._corrected[error]
+        box_weights, truth = np.ones(len(rows)), np.ones(len(self.truth_label))
         if weights is not None:
-            each, truth = weights[self.image[rows]], weights[self.truth_image]
+            box_weights, truth = weights[self.image[rows]], weights[self.truth_image]
         values = []
         for index in np.unique(self.truth_label[truth > 0]):
             chosen = label == index
-            counted, hits = each[chosen], hit[chosen]
-            found, places = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
+            counted, hits = box_weights[chosen], hit[chosen]
+            found, predicted = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
             n_truth = float(truth[left & (self.truth_label == index)].sum()) or 1.0
-            values.append(interpolated_precision(found, places, n_truth).mean())
+            values.append(interpolated_precision(found, predicted, n_truth).mean())
         return float(np.mean(values)) if values else math.nan
 
     @cached_property
-    def _mended(self) -> dict[str | None, tuple[Indices, Flags, Indices, Flags]]:
+    def _corrected(self) -> dict[str | None, tuple[Indices, Flags, Indices, Flags]]:
         return {}
 
-    def _mend(self, error: str | None) -> tuple[Indices, Flags, Indices, Flags]:
-        """Return, with an error mended, the rows (R,) of the detections in order, whether they hit (R,), their labels
-        (R,), and which truth boxes (T,) are left.
+    def _correct(self, error: str | None) -> tuple[Indices, Flags, Indices, Flags]:
+        """Return, with an error corrected, the rows (R,) of the detections in order, whether they hit (R,), their
+        labels (R,), and which truth boxes (T,) are left.
         """
         rows, hit, label = np.arange(len(self.kind)), self.hit, self.label
         left = np.ones(len(self.truth_label), dtype=bool)
@@ -184,16 +185,16 @@ class Tide:
             rows = np.argsort(~hit, kind="stable")
         elif error is not None:
             of_kind = self.kind == KINDS.index(error)
-            right = of_kind & self._first_about_unhit
+            corrected = of_kind & self._first_near_unhit
             label = label.copy()
-            label[right] = self.truth_label[self.truth[right]]
-            hit = hit | right
-            rows = np.flatnonzero(~of_kind | right)
+            label[corrected] = self.truth_label[self.truth[corrected]]
+            hit = hit | corrected
+            rows = np.flatnonzero(~of_kind | corrected)
         return rows, hit[rows], label[rows], left
 
     @cached_property
-    def _first_about_unhit(self) -> Flags:
-        """(D,) True for the surest box with only its place or class wrong, one for each truth box that none hits."""
+    def _first_near_unhit(self) -> Flags:
+        """(D,) True for the highest score with only its location or class wrong, one per truth box that none hits."""
         nearly = np.isin(self.kind, NEARLY)
         nearly[nearly] = self.unfound(0.0)[0][self.truth[nearly]]
         chosen = np.flatnonzero(nearly)
@@ -205,19 +206,19 @@ class Tide:
 def tide(dataset: Dataset, detections: Mapping[int, Detections], *, progress: bool = False) -> Tide:
     """Find the errors on the images of `dataset` that `detections` has, by image id.
 
-    As COCO does, at most 100 detections per image and class count, the surest first.
+    As in COCO, the 100 highest scores of each image and class count.
     """
     records = shared_records(dataset, detections)
     sizes = [len(record.boxes) for record in records]
-    columns: list[list[NDArray]] = [[] for _ in range(6)]
+    columns: list[list[Array]] = [[] for _ in range(6)]
     starts = np.cumsum([0, *sizes]).tolist()
     for index, record in enumerate(tqdm(records, desc="error types", unit="image", disable=not progress)):
-        found = detections[record.image_id]
-        said = image_errors(found, record)
-        image, truth = np.full(len(found), index), np.where(said.truth < 0, -1, said.truth + starts[index])
-        rows: tuple[NDArray, ...] = (found.scores, image, found.classes, found.boxes, said.kind, truth)
+        boxes = detections[record.image_id]
+        errors = image_errors(boxes, record)
+        image, truth = np.full(len(boxes), index), np.where(errors.truth < 0, -1, errors.truth + starts[index])
+        rows: tuple[Array, ...] = (boxes.scores, image, boxes.classes, boxes.boxes, errors.kind, truth)
         for column, values in zip(columns, rows, strict=True):
-            column.append(values[said.counted])
+            column.append(values[errors.counted])
     score = _joined(columns[0], np.float32)
     order = np.argsort(-score, kind="stable")
     image, label, kind, truth = (_joined(columns[place], np.int64) for place in (1, 2, 4, 5))
@@ -234,5 +235,5 @@ def tide(dataset: Dataset, detections: Mapping[int, Detections], *, progress: bo
     )
 
 
-def _joined(parts: list[NDArray], kind: type[np.generic]) -> NDArray:
-    return np.concatenate(parts).astype(kind) if parts else np.zeros(0, kind)
+def _joined(arrays: Sequence[Array], kind: type[np.generic]) -> Array:
+    return np.concatenate(arrays).astype(kind) if len(arrays) else np.zeros(0, kind)

@@ -1,4 +1,4 @@
-"""What a page about an evaluation is made of, whether it is written as HTML or as Markdown."""
+"""The content blocks of a report: the same for HTML and for Markdown."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from fracture_det.evaluation.report import Estimate, GalleryItem
 
 
 @dataclass(frozen=True)
-class Delta:
-    """A difference, written with its sign."""
+class SignedDifference:
+    """A difference, formatted with its sign."""
 
     figure: Estimate
 
 
 @dataclass(frozen=True)
-class Remark:
-    """A figure with words beneath it, such as the setting it was measured at."""
+class AnnotatedEstimate:
+    """A figure with a remark beneath it, such as the setting that it was measured at."""
 
     figure: Estimate
-    words: str
+    remark: str
 
 
 @dataclass(frozen=True)
 class Code:
-    """A name, a hash or a path: shown as it is, broken anywhere."""
+    """A name, a hash or a path: verbatim, may break anywhere."""
 
     text: str
 
 
-# None is a cell that says nothing, because the column does not apply to the row.
-Cell: TypeAlias = "Estimate | Remark | Delta | Code | str | int | None"
+# None: the column does not apply to the row.
+Cell: TypeAlias = "Estimate | AnnotatedEstimate | SignedDifference | Code | str | int | None"
 Row: TypeAlias = "tuple[str, Sequence[Cell]]"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column; neighbours of one `group` share a heading above. words: it holds text, which is set to the left."""
+    """A column; neighbours of one `group` share a heading above. words: it holds text, aligned to the left."""
 
     title: str
     group: str = ""
@@ -47,9 +47,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, each led by its name, in parts with a heading of their own ("" for none).
+    """Rows, each with its name first, in parts with their own heading ("" for none).
 
-    brief: many columns of figures, each set in three short lines without Wilson's interval.
+    brief: many columns of figures, each in three short lines without Wilson's interval.
     """
 
     caption: str
@@ -65,14 +65,14 @@ class Table:
 
     @property
     def many(self) -> bool:
-        """Whether its figures are too many to stand beside their intervals on an upright page."""
+        """Whether its columns are too many for a portrait page with each interval beside its figure."""
         rows = [cells for _, members in self.parts for _, cells in members]
-        return any(sum(isinstance(cell, Estimate | Remark) for cell in cells) > 4 for cells in rows)
+        return any(sum(isinstance(cell, Estimate | AnnotatedEstimate) for cell in cells) > 4 for cells in rows)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; what stands between backticks is set as code."""
+    """A paragraph; text between backticks is code."""
 
     text: str
 
@@ -85,8 +85,8 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One of the report's figures, by its name without suffix; `alt` says what it shows to who cannot see it."""
+class Figure:
+    """One of the report's figures, by its file name without suffix; `alt` is its text alternative."""
 
     name: str
     caption: str
@@ -95,7 +95,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Crops of one kind, surest or largest first."""
+    """Crops of one kind of example, in order of rank."""
 
     kind: str
     caption: str
@@ -104,24 +104,24 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Files:
-    """Files beside the report: (path, what it is)."""
+    """Files beside the report: (path, description)."""
 
     files: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Small blocks that stand side by side where there is room."""
+class SideBySide:
+    """Small blocks side by side where there is room."""
 
-    blocks: Sequence[Table | Drawing]
+    blocks: Sequence[Table | Figure]
 
 
-Block: TypeAlias = "Table | Text | Heading | Drawing | Gallery | Files | Beside"
+Block: TypeAlias = "Table | Text | Heading | Figure | Gallery | Files | SideBySide"
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page; `id` is what links to it name."""
+    """One section of a page; `id` is the anchor of links to it."""
 
     id: str
     title: str

@@ -1,13 +1,21 @@
-"""A comparison as Markdown, drawn from the Comparison alone."""
+"""comparison.md: a Comparison as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fracture_det.evaluation.comparison import Compared, Comparison, Difference, Pair
+from fracture_det.evaluation.comparison import ComparedDetector, Comparison, Difference, PairwiseComparison
 from fracture_det.evaluation.report import SMALL_N, Estimate
 from fracture_det.evaluation.significance import DeLong, McNemar
-from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, SMALL, UNDEFINED, counted, number, written
+from fracture_det.reporting.formatting import (
+    DASH,
+    RESEARCH_ONLY,
+    SMALL,
+    UNDEFINED,
+    counted,
+    format_estimate,
+    format_number,
+)
 from fracture_det.reporting.markdown import escaped, table
 
 TITLES = {
@@ -23,16 +31,27 @@ TITLES = {
     "sensitivity": "Sensitivity, image, at the operating score",
     "specificity": "Specificity, image, at the operating score",
 }
+# Without level and operating score, for a sentence.
+SHORT_TITLES = {
+    "AP": "AP",
+    "FROC@0.5": "lesion sensitivity at .5 false positives per image",
+    "FROC@1": "lesion sensitivity at 1 false positive per image",
+    "FROC@2": "lesion sensitivity at 2 false positives per image",
+    "FROC mean": "mean lesion sensitivity",
+    "precision": "precision of boxes",
+    "recall": "recall of boxes",
+    "sensitivity": "image-level sensitivity",
+    "specificity": "image-level specificity",
+}
 READING = (
-    "Every figure is of the same images. A figure is followed by its 95 % interval, from a bootstrap that draws whole "
-    "groups (a group is one patient, or copies of one image), and by the cases that it rests on.",
-    "A difference is the first detector minus the other, on the same drawn groups, so that it is known better than the "
-    "two single intervals suggest. p says how easily resampling brings the difference to 0: below .05 the 95 % "
-    "interval leaves out 0.",
-    "McNemar's test looks only at images that one detector calls rightly and the other does not (exact; interval by "
-    "Newcombe 1998, method 10). DeLong's test compares the areas under the two image-level ROC curves. Both take "
-    "images as independent.",
-    "A p value above .05 does not show that two detectors are equal; the interval shows how far apart they may be.",
+    "All figures are of the same images. Each is followed by its 95 % confidence interval, from a bootstrap over "
+    "groups (a group is one patient, or copies of one image), and by its sample.",
+    "A difference is the first detector minus the other, on the same resampled groups, and is therefore more precise "
+    "than the two separate intervals suggest. Its p value is below .05 when the 95 % interval excludes 0.",
+    "McNemar's test uses only the images that one detector classifies correctly and the other does not (exact test; "
+    "interval by Newcombe 1998, method 10). DeLong's test compares the areas under the two image-level ROC curves. "
+    "Both assume independent images.",
+    "A p value above .05 does not show that two detectors are equivalent; the interval shows how much they may differ.",
 )
 
 
@@ -42,146 +61,152 @@ def comparison_markdown(comparison: Comparison) -> str:
         "# Comparison of fracture detectors",
         f"*{RESEARCH_ONLY}*",
         escaped(_opening(comparison)),
-        "## To be known first",
-        _bullets(comparison.notes) or "Nothing out of the ordinary.",
-        "## Side by side",
+        "## Notes and limitations",
+        _bullets(comparison.notes) or "None.",
+        "## Performance",
         *_side_by_side(comparison.detectors),
     ]
     for pair in comparison.pairs:
         parts += list(_pair(pair, comparison))
-    parts += ["## How to read this", _bullets(READING)]
+    parts += ["## Methods", _bullets(READING)]
     if comparison.about:
-        parts += ["## What was compared", table(("", ""), [_escaped(*row) for row in comparison.about.items()])]
+        parts += ["## Reproducibility", table(("", ""), [_escaped(*row) for row in comparison.about.items()])]
     parts.append(_settings(comparison))
     return "\n\n".join(parts) + "\n"
 
 
 def p_value(p: float | None) -> str:
-    """Return a p value as it is printed: .027, <.001."""
+    """Return a formatted p value: .027, <.001."""
     if p is None:
         return DASH
-    return "<.001" if p < 0.001 else number(p)
+    return "<.001" if p < 0.001 else format_number(p)
 
 
 def _opening(comparison: Comparison) -> str:
     counts = comparison.counts
-    names = [one.name for one in comparison.detectors]
+    names = [detector.name for detector in comparison.detectors]
     return (
         f"{', '.join(names[:-1])} and {names[-1]} were compared on the same "
         f"{counted(counts['images_compared'], 'radiograph')} from {counted(counts['groups'], 'group')}: "
-        f"{counts['images_fractured']:,} fractured, with {counted(counts['boxes_truth'], 'marked fracture')}, and "
+        f"{counts['images_fractured']:,} fractured, with {counted(counts['boxes_truth'], 'annotated fracture')}, and "
         f"{counts['images_healthy']:,} healthy."
     )
 
 
-def _plain_words(pair: Pair) -> Iterator[str]:
-    """Yield sentences: which differences the data show, and who calls what."""
-    shown = [
-        f"{TITLES.get(name, name).split(',')[0]} ({number(one.value, signed=True)})"
-        for name, one in pair.differences.items()
-        if one.value is not None and one.low is not None and one.high is not None and not one.low <= 0 <= one.high
+def _summary(pair: PairwiseComparison) -> Iterator[str]:
+    """Yield sentences: the differences whose interval excludes 0, and the predictions of both."""
+    excluding_zero = [
+        f"{SHORT_TITLES.get(name, name)} ({format_number(difference.value, signed=True)})"
+        for name, difference in pair.differences.items()
+        if difference.value is not None and _excludes_zero(difference)
     ]
-    told = [one for one in pair.differences.values() if one.low is not None]
-    if shown:
-        others = " All other intervals hold it." if len(told) > len(shown) else ""
-        yield f"Differences whose interval leaves out 0: {'; '.join(shown)}.{others}"
-    elif told:
-        yield "The interval of every difference holds 0: these radiographs do not tell the two apart."
-    yield from _calls(pair)
+    n_intervals = sum(difference.low is not None for difference in pair.differences.values())
+    if excluding_zero:
+        others = " All other intervals include 0." if n_intervals > len(excluding_zero) else ""
+        yield f"Differences whose interval excludes 0: {'; '.join(excluding_zero)}.{others}"
+    elif n_intervals:
+        yield "The interval of every difference includes 0: these radiographs show no difference between the two."
+    yield from _predictions(pair)
 
 
-def _calls(pair: Pair) -> Iterator[str]:
-    """Yield who calls what, at the operating scores."""
-    called, clear = pair.sensitivity, pair.specificity
-    if called.n:
+def _excludes_zero(difference: Difference) -> bool:
+    low, high = difference.low, difference.high
+    return low is not None and high is not None and not low <= 0 <= high
+
+
+def _predictions(pair: PairwiseComparison) -> Iterator[str]:
+    """Yield how many images both, one or neither predicted fractured, at the operating scores."""
+    fractured, healthy = pair.sensitivity, pair.specificity
+    if fractured.n:
         yield (
-            f"Of {counted(called.n, 'fractured radiograph')}, both {pair.first} and {pair.other} called "
-            f"{called.both:,}, only {pair.first} {called.only_a:,}, only {pair.other} {called.only_b:,} and neither "
-            f"{called.neither:,}."
+            f"Of {counted(fractured.n, 'fractured radiograph')}, {pair.first} and {pair.other} both detected "
+            f"{fractured.both:,}, only {pair.first} {fractured.only_a:,}, only {pair.other} {fractured.only_b:,}, and "
+            f"neither {fractured.neither:,}."
         )
-    if clear.n:
+    if healthy.n:
         yield (
-            f"Of {counted(clear.n, 'healthy radiograph')}, both wrongly called {clear.neither:,}, "
-            f"only {pair.first} {clear.only_b:,} and only {pair.other} {clear.only_a:,}."
+            f"Of {counted(healthy.n, 'healthy radiograph')}, {healthy.neither:,} were false positives of both, "
+            f"{healthy.only_b:,} of {pair.first} only and {healthy.only_a:,} of {pair.other} only."
         )
 
 
-def _side_by_side(detectors: list[Compared]) -> Iterator[str]:
-    rows = [["Operating score", *(number(one.score) for one in detectors)]]
+def _side_by_side(detectors: list[ComparedDetector]) -> Iterator[str]:
+    rows = [["Operating score", *(format_number(detector.score) for detector in detectors)]]
     rows += [
-        [TITLES.get(name, name), *(_cell(one.figures[name]) for one in detectors)] for name in detectors[0].figures
+        [TITLES.get(name, name), *(_cell(detector.figures[name]) for detector in detectors)]
+        for name in detectors[0].figures
     ]
-    yield table(_escaped("", *(one.name for one in detectors)), [_escaped(*row) for row in rows])
+    yield table(_escaped("", *(detector.name for detector in detectors)), [_escaped(*row) for row in rows])
     cells = "".join(cell for row in rows for cell in row)
-    marks = {SMALL: f"rests on fewer than {SMALL_N}", UNDEFINED: "so many resamples in which it was not defined"}
-    legend = [f"{mark} {meaning}" for mark, meaning in marks.items() if mark in cells]
+    marks = {SMALL: f"sample smaller than {SMALL_N}", UNDEFINED: "number of resamples in which it was not defined"}
+    legend = [f"{mark}: {meaning}" for mark, meaning in marks.items() if mark in cells]
     if legend:
         yield f"{'; '.join(legend)}."
 
 
 def _cell(estimate: Estimate) -> str:
-    figure = written(estimate)
+    figure = format_estimate(estimate)
     return ", ".join(part for part in (figure.lines[0], figure.basis) if part)
 
 
-def _pair(pair: Pair, comparison: Comparison) -> Iterator[str]:
-    by_name = {one.name: one for one in comparison.detectors}
-    yield f"## {escaped(pair.first)} against {escaped(pair.other)}"
-    yield escaped(" ".join(_plain_words(pair)))
+def _pair(pair: PairwiseComparison, comparison: Comparison) -> Iterator[str]:
+    by_name = {detector.name: detector for detector in comparison.detectors}
+    yield f"## {escaped(pair.first)} versus {escaped(pair.other)}"
+    yield escaped(" ".join(_summary(pair)))
     rows = []
     for name, difference in pair.differences.items():
-        values = (by_name[one].figures[name].value for one in (pair.first, pair.other))
-        single = (DASH if value is None else number(value) for value in values)
-        rows.append(_escaped(TITLES.get(name, name), *single, *_difference(difference)))
+        values = (by_name[detector].figures[name].value for detector in (pair.first, pair.other))
+        cells = (DASH if value is None else format_number(value) for value in values)
+        rows.append(_escaped(TITLES.get(name, name), *cells, *_difference(difference)))
     header = _escaped("", pair.first, pair.other, "Difference", "95 % interval", "p")
     yield table(header, rows)
     header = _escaped(
-        "Calls at the operating scores", "Both right", f"Only {pair.first}", f"Only {pair.other}", "Neither",
+        "Correct at the operating scores", "Both", f"Only {pair.first}", f"Only {pair.other}", "Neither",
         "Difference", "95 % interval", "p (McNemar)",
     )  # fmt: skip
-    sensitivity = _escaped("Fractured images, called", *_mcnemar(pair.sensitivity))
-    yield table(header, [sensitivity, _escaped("Healthy images, not called", *_mcnemar(pair.specificity))])
-    yield escaped(f"AUROC by DeLong: {_delong(pair.auroc)}.")
+    sensitivity = _escaped("Fractured images (sensitivity)", *_mcnemar(pair.sensitivity))
+    yield table(header, [sensitivity, _escaped("Healthy images (specificity)", *_mcnemar(pair.specificity))])
+    yield escaped(f"AUROC by DeLong's test: {_delong(pair.auroc)}.")
 
 
-def _difference(one: Difference) -> tuple[str, str, str]:
-    if one.value is None:
-        return f"not defined: {one.reason}", DASH, DASH
-    return number(one.value, signed=True), _interval(one.low, one.high), p_value(one.p)
+def _difference(difference: Difference | McNemar) -> tuple[str, str, str]:
+    value = difference.value if isinstance(difference, Difference) else difference.difference
+    if value is None:
+        return f"not defined: {difference.reason}", DASH, DASH
+    return format_number(value, signed=True), _interval(difference.low, difference.high), p_value(difference.p)
 
 
-def _mcnemar(one: McNemar) -> tuple[str, ...]:
-    counts = tuple(f"{count:,}" for count in (one.both, one.only_a, one.only_b, one.neither))
-    if one.difference is None:
-        return *counts, f"not defined: {one.reason}", DASH, DASH
-    return *counts, number(one.difference, signed=True), _interval(one.low, one.high), p_value(one.p)
+def _mcnemar(test: McNemar) -> tuple[str, ...]:
+    counts = (f"{count:,}" for count in (test.both, test.only_a, test.only_b, test.neither))
+    return *counts, *_difference(test)
 
 
-def _delong(one: DeLong) -> str:
-    if one.auc_a is None or one.auc_b is None or one.difference is None:
-        return f"not defined: {one.reason}"
-    text = f"{number(one.auc_a)} against {number(one.auc_b)}, difference {number(one.difference, signed=True)}"
-    if one.low is None or one.p is None:
-        return f"{text}; no interval: {one.reason}"
-    p = p_value(one.p)
-    sign, digits = ("<", p[1:]) if p.startswith("<") else ("=", p)
-    text = f"{text} ({_interval(one.low, one.high)}), p {sign} {digits}"
-    return f"{text} ({one.reason})" if one.reason else text
+def _delong(test: DeLong) -> str:
+    if test.auc_a is None or test.auc_b is None or test.difference is None:
+        return f"not defined: {test.reason}"
+    difference = format_number(test.difference, signed=True)
+    text = f"{format_number(test.auc_a)} versus {format_number(test.auc_b)}, difference {difference}"
+    if test.low is None or test.p is None:
+        return f"{text}; no interval: {test.reason}"
+    p = p_value(test.p)
+    text = f"{text} ({_interval(test.low, test.high)}), p {p if p.startswith('<') else f'= {p}'}"
+    return f"{text} ({test.reason})" if test.reason else text
 
 
 def _settings(comparison: Comparison) -> str:
     settings = comparison.settings
     if not settings["n_bootstrap"]:
-        return "No resamples, so no bootstrap intervals."
+        return "No bootstrap intervals were computed."
     return (
-        f"{settings['n_bootstrap']:,} resamples of the groups, seed {settings['seed']}; a box hits at IoU .5 or more."
+        f"{settings['n_bootstrap']:,} bootstrap resamples of the groups, seed {settings['seed']}; a box is a true "
+        "positive at IoU ≥ .5."
     )
 
 
 def _interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return DASH
-    return f"{number(low, signed=True)} to {number(high, signed=True)}"
+    return f"{format_number(low, signed=True)} to {format_number(high, signed=True)}"
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of the worst false positives, the misses and the best hits: a crop of each, and one sheet per kind."""
+"""Pictures of false positives, false negatives and true positives: a crop of each, and one sheet per kind."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.evaluation.report import GalleryItem
+from fracture_det.evaluation.report import FALSE_POSITIVE, HIT, MISS, GalleryItem
 from fracture_det.structures.radiograph import Pixels, read_radiograph
 from fracture_det.visualization.overlay import BOX_COLOURS
 
 FOLDER = "gallery"
-MISS = "miss"
 DETECTION_COLOUR, TRUTH_COLOUR = BOX_COLOURS[0], BOX_COLOURS[1]
-# A crop shows at least so much around a box: twice its longer side, a quarter of the radiograph's, 160 px.
+# A crop shows at least this field around a box: twice its longer side, a quarter of the radiograph's, 160 px.
 CONTEXT, LEAST_SHARE, LEAST_FIELD_PX = 2.0, 0.25, 160
 CROP_PX = 360
 LINE_PX, DASH_PX = 3, 9
-# A sheet: tiles of 280 px in rows of four, so that a page of print or of Markdown holds it.
+# A sheet: tiles of 280 px in rows of four, to fit a printed page and Markdown.
 COLUMNS, TILE_PX, GAP_PX, FONT_PX = 4, 280, 12, 14
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 JPEG = {"quality": 88, "subsampling": 0}
@@ -35,12 +34,12 @@ class GalleryError(ValueError):
 
 
 def crop_path(item: GalleryItem) -> str:
-    """Return where the crop of an item lies, relative to the report's folder."""
+    """Return the path of an item's crop relative to the report's folder."""
     return f"{FOLDER}/{_dashed(item.kind)}-{item.rank:02d}.jpg"
 
 
 def sheet_path(kind: str) -> str:
-    """Return where the sheet of a kind lies, relative to the report's folder."""
+    """Return the path of a kind's sheet relative to the report's folder."""
     return f"{FOLDER}/sheet-{_dashed(kind)}.jpg"
 
 
@@ -53,9 +52,9 @@ def draw_gallery(
 ) -> list[Path]:
     """Save a JPEG crop of each item and a sheet of each kind in `folder`/gallery, and return their paths.
 
-    The box of an item is drawn in one line, amber for a detection and blue for a missed truth box; dashed blue are the
-    truth boxes of `dataset` that are in view.
-    Equal input gives equal bytes with one version of Pillow. Sheets and crops of an earlier run are removed.
+    The box of an item has a solid line, amber for a detection and blue for a missed truth box; the truth boxes of
+    `dataset` in view are dashed blue. The same input gives the same bytes with one version of Pillow. Sheets and crops
+    of an earlier run are removed.
 
     Raises UnreadableImage, or GalleryError for an image that the data set does not know or whose size is another.
     """
@@ -72,13 +71,13 @@ def draw_gallery(
 
 
 def _remove_earlier(target: Path) -> None:
-    for kind in ("false-positive", MISS, "hit"):
+    for kind in map(_dashed, (FALSE_POSITIVE, MISS, HIT)):
         for old in [*target.glob(f"{kind}-[0-9][0-9].jpg"), *target.glob(f"sheet-{kind}.jpg")]:
             old.unlink()
 
 
 def _crops(items: Sequence[GalleryItem], dataset: Dataset, images_dir: Path) -> list[Image.Image]:
-    """Return the crop of each item; a radiograph is read once, and only one is held."""
+    """Return the crop of each item; each radiograph is read once, and only one is in memory."""
     records = {record.file_name: record for record in dataset}
     crops: dict[int, Image.Image] = {}
     for file_name in sorted({item.file_name for item in items}):
@@ -95,7 +94,7 @@ def _crops(items: Sequence[GalleryItem], dataset: Dataset, images_dir: Path) -> 
 
 
 def field_of(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the part x0 y0 x1 y1 of an image of `size` (height, width) that shows a box with what is around it.
+    """Return the part x0 y0 x1 y1 of an image of `size` (height, width) that shows a box with its surroundings.
 
     A square about the box's centre, moved into the image; smaller only where the image is.
     """
@@ -125,7 +124,7 @@ def _colour(kind: str) -> Colour:
 
 
 def _frame(box: Sequence[float], size: tuple[int, int]) -> Rectangle:
-    """Return the outer corners of the line around a box: outside it, so that the finding stays free.
+    """Return the outer corners of the line around a box: outside it, so that the line does not cover the fracture.
 
     An edge that is in view stays in view; one beyond the crop stays beyond it.
     """
@@ -141,7 +140,7 @@ def _frame(box: Sequence[float], size: tuple[int, int]) -> Rectangle:
 def _draw_frames(
     draw: ImageDraw.ImageDraw, own: Sequence[Rectangle], colour: Colour, truth: Sequence[Rectangle]
 ) -> None:
-    """Draw an item's own box in one line, and truth boxes dashed and last: what lies under them is seen in the gaps."""
+    """Draw an item's own box solid, and truth boxes dashed and last, so that the gaps show what is beneath."""
     for left, top, right, bottom in (*truth, *own):
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=LINE_PX + 2)
     for frame in own:
@@ -196,7 +195,7 @@ def _caption(item: GalleryItem) -> str:
 
 
 def _fitted(text: str, font: Any) -> str:
-    """Return a text that fits a tile: of a long one the end, where file names differ."""
+    """Return a text that fits a tile; a long one is cut to its end, where file names differ."""
     if font.getlength(text) <= TILE_PX:
         return text
     start = next(n for n in range(1, len(text) + 1) if font.getlength("..." + text[n:]) <= TILE_PX)
@@ -206,7 +205,7 @@ def _fitted(text: str, font: Any) -> str:
 def _draw_legend(draw: ImageDraw.ImageDraw, kind: str, corner: tuple[int, int], font: Any) -> None:
     x, y = corner
     middle = y + sum(font.getmetrics()) // 2
-    own, other = ("missed fracture", "other marked fracture") if kind == MISS else ("detector's box", "marked fracture")
+    own, other = ("missed fracture", "other fracture") if kind == MISS else ("predicted box", "annotated fracture")
     for text, is_own in ((own, True), (other, False)):
         frame = (x, middle - 6, x + 27, middle + 5)
         _draw_frames(draw, [frame] if is_own else [], _colour(kind), [] if is_own else [frame])

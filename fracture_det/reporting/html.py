@@ -1,4 +1,4 @@
-"""report.html: the report as one page that needs nothing else, to be read on a screen and printed on A4."""
+"""report.html: the report as one self-contained page, for the screen and for print on A4."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from markupsafe import Markup, escape
 
 from fracture_det.evaluation.report import Estimate, GalleryItem, Report
 from fracture_det.reporting import formatting
-from fracture_det.reporting.blocks import Cell, Code, Column, Delta, Remark
+from fracture_det.reporting.blocks import AnnotatedEstimate, Cell, Code, Column, SignedDifference
 from fracture_det.reporting.figures import figure_path
 from fracture_det.reporting.gallery import crop_path
-from fracture_det.reporting.sections import OVERVIEW, sections
-from fracture_det.reporting.summary import plain_words
+from fracture_det.reporting.sections import NO_NOTES, NOTES_TITLE, OVERVIEW, SUMMARY_TITLE, sections
+from fracture_det.reporting.summary import summary_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-# On a phone the two halves of the overview stand one below the other.
+# On a phone the two halves of the overview are stacked.
 HALVES = ("froc", "roc")
 
 
 def html(report: Report, folder: Path) -> str:
-    """Return report.html; its figures and the gallery's crops are taken from `folder` into the page."""
+    """Return report.html, with the figures and the gallery's crops of `folder` embedded."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -47,18 +47,21 @@ def html(report: Report, folder: Path) -> str:
         report=report,
         page=_Page(folder),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
-        summary=plain_words(report),
+        summary=summary_text(report),
+        summary_title=SUMMARY_TITLE,
+        notes_title=NOTES_TITLE,
+        no_notes=NO_NOTES,
         overview=OVERVIEW,
         halves=HALVES,
         sections=sections(report),
         research_only=formatting.RESEARCH_ONLY,
-        number=formatting.number,
+        format_number=formatting.format_number,
         spans=_spans,
     )
 
 
 def marked(text: str) -> Markup:
-    """Return a text of ours: code between backticks stays code, all else is escaped."""
+    """Return one of our own texts: code between backticks stays code, all else is escaped."""
     parts = re.split(r"`([^`]+)`", text)
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
@@ -66,24 +69,24 @@ def marked(text: str) -> Markup:
 
 
 def breakable(path: str) -> Markup:
-    """Return a path that may be broken after its folders."""
+    """Return a path with line-break opportunities after its folders."""
     return Markup("/<wbr>").join(path.split("/"))
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the page takes in from the report's folder."""
+    """The files of the report's folder that the page embeds."""
 
     folder: Path
 
     def svg(self, name: str, alt: str, twin: str = "") -> Markup:
-        """Return a figure as SVG, named `alt`. twin: sets its ids apart where a page holds it twice."""
+        """Return a figure as SVG, named `alt`. twin: prefix of its ids where a page has it twice."""
         text = (self.folder / figure_path(name, ".svg")).read_text(encoding="utf-8")
         text = re.sub(r"^\s*<\?xml.*?\?>|<!DOCTYPE.*?>", "", text, flags=re.DOTALL).strip()
         text = re.sub(r'aria-label="[^"]*"', lambda _: f'aria-label="{escape(alt)}"', text, count=1)
-        # How wide it was drawn, so that letters are alike in all figures whatever the width of the page.
+        # The drawn width, so that text has one size in all figures whatever the width of the page.
         text = re.sub(r'<svg\b([^>]*?\bwidth="([\d.]+pt)")', r'<svg style="--drawn: \2"\1', text, count=1)
-        # Written by our own figures, which escape what they are given.
+        # Written by our own figures, which escape their texts.
         return Markup(re.sub(r'(\bid="|#)(?=[0-9a-f]{8}-)', rf"\g<1>{twin}", text) if twin else text)  # nosec
 
     def crop(self, item: GalleryItem) -> str | None:
@@ -99,16 +102,16 @@ class _Page:
 
 
 def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """Return the headings above the columns, each with how many it covers; none when no column has one."""
+    """Return the headings above the columns, each with its number of columns; none when no column has one."""
     if not any(column.group for column in columns):
         return []
     return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
 
 
 def _cell(cell: Cell, brief: bool) -> dict[str, Any]:
-    """Return a cell as the template wants it: its kind, and its text or its parts."""
-    if isinstance(cell, Estimate | Delta | Remark):
-        parts, last = formatting.shown(cell, brief)
+    """Return a cell for the template: its kind, and its text or its parts."""
+    if isinstance(cell, Estimate | SignedDifference | AnnotatedEstimate):
+        parts, last = formatting.format_cell(cell, brief)
         return {"kind": "figure" if parts.defined else "undefined", "parts": parts, "last": last}
     if isinstance(cell, Code):
         return {"kind": "code", "text": cell.text}

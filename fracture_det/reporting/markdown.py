@@ -9,25 +9,25 @@ from typing import Any
 
 from fracture_det.evaluation.report import Estimate, Report
 from fracture_det.reporting.blocks import (
-    Beside,
+    AnnotatedEstimate,
     Block,
     Cell,
     Code,
-    Delta,
-    Drawing,
+    Figure,
     Files,
     Gallery,
     Heading,
-    Remark,
     Section,
+    SideBySide,
+    SignedDifference,
     Table,
     Text,
 )
 from fracture_det.reporting.figures import figure_path
-from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, number, shown
+from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, format_cell, format_number
 from fracture_det.reporting.gallery import sheet_path
-from fracture_det.reporting.sections import OVERVIEW, sections
-from fracture_det.reporting.summary import plain_words
+from fracture_det.reporting.sections import NO_NOTES, NOTES_TITLE, OVERVIEW, SUMMARY_TITLE, sections
+from fracture_det.reporting.summary import summary_text
 from fracture_det.structures.markdown import markdown_table
 
 # What Markdown, GitHub's mathematics or HTML would take for its own.
@@ -49,26 +49,32 @@ def code(text: str) -> str:
 
 
 def marked(text: str) -> str:
-    """Return a text of ours: code between backticks stays code."""
-    parts = re.split(r"`([^`]+)`", text)
-    return "".join(code(part) if index % 2 else escaped(part) for index, part in enumerate(parts))
+    """Return one of our own texts: code between backticks stays code."""
+    return re.sub(r"`([^`]+)`|[^`]+", lambda part: code(part[1]) if part[1] else _escaped_inline(part[0]), text)
+
+
+def _escaped_inline(text: str) -> str:
+    """Return a part of a line: spaces at its ends, which `escaped` drops, part it from the code beside it."""
+    start, end = (" " if edge.isspace() else "" for edge in (text[0], text[-1]))
+    return f"{start}{escaped(text)}{end}" if text.strip() else " "
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[bool] = ()) -> str:
-    """Return a table of cells that are escaped already; columns of figures are set to the right."""
+    """Return a table of escaped cells; the first column and those of words are aligned left, figures right."""
     is_left = [index == 0 or (index < len(words) and words[index]) for index in range(len(header))]
     return markdown_table(header, rows, "".join("l" if left else "r" for left in is_left))
 
 
 def markdown(report: Report, folder: Path | None = None) -> str:
-    """Return report.md; sheets of the gallery are shown where `folder` has them."""
+    """Return report.md; it includes the sheets of the gallery that `folder` has."""
     parts = [
         "# Evaluation of a fracture detector",
         f"*{RESEARCH_ONLY}*",
-        escaped(plain_words(report)),
+        f"## {SUMMARY_TITLE}",
+        escaped(summary_text(report)),
         _image(OVERVIEW),
-        "## To be known first",
-        "\n".join(f"- {escaped(note)}" for note in report.notes) or "Nothing out of the ordinary.",
+        f"## {NOTES_TITLE}",
+        "\n".join(f"- {escaped(note)}" for note in report.notes) or NO_NOTES,
     ]
     for section in sections(report):
         parts += list(_section(section, folder))
@@ -84,29 +90,29 @@ def _section(section: Section, folder: Path | None) -> Iterator[str]:
 def _block(block: Block, folder: Path | None) -> Iterator[str]:
     if isinstance(block, Gallery):
         yield from _gallery(block, folder)
-    elif isinstance(block, Beside):
-        for each in block.blocks:
-            yield from _block(each, folder)
+    elif isinstance(block, SideBySide):
+        for member in block.blocks:
+            yield from _block(member, folder)
     else:
         yield _WRITERS[type(block)](block)
 
 
-def _image(drawing: Drawing) -> str:
-    return f"![{escaped(drawing.alt)}]({figure_path(drawing.name, '.png')})\n\n*{escaped(drawing.caption)}*"
+def _image(figure: Figure) -> str:
+    return f"![{escaped(figure.alt)}]({figure_path(figure.name, '.png')})\n\n*{escaped(figure.caption)}*"
 
 
 def _files(files: Files) -> str:
-    return "\n".join(f"- [{name}]({name}): {escaped(what)}" for name, what in files.files)
+    return "\n".join(f"- [{name}]({name}): {escaped(description)}" for name, description in files.files)
 
 
 def _table(block: Table) -> str:
-    heads = [f"{one.group}: {one.title}" if one.group else one.title for one in block.columns]
+    heads = [f"{column.group}: {column.title}" if column.group else column.title for column in block.columns]
     rows = []
     for heading, members in block.parts:
         if heading:
             rows.append([f"**{escaped(heading)}**", *[""] * len(heads)])
         rows += [[escaped(name) or DASH, *(_cell(cell, block.brief) for cell in cells)] for name, cells in members]
-    words = [True, *(one.words for one in block.columns)]
+    words = [True, *(column.words for column in block.columns)]
     text = f"**{escaped(block.caption)}**\n\n" + table(["", *map(escaped, heads)], rows, words=words)
     return f"{text}\n\n{marked(block.note)}" if block.note else text
 
@@ -114,9 +120,9 @@ def _table(block: Table) -> str:
 def _cell(cell: Cell, brief: bool) -> str:
     if cell is None:
         return DASH
-    if isinstance(cell, Estimate | Delta | Remark):
-        parts, second = shown(cell, brief)
-        return "<br>".join(escaped(line) for line in (parts.lines[0], second) if line)
+    if isinstance(cell, Estimate | SignedDifference | AnnotatedEstimate):
+        parts, last_line = format_cell(cell, brief)
+        return "<br>".join(escaped(line) for line in (parts.lines[0], last_line) if line)
     if isinstance(cell, Code):
         return code(cell.text) if cell.text else DASH
     return escaped(f"{cell:,}" if isinstance(cell, int) else cell)
@@ -132,12 +138,12 @@ def _gallery(block: Gallery, folder: Path | None) -> Iterator[str]:
             str(item.rank),
             code(item.file_name),
             escaped(item.anatomy or "unknown"),
-            DASH if item.score is None else number(item.score),
+            DASH if item.score is None else format_number(item.score),
             ", ".join(f"{value:g}" for value in item.box),
         ]
         for item in block.items
     ]
-    header = ["Rank", "File", "Site", "Score", "Box x0, y0, x1, y1, px"]
+    header = ["Rank", "File", "Body part", "Score", "Box x0, y0, x1, y1, px"]
     yield table(header, rows, words=[False, True, True, False, False])
 
 
@@ -145,6 +151,6 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     Table: _table,
     Text: lambda block: marked(block.text),
     Heading: lambda block: f"### {escaped(block.text)}",
-    Drawing: _image,
+    Figure: _image,
     Files: _files,
 }

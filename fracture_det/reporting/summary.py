@@ -1,37 +1,37 @@
-"""The one paragraph in plain words that a report opens with."""
+"""The summary that a report opens with: one paragraph in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fracture_det.evaluation.report import SMALL_N, Estimate, OperatingPoint, Report, Stratum
-from fracture_det.reporting.formatting import between, counted, number, percent, point_title
+from fracture_det.evaluation.provenance import DETECTOR
+from fracture_det.evaluation.report import ANATOMY, SMALL_N, Estimate, OperatingPoint, Report, Stratum
+from fracture_det.reporting.formatting import counted, format_interval, format_number, format_percent, point_title
 
 
-def plain_words(report: Report) -> str:
-    """Return one paragraph: what was tested on whom, what it found, what it missed, and how sure that is."""
+def summary_text(report: Report) -> str:
+    """Return one paragraph: detector, data, main figures with their uncertainty, and the weakest body part."""
     return " ".join(_sentences(report))
 
 
 def _sentences(report: Report) -> Iterator[str]:
     counts, point = report.counts, report.operating_points[0]
-    who = report.about.get("detector", "The detector")
-    failed = counts["images_failed"]
+    detector, failed = report.about.get(DETECTOR, "The detector"), counts["images_failed"]
     yield (
-        f"{who} was tested on {counted(counts['images_predicted'], 'radiograph')}{_groups(report)}: "
-        f"{counts['images_fractured']:,} fractured ({counted(counts['boxes_truth'], 'marked fracture')}), "
-        f"{counts['images_healthy']:,} healthy" + (f"; {failed:,} more could not be predicted." if failed else ".")
+        f"{detector} was evaluated on {counted(counts['images_predicted'], 'radiograph')}{_groups(report)}: "
+        f"{counts['images_fractured']:,} fractured ({counted(counts['boxes_truth'], 'annotated fracture')}) and "
+        f"{counts['images_healthy']:,} healthy" + (f"; a further {failed:,} could not be predicted." if failed else ".")
     )
-    yield from _called(point)
-    yield from _weakest(report)
-    yield from _boxes(point)
+    yield from _image_level(point)
+    yield from _lesion_level(point)
+    yield from _weakest_body_part(report)
     auroc = report.image["AUROC"]
     if auroc.value is not None:
         yield (
-            "By score alone, a fractured radiograph ranks above a healthy one in "
-            f"{percent(auroc.value)} % of pairs (AUROC {number(auroc.value)}{_sure(auroc)})."
+            f"The image-level AUROC was {format_number(auroc.value)}{_interval(auroc)}: a fractured radiograph scored "
+            f"higher than a healthy one in {format_percent(auroc.value)} % of pairs."
         )
-    yield _how_sure(report)
+    yield _uncertainty(report)
 
 
 def _groups(report: Report) -> str:
@@ -39,90 +39,83 @@ def _groups(report: Report) -> str:
     if images < 2:
         return ""
     if groups == images:
-        return ", each taken as a patient of its own"
+        return ", each treated as a separate patient"
     return f" in {counted(groups, 'group')} (patients, or copies of one image)"
 
 
-def _called(point: OperatingPoint) -> Iterator[str]:
-    """Yield what it called on fractured and on healthy radiographs at one operating point."""
+def _image_level(point: OperatingPoint) -> Iterator[str]:
+    """Yield sensitivity and specificity of images at an operating point, or why there is none."""
     sensitivity, specificity = point.image["sensitivity"], point.image["specificity"]
-    parts = []
+    clauses = []
     if sensitivity.value is not None:
-        tp, fn = point.counts["images_tp"], point.counts["images_fn"]
-        parts.append(
-            f"of {counted(tp + fn, 'fractured radiograph')} it called {tp:,} ({percent(sensitivity.value)} %"
-            f"{_sure_percent(sensitivity.low, sensitivity.high, first=True)}) and missed {fn:,}"
+        tp, n = point.counts.images_tp, point.counts.images_tp + point.counts.images_fn
+        clauses.append(
+            f"image-level sensitivity was {format_percent(sensitivity.value)} % "
+            f"({tp:,} of {n:,} fractured radiographs{_percent_interval(sensitivity, first=True)})"
         )
     if specificity.value is not None:
-        fp, tn = point.counts["images_fp"], point.counts["images_tn"]
-        low, high = specificity.low, specificity.high
-        parts.append(
-            f"of {counted(fp + tn, 'healthy radiograph')} it wrongly called {fp:,} ({percent(1 - specificity.value)} %"
-            f"{_sure_percent(None if high is None else 1 - high, None if low is None else 1 - low, first=not parts)})"
+        tn, n = point.counts.images_tn, point.counts.images_fp + point.counts.images_tn
+        clauses.append(
+            f"{'' if clauses else 'image-level '}specificity was {format_percent(specificity.value)} % "
+            f"({tn:,} of {n:,} healthy radiographs{_percent_interval(specificity, first=not clauses)})"
         )
-    if parts:
-        yield f"At its main operating point ({_named(point)}), " + "; ".join(parts) + "."
-    for figure, gap in (
-        (sensitivity, "how many fractures it finds"),
-        (specificity, "how often it calls a false alarm"),
-    ):
+    if clauses:
+        yield f"At the main operating point ({point_title(point)}, {point.origin}), {' and '.join(clauses)}."
+    for name, figure in (("Sensitivity", sensitivity), ("Specificity", specificity)):
         if figure.value is None:
-            yield f"{gap.capitalize()} cannot be said: {figure.reason}."
+            yield f"{name} is not defined: {figure.reason}."
 
 
-def _named(point: OperatingPoint) -> str:
-    return f"{point_title(point)}, {point.origin}"
-
-
-def _weakest(report: Report) -> Iterator[str]:
-    """Yield the anatomy where most is missed, if there are several that rest on enough."""
-    anatomies = [row for row in report.strata if row.column == "anatomy" and _missed(row) is not None]
-    if len(anatomies) > 1:
-        worst = max(anatomies, key=lambda row: _missed(row) or 0.0)
-        figure = worst.figures["sensitivity"]
-        missed = (figure.n or 0) - (figure.count or 0)
-        if missed:
-            yield (
-                f"It missed the largest share on {worst.value}: {missed:,} of {figure.n:,} (body parts with at least "
-                f"{SMALL_N} fractured radiographs)."
-            )
-
-
-def _missed(row: Stratum) -> float | None:
-    figure = row.figures.get("sensitivity")
-    return None if figure is None or figure.value is None or figure.small else 1 - figure.value
-
-
-def _boxes(point: OperatingPoint) -> Iterator[str]:
-    recall = point.lesion["recall"]
+def _lesion_level(point: OperatingPoint) -> Iterator[str]:
+    recall, rate = point.lesion["recall"], point.lesion["fp_per_image"].value
     if recall.value is None:
         return
-    found, false = point.counts["boxes_tp"], point.counts["boxes_fp"]
-    rate = point.lesion["fp_per_image"].value
+    tp, fn = point.counts.boxes_tp, point.counts.boxes_fn
+    false_positives = counted(point.counts.boxes_fp, "false-positive box", "false-positive boxes")
     yield (
-        f"Its boxes lay on {found:,} of {counted(found + point.counts['boxes_fn'], 'marked fracture')} "
-        f"({percent(recall.value)} %{_sure_percent(recall.low, recall.high)}), and "
-        f"{false:,} of {counted(found + false, 'box', 'boxes')} lay on none"
-        + ("." if rate is None else f" ({number(rate, 2)} per radiograph).")
+        f"Its boxes localised {tp:,} of {counted(tp + fn, 'annotated fracture')} "
+        f"({format_percent(recall.value)} %{_percent_interval(recall)}), with {false_positives}"
+        + ("." if rate is None else f" ({format_number(rate, 2)} per radiograph).")
     )
 
 
-def _sure(figure: Estimate) -> str:
-    interval = between(figure.low, figure.high, "{}")
-    return f", {interval}" if interval else ""
+def _weakest_body_part(report: Report) -> Iterator[str]:
+    """Yield the body part of the lowest sensitivity, if several have a sufficient sample."""
+    rows = [row for row in report.strata if row.column == ANATOMY and _sensitivity(row) is not None]
+    if len(rows) > 1:
+        weakest = min(rows, key=lambda row: _sensitivity(row) or 0.0)
+        figure = weakest.figures["sensitivity"]
+        missed = (figure.n or 0) - (figure.count or 0)
+        if missed:
+            yield (
+                f"Sensitivity was lowest for {weakest.value}, where {missed:,} of {figure.n:,} fractured radiographs "
+                f"were missed (among body parts with at least {SMALL_N})."
+            )
 
 
-def _sure_percent(low: float | None, high: float | None, *, first: bool = False) -> str:
+def _sensitivity(row: Stratum) -> float | None:
+    figure = row.figures.get("sensitivity")
+    return None if figure is None or figure.small else figure.value
+
+
+def _interval(figure: Estimate) -> str:
+    return format_interval(figure.low, figure.high, " ({})")
+
+
+def _percent_interval(figure: Estimate, *, first: bool = False) -> str:
+    low, high = figure.low, figure.high
+    if low is not None and low == high:  # no resample differs: of 0 or n out of n, only Wilson's interval has a width
+        low, high = figure.wilson_low, figure.wilson_high
     if low is None or high is None:
         return ""
-    interval = f"{percent(low)} to {percent(high)} %"
-    return f", 95 % interval {interval}" if first else f", {interval}"
+    interval = f"{format_percent(low)} to {format_percent(high)} %"
+    return f"; 95 % CI {interval}" if first else f"; {interval}"
 
 
-def _how_sure(report: Report) -> str:
+def _uncertainty(report: Report) -> str:
     if report.settings.get("n_bootstrap") and report.counts["groups"] > 1:
         return (
-            "The intervals say how far these figures would move with other patients of the same kind, and nothing of "
-            "other hospitals, machines or readers."
+            "The confidence intervals cover the sampling of patients from the same population, but not other "
+            "hospitals, equipment or readers."
         )
-    return "No intervals were computed, so nothing here says how far these figures would move with other patients."
+    return "No confidence intervals were computed, so the uncertainty of these figures is unknown."

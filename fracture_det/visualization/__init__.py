@@ -1,1 +1,1 @@
-"""Everything that is drawn: boxes on radiographs, curves and charts. Matplotlib is imported only where it draws."""
+"""Everything that is drawn: figures of training, evaluation and speed, and boxes on a radiograph."""

@@ -1,11 +1,11 @@
-"""The curves of an evaluation, FROC, ROC and precision over recall, with operating points marked alike in all."""
+"""The curves of an evaluation: FROC, ROC and precision-recall, with the same marks of operating points in all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,116 +19,127 @@ from fracture_det.visualization.style import (
     GREY,
     HALF_IN,
     INK,
-    LETTER_SHARE,
+    LETTER_WIDTH,
     TEXT_PT,
     TRAINING,
     VALIDATION,
-    broken,
+    annotate_empty,
     draw_intervals,
-    house_style,
+    figure_style,
+    format_share,
     new_figure,
     save,
-    say_empty,
-    set_shares,
-    short,
-    spread,
+    set_unit_range,
+    spread_apart,
+    wrapped,
 )
 
-Points = Mapping[str, tuple[float, float]]
+
+class Mark(NamedTuple):
+    """An operating point on a curve, with its title in the legend."""
+
+    x: float
+    y: float
+    title: str
+
+
+# By operating rule, which gives the symbol.
+Marks = Mapping[str, Mark]
+Styles = dict[str, dict[str, Any]]
 Curve = tuple[Sequence[float], Sequence[float]]
 Estimates = Sequence[tuple[float, float, float | None, float | None]]
-# rule -> its symbol and its name in every figure
-MARKS = {
-    "paper": ("s", "The paper's .5"),
-    "youden": ("^", "Youden's index"),
-    "sensitivity": ("D", "Sensitivity ≥ .95"),
-    "specificity": ("v", "Specificity ≥ .95"),
-    "fp target": ("P", "False-positive target"),
-    "detector": ("o", "The detector's own"),
-    "given": ("*", "Given by the caller"),
+# Operating rule -> its symbol in every figure.
+MARK_SYMBOLS = {
+    "paper": "s",
+    "youden": "^",
+    "sensitivity": "D",
+    "specificity": "v",
+    "fp target": "P",
+    "detector": "o",
+    "given": "*",
 }
 OTHER_SYMBOLS = "Xph8<>"
-# Without points to mark, the axis of a free-response curve goes around LUNA16's 1/8 to 8.
+# Without points, the axis of a free-response curve covers LUNA16's 1/8 to 8.
 FROC_RANGE = (1 / 8, 8.0)
 FURTHEST_LEFT = 1 / 64
 NO_TRUTH = "not defined: no truth box"
-ONE_CLASS = "not defined: it takes fractured and healthy images"
+ONE_CLASS = "not defined: needs fractured and healthy images"
 FROC_X = "False positives per image"
-FROC_Y = "Sensitivity (share of fractures found)"
-ROC_X = "1 \N{MINUS SIGN} specificity (healthy images called fractured)"
-ROC_Y = "Sensitivity (fractured images called fractured)"
+FROC_Y = "Sensitivity (recall of fractures)"
+ROC_X = "1 \N{MINUS SIGN} specificity (false-positive rate)"
+ROC_Y = "Sensitivity (true-positive rate)"
 
 
-@house_style()
+@figure_style()
 def draw_overview(
     froc: Curve,
     roc: Curve,
     path: str | Path,
     *,
     froc_points: Estimates,
-    froc_marks: Points,
-    roc_marks: Points,
+    froc_marks: Marks,
+    roc_marks: Marks,
     auroc: str | None,
 ) -> None:
     """Save the free-response curve (fp_per_image, sensitivity) beside the image-level ROC curve (fpr, tpr).
 
-    froc_points: as in `draw_froc`. froc_marks, roc_marks: operating points by rule (see `MARKS`), one symbol in both.
+    froc_points: as in `draw_froc`. froc_marks, roc_marks: operating points by rule, with the same symbol in both.
     auroc: text for the title, as in `draw_roc`.
     """
     figure = new_figure(FULL_IN, 4.1)
     left, right = figure.subplots(1, 2)
-    styles = _mark_styles([*froc_marks, *roc_marks])
+    styles = _mark_styles({**froc_marks, **roc_marks})
     _plot_froc(left, {"": froc}, froc_points, froc_marks, styles)
     _plot_roc(right, roc, roc_marks, styles)
-    left.set_title(broken(_froc_title(froc, froc_points), FULL_IN / 2 - 0.6))
-    right.set_title(broken(_roc_title(auroc), FULL_IN / 2 - 0.6))
+    left.set_title(wrapped(_froc_title(froc, froc_points), FULL_IN / 2 - 0.6))
+    right.set_title(wrapped(_roc_title(auroc), FULL_IN / 2 - 0.6))
     _legend(figure, styles)
     save(figure, path)
 
 
-@house_style()
-def draw_froc(curves: Mapping[str, Curve], path: str | Path, *, points: Estimates, marks: Points) -> None:
+@figure_style()
+def draw_froc(curves: Mapping[str, Curve], path: str | Path, *, points: Estimates, marks: Marks) -> None:
     """Save sensitivity (0..1) over false positives per image, log scale to base 2.
 
     curves: title -> (fp_per_image, sensitivity), one line per match rule, the first emphasised.
     points: (fp_per_image, sensitivity, low, high) of the first curve, with the interval where there is one.
-    marks: operating points by rule, (fp_per_image, sensitivity).
+    marks: operating points by rule, at (fp_per_image, sensitivity).
     """
     figure = new_figure(HALF_IN + (0.3 if len(curves) > 1 else 0), 3.6)
     panel = figure.subplots()
     styles = _mark_styles(marks)
     _plot_froc(panel, curves, points, marks, styles)
     first = next(iter(curves.values()), ([], []))
-    panel.set_title(broken(_froc_title(first, points), HALF_IN - 0.5))
+    panel.set_title(wrapped(_froc_title(first, points), HALF_IN - 0.5))
     _legend(figure, styles)
     save(figure, path)
 
 
-@house_style()
-def draw_roc(curve: Curve, path: str | Path, *, marks: Points, auroc: str | None) -> None:
+@figure_style()
+def draw_roc(curve: Curve, path: str | Path, *, marks: Marks, auroc: str | None) -> None:
     """Save the image-level ROC curve (fpr, tpr), 0..1.
 
-    marks: operating points by rule, (fpr, tpr). auroc: text for the title, e.g. ".785 (.721 to .841)".
+    marks: operating points by rule, at (fpr, tpr). auroc: text for the title, e.g. ".785 (.721 to .841)".
     """
     figure = new_figure(HALF_IN, 3.9)
     panel = figure.subplots()
     styles = _mark_styles(marks)
     _plot_roc(panel, curve, marks, styles)
-    panel.set_title(broken(_roc_title(auroc), HALF_IN - 0.5))
+    panel.set_title(wrapped(_roc_title(auroc), HALF_IN - 0.5))
     _legend(figure, styles)
     save(figure, path)
 
 
-@house_style()
+@figure_style()
 def draw_pr_curve(
     recall: Sequence[float],
     precision: Sequence[float],
     path: str | Path,
     *,
     ap50: float | None,
-    points: Points,
+    points: Marks,
 ) -> None:
-    """Save precision over recall at IoU .5 (0..1); points: operating points by rule, (recall, precision)."""
+    """Save the precision-recall curve at IoU .5 (0..1); points: operating points by rule, at (recall, precision)."""
     figure = new_figure(HALF_IN, 3.9)
     panel = figure.subplots()
     styles = _mark_styles(points)
@@ -136,19 +147,17 @@ def draw_pr_curve(
         panel.plot(recall, precision, color=TRAINING, drawstyle="steps-pre")
         panel.fill_between(recall, precision, color=TRAINING, alpha=0.1, step="pre", linewidth=0)
     else:
-        say_empty(panel, NO_TRUTH)
+        annotate_empty(panel, NO_TRUTH)
     _draw_marks(panel, points, styles)
-    set_shares(panel, "xy")
-    panel.set(xlabel="Recall (share of fractures found)", ylabel="Precision (share of boxes that hit)", aspect="equal")
-    title = "Precision over recall at IoU .5" + ("" if ap50 is None else f": AP50 {short(ap50)}")
-    panel.set_title(broken(title, HALF_IN - 0.5))
+    set_unit_range(panel, "xy")
+    panel.set(xlabel="Recall", ylabel="Precision", aspect="equal")
+    title = "Precision-recall curve at IoU .5" + ("" if ap50 is None else f": AP50 {format_share(ap50)}")
+    panel.set_title(wrapped(title, HALF_IN - 0.5))
     _legend(figure, styles)
     save(figure, path)
 
 
-def _plot_froc(
-    panel: Axes, curves: Mapping[str, Curve], points: Estimates, marks: Points, styles: dict[str, dict[str, Any]]
-) -> None:
+def _plot_froc(panel: Axes, curves: Mapping[str, Curve], points: Estimates, marks: Marks, styles: Styles) -> None:
     left, right = _froc_range(points, marks)
     panel.set_xscale("log", base=2)
     drawn = {title: curve for title, curve in curves.items() if _drawable(curve)}
@@ -162,31 +171,31 @@ def _plot_froc(
     if len(drawn) > 1:
         _label_ends(panel, ends)
     if not drawn:
-        say_empty(panel, NO_TRUTH)
+        annotate_empty(panel, NO_TRUTH)
     elif points:
         draw_intervals(panel, points, TRAINING)
         panel.plot([x for x, *_ in points], [y for _, y, *_ in points], "o", color=TRAINING, markersize=3.5, zorder=4)
-    _draw_marks(panel, {name: (max(x, left), y) for name, (x, y) in marks.items()}, styles)
-    _label_edge(panel, [mark for mark in marks.values() if mark[0] < left], left)
+    _draw_marks(panel, {rule: mark._replace(x=max(mark.x, left)) for rule, mark in marks.items()}, styles)
+    _label_edge(panel, [(mark.x, mark.y) for mark in marks.values() if mark.x < left], left)
     _label_powers(panel, left, right)
-    set_shares(panel, "y")
+    set_unit_range(panel, "y")
     intervals = any(low is not None for _, _, low, _ in points)
     panel.set(xlim=(left, right), xlabel=FROC_X + (" (bars: 95 % intervals)" if intervals else ""), ylabel=FROC_Y)
 
 
-def _froc_range(points: Estimates, marks: Points) -> tuple[float, float]:
-    """Return the ends of the log axis: one power of two around the points, and wide enough for every mark."""
+def _froc_range(points: Estimates, marks: Marks) -> tuple[float, float]:
+    """Return the ends of the log axis: one power of two beyond the points, and wide enough for every mark."""
     xs = [x for x, *_ in points if x > 0] or list(FROC_RANGE)
-    marked = [x for x, _ in marks.values() if x > 0]
+    marked = [mark.x for mark in marks.values() if mark.x > 0]
     low = max(min([min(xs) / 2, *marked]), FURTHEST_LEFT)
     high = max([max(xs) * 2, *marked])
     return 2.0 ** math.floor(math.log2(low)), 2.0 ** math.ceil(math.log2(high))
 
 
 def _on_log_axis(curve: Curve, left: float, right: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a step curve between two ends; a log axis has no zero: it enters with what is found up to there.
+    """Return a step curve between two ends; as a log axis has no zero, it starts with the value reached by there.
 
-    Beyond its last box a curve goes on level: so much is found at no more than so many false positives.
+    Beyond its last point a curve is constant: the sensitivity at no more than so many false positives.
     """
     xs, ys = (np.asarray(values, dtype=float) for values in curve)
     inside = (xs > left) & (xs < right)
@@ -196,14 +205,14 @@ def _on_log_axis(curve: Curve, left: float, right: float) -> tuple[np.ndarray, n
 
 def _label_powers(panel: Axes, left: float, right: float) -> None:
     powers = range(round(math.log2(left)), round(math.log2(right)) + 1)
-    kept = [power for power in powers if len(powers) <= 11 or power % 2]
-    panel.set_xticks([2.0**p for p in kept], [f"1/{2**-p}" if p < 0 else f"{2**p}" for p in kept])
+    ticks = [power for power in powers if len(powers) <= 11 or power % 2]
+    panel.set_xticks([2.0**p for p in ticks], [f"1/{2**-p}" if p < 0 else f"{2**p}" for p in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.tick_params(axis="x", labelsize=TEXT_PT - 1)
 
 
 def _label_edge(panel: Axes, beyond: Sequence[tuple[float, float]], left: float) -> None:
-    """Say where marks belong that a log axis has no place for: their symbols stand at its left edge."""
+    """Label marks to the left of the log axis, whose symbols are drawn at its edge, with their x."""
     by_height: dict[float, list[float]] = {}
     for x, y in beyond:
         by_height.setdefault(round(y * 20), []).append(x)
@@ -215,7 +224,7 @@ def _label_edge(panel: Axes, beyond: Sequence[tuple[float, float]], left: float)
 
 def _label_ends(panel: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
     titles = list(ends)
-    places = spread([ends[title][0] for title in titles], gap=0.065, top=1.02)
+    places = spread_apart([ends[title][0] for title in titles], gap=0.065, top=1.02)
     for title, place in zip(titles, places, strict=True):
         panel.annotate(
             title,
@@ -231,43 +240,39 @@ def _label_ends(panel: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
 def _froc_title(curve: Curve, points: Estimates) -> str:
     at_one = [y for x, y, *_ in points if x == 1]
     if not at_one or not _drawable(curve):
-        return "Fractures found, by false positives accepted"
-    return f"{at_one[0]:.1%} of the fractures are found at 1 false positive per image".replace("%", " %")
+        return "Free-response ROC (FROC) curve"
+    return f"Sensitivity {format_share(at_one[0])} at 1 false positive per image (FROC)"
 
 
-def _plot_roc(panel: Axes, curve: Curve, marks: Points, styles: dict[str, dict[str, Any]]) -> None:
+def _plot_roc(panel: Axes, curve: Curve, marks: Marks, styles: Styles) -> None:
     if _drawable(curve):
         panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        panel.annotate("a guess", (0.62, 0.62), (4, -4), textcoords="offset points", va="top", color=GREY)
+        panel.annotate("chance", (0.62, 0.62), (4, -4), textcoords="offset points", va="top", color=GREY)
         panel.plot(*curve, color=TRAINING, linewidth=1.8)
     else:
-        say_empty(panel, ONE_CLASS)
+        annotate_empty(panel, ONE_CLASS)
     _draw_marks(panel, marks, styles)
-    set_shares(panel, "xy")
+    set_unit_range(panel, "xy")
     panel.set(xlabel=ROC_X, ylabel=ROC_Y, aspect="equal")
 
 
 def _roc_title(auroc: str | None) -> str:
-    return "Fractured and healthy images told apart" + ("" if auroc is None else f": AUROC {auroc}")
+    return "Image-level ROC" + ("" if auroc is None else f": AUROC {auroc}")
 
 
 def _drawable(curve: Curve) -> bool:
     return len(curve[0]) > 0 and bool(np.isfinite(np.concatenate(curve)).all())
 
 
-def _mark_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the symbol of each mark by its name, the same for the same rule; the first, the main one, is filled.
-
-    A name is a rule, or "rule: more words" for the legend; a name that is no rule gets a symbol of its own.
-    """
-    styles: dict[str, dict[str, Any]] = {}
+def _mark_styles(marks: Marks) -> Styles:
+    """Return the style of each mark by its rule; the first, the main one, is filled; other rules get other symbols."""
+    styles: Styles = {}
     others = iter(OTHER_SYMBOLS * 9)
-    for name in dict.fromkeys(names):
-        rule, _, more = name.partition(": ")
-        symbol, title = MARKS[rule] if rule in MARKS else (next(others), rule)
-        styles[name] = {
+    for rule, mark in marks.items():
+        symbol = MARK_SYMBOLS[rule] if rule in MARK_SYMBOLS else next(others)
+        styles[rule] = {
             "marker": symbol,
-            "label": ", ".join(filter(None, (title, more))),
+            "label": mark.title,
             "color": "white" if styles else VALIDATION,
             "markeredgecolor": INK,
             "markeredgewidth": 1.1,
@@ -277,23 +282,24 @@ def _mark_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _draw_marks(panel: Axes, marks: Points, styles: Mapping[str, dict[str, Any]]) -> None:
-    for order, (name, (x, y)) in enumerate(marks.items()):
-        # All outlines lie above all fills: where two points share a place, both symbols are seen.
-        panel.plot([x], [y], clip_on=False, zorder=6 - order / 99, **styles[name])
-        panel.plot([x], [y], clip_on=False, zorder=7, **styles[name] | {"markerfacecolor": "none", "label": None})
+def _draw_marks(panel: Axes, marks: Marks, styles: Styles) -> None:
+    for order, (rule, mark) in enumerate(marks.items()):
+        # All outlines lie above all fills: where two marks share a place, both symbols are visible.
+        panel.plot([mark.x], [mark.y], clip_on=False, zorder=6 - order / 99, **styles[rule])
+        outline = styles[rule] | {"markerfacecolor": "none", "label": None}
+        panel.plot([mark.x], [mark.y], clip_on=False, zorder=7, **outline)
 
 
-def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
+def _legend(figure: Figure, styles: Styles) -> None:
     if not styles:
         return
-    longest = max(len(each["label"]) for each in styles.values())
-    entry_in = (longest * LETTER_SHARE * TEXT_PT + 24) / 72
+    longest = max(len(style["label"]) for style in styles.values())
+    entry_in = (longest * LETTER_WIDTH * TEXT_PT + 24) / 72
     figure.legend(
-        handles=[Line2D([], [], **each) for each in styles.values()],
+        handles=[Line2D([], [], **style) for style in styles.values()],
         loc="outside lower center",
         ncols=max(1, min(3, len(styles), int(figure.get_figwidth() / entry_in))),
-        title="Operating points, set beforehand (filled: the main one)",
+        title="Operating points, fixed beforehand (filled: main)",
         handlelength=1,
         columnspacing=1.4,
     )

@@ -18,12 +18,12 @@ from fracture_det.visualization.style import (
     PALE,
     TRAINING,
     VALIDATION,
-    house_style,
+    annotate_empty,
+    figure_style,
+    format_share,
     new_figure,
     save,
-    say_empty,
-    set_shares,
-    short,
+    set_unit_range,
 )
 
 # The sides, in px, of the boxes that the histogram has room for; others are counted in its first and last bar.
@@ -31,7 +31,7 @@ SMALLEST_PX, LARGEST_PX = 8, 800
 NO_BOX = "no box"
 
 
-@house_style()
+@figure_style()
 def draw_box_sizes(
     sides: NDArray[np.float64], anchors: Mapping[str, Sequence[float]], path: str | Path, *, letterbox_px: int
 ) -> None:
@@ -56,11 +56,11 @@ def draw_box_sizes(
     panel.set_ylabel("Boxes")
     if not len(sides):
         panel.set(ylim=(0, 1), yticks=[])
-        say_empty(panel, NO_BOX)
+        annotate_empty(panel, NO_BOX)
     save(figure, path)
 
 
-@house_style()
+@figure_style()
 def draw_anchor_fit(
     best_ious: Mapping[str, NDArray[np.float64]], anchors: Mapping[str, Sequence[float]], path: str | Path
 ) -> None:
@@ -71,7 +71,7 @@ def draw_anchor_fit(
     figure = new_figure(FULL_IN, 3.6)
     panel = figure.subplots()
     panel.set_title("Share of boxes that an anchor on the feature grid meets at an IoU of at least x")
-    set_shares(panel, "xy")
+    set_unit_range(panel, "xy")
     panel.set_ylim(0, 1.1)
     panel.set_xlabel("Best IoU with any anchor")
     panel.set_ylabel("Share of boxes")
@@ -83,15 +83,15 @@ def draw_anchor_fit(
         panel.plot(x, y, color=COLOURS[index], linestyle=DASHES[index - 1], label=label)
     for threshold, meaning in ((0.3, "negative below"), (0.7, "positive from")):
         panel.axvline(threshold, color=INK, linewidth=0.8, linestyle=":")
-        panel.text(threshold + 0.008, 1.03, f"{meaning} {short(threshold, 1)}", color=INK)
+        panel.text(threshold + 0.008, 1.03, f"{meaning} {format_share(threshold, 1)}", color=INK)
     if any(len(ious) for ious in best_ious.values()):
         figure.legend(loc="outside lower left", ncols=1)
     else:
-        say_empty(panel, NO_BOX)
+        annotate_empty(panel, NO_BOX)
     save(figure, path)
 
 
-@house_style()
+@figure_style()
 def draw_image_size(bins: Sequence[Mapping[str, Any]], auc: float | None, path: str | Path) -> None:
     """Save how many images of each size are healthy and fractured, with the share of the fractured above.
 
@@ -99,12 +99,16 @@ def draw_image_size(bins: Sequence[Mapping[str, Any]], auc: float | None, path: 
     """
     figure = new_figure(FULL_IN, 3.2)
     panel = figure.subplots()
-    says = "" if auc is None else f"; the size alone tells the label with an AUC of {short(auc, 2)} (.5: not at all)"
+    says = (
+        ""
+        if auc is None
+        else f"; the size alone tells the label with an AUC of {format_share(auc, 2)} (.5: not at all)"
+    )
     panel.set_title(f"Images by size and label{says}")
     panel.set_xlabel("Long side of the image, px")
     panel.set_ylabel("Images")
     if not bins:
-        say_empty(panel, "no image")
+        annotate_empty(panel, "no image")
         save(figure, path)
         return
     places = np.arange(len(bins))

@@ -1,4 +1,4 @@
-"""Boxes on a radiograph, numbered, with Pillow alone."""
+"""Numbered boxes on a radiograph, drawn with Pillow alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
 
-# Okabe and Ito (2008), colours that stay apart for colour-blind readers; amber first: it is seen on bone and on black.
+# Okabe and Ito (2008), distinct for colour-blind readers; amber first: it is visible on bone and on black.
 BOX_COLOURS = ((255, 176, 0), (86, 180, 233), (0, 190, 130), (240, 228, 66), (204, 121, 167), (213, 94, 0))
-# Sizes as shares of the longer side, so that an overlay fitted to a screen looks alike at 300 px and at 3000 px.
+# Sizes as shares of the longer side, so that an overlay fitted to a screen looks the same at 300 px and at 3000 px.
 FONT_SHARE, LINE_SHARE = 0.018, 0.0028
 MIN_FONT_PX, MIN_LINE_PX = 12, 2
 MAX_TAG_SHARE = 0.2
@@ -34,7 +34,7 @@ def draw_overlay(
     line = max(MIN_LINE_PX, round(side * LINE_SHARE))
     font = ImageFont.load_default(max(MIN_FONT_PX, round(side * FONT_SHARE)))
     frames = [_frame(box, image.size, line) for box in shown.boxes]
-    for index in reversed(range(len(shown))):  # the surest box lies on top
+    for index in reversed(range(len(shown))):  # the highest score lies on top
         _draw_frame(draw, frames[index], _colour(shown, index), line)
     taken: list[Rectangle] = []
     for index, frame in enumerate(frames):
@@ -48,7 +48,7 @@ def _colour(detections: Detections, index: int) -> tuple[int, int, int]:
 
 
 def _frame(box: Iterable[float], size: tuple[int, int], line: int) -> Rectangle:
-    """Return the outer corners of the line around a box: outside it, so that the finding stays free."""
+    """Return the outer corners of the line around a box: outside it, so that the line does not cover the fracture."""
     x0, y0, x1, y1 = (float(value) for value in box)
     width, height = size
     left = min(max(math.floor(x0) - line, 0), width - 1)
@@ -89,7 +89,7 @@ def _draw_tag(
     ascent, descent = font.getmetrics()
     width, height = round(draw.textlength(text, font=font)) + 4 * line, ascent + descent + 2 * line
     near, far = _tag_places(frame, (width, height), size)
-    # A tag on another tag cannot be read, one that is far off is searched for, and one on a box hides a finding.
+    # Worst is a tag on another tag, which cannot be read, then one far from its box, then one that covers a box.
     place = min(
         near + far,
         key=lambda p: (sum(_overlap(p, t) for t in taken), p not in near, sum(_overlap(p, f) for f in frames)),
@@ -102,7 +102,7 @@ def _draw_tag(
 def _tag_places(
     frame: Rectangle, tag: tuple[int, int], size: tuple[int, int]
 ) -> tuple[list[Rectangle], list[Rectangle]]:
-    """Return where a tag may lie, moved into the image, best first: at its box, and one or two tags further off."""
+    """Return the possible places of a tag, moved into the image, best first: at its box, and one or two tags away."""
     left, top, right, bottom = frame
     width, height = tag
     near = [(left, top - height), (left, bottom), (right - width, top - height), (right - width, bottom)]
@@ -117,7 +117,7 @@ def _tag_places(
     return [inside(corner) for corner in near], [inside(corner) for corner in far]
 
 
-def _overlap(one: Rectangle, other: Rectangle) -> int:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+def _overlap(a: Rectangle, b: Rectangle) -> int:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
     return max(0, width) * max(0, height)

@@ -1,4 +1,4 @@
-"""How fast detectors are, as bars."""
+"""The speed of detectors, as bars."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from fracture_det.visualization.style import (
     INK,
     TRAINING,
     VALIDATION,
-    broken,
-    house_style,
+    annotate_empty,
+    figure_style,
     new_figure,
     save,
-    say_empty,
+    wrapped,
 )
 
-# kind -> colour and what it means; all other kinds are baselines.
-COLOURS = {"ours": (TRAINING, "this project's detector"), "detectron2": (INK, "the same, as Detectron2 comes")}
+# Kind -> colour and its meaning; all other kinds are baselines.
+COLOURS = {"ours": (TRAINING, "this project's detector"), "detectron2": (INK, "the same model in Detectron2")}
 NAME_IN = 2.9
 BASELINE = (GREY, "baselines")
 
 
-@house_style()
+@figure_style()
 def draw_benchmark(rows: Sequence[tuple[str, str, float, float, float]], path: str | Path) -> None:
-    """Save one bar per candidate: radiographs per second, with the range over the rounds.
+    """Save one bar per detector: radiographs per second, with the range over the rounds.
 
-    rows: (name, kind, images_per_s, low, high), the fastest is drawn on top. kind: a key of COLOURS, or a baseline's.
+    rows: (name, kind, images_per_s, low, high); the fastest is on top. kind: a key of COLOURS, or that of a baseline.
     """
     ordered = sorted(rows, key=lambda row: -row[2])
     figure = new_figure(FULL_IN, 0.9 + 0.24 * max(3, len(ordered)))
     panel = figure.subplots()
-    panel.set_title("Radiographs per second; more is better")
+    panel.set_title("Throughput (higher is better)")
     panel.set_xlabel("Radiographs per second (line: slowest and fastest round)")
     if not ordered:
-        say_empty(panel, "no candidate was measured")
+        annotate_empty(panel, "no detector was measured")
         save(figure, path)
         return
     labelled: set[str] = set()
@@ -47,7 +47,7 @@ def draw_benchmark(rows: Sequence[tuple[str, str, float, float, float]], path: s
         labelled.add(label)
         panel.plot([low, high], [index, index], color=VALIDATION, linewidth=1.2)
         panel.annotate(f"{speed:.2f}", (high + 0.01 * most, index), va="center", color=INK)
-    panel.set_yticks(range(len(ordered)), [broken(row[0], NAME_IN) for row in ordered])
+    panel.set_yticks(range(len(ordered)), [wrapped(row[0], NAME_IN) for row in ordered])
     panel.set(ylim=(len(ordered) - 0.4, -0.6), xlim=(0, 1.12 * most))
     panel.grid(visible=False, axis="y")
     panel.legend(loc="lower right")

@@ -1,4 +1,4 @@
-"""What the figures of training and evaluation share: one look, the empty sheet, and how it is saved as PNG or SVG."""
+"""What all figures share: their style, axes and labels, and saving as PNG or SVG."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from matplotlib.figure import Figure
 
 INK, TRAINING, VALIDATION = "#333333", "#0072B2", "#D55E00"
 GREY, PALE = "#767676", "#E5E5E5"
-# Okabe and Ito (2008); each colour goes with a dash and a symbol, so that a line is known without it.
+# Okabe and Ito (2008); each colour goes with a dash and a symbol, so that lines differ without colour too.
 COLOURS = (TRAINING, VALIDATION, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 SYMBOLS = "os^Dv*"
-# Widths in inches on an A4 page: a column of two, and the whole width. Letters are set for these, not for a screen.
+# Widths in inches on an A4 page: one of two columns, and the full width. Text sizes are for print at these widths.
 HALF_IN, FULL_IN = 3.5, 7.1
 TEXT_PT, TITLE_PT = 8, 9
 # Mean width of a letter of DejaVu Sans, as a share of its size.
-LETTER_SHARE = 0.55
+LETTER_WIDTH = 0.55
 STYLE = {
     "figure.dpi": 200,
     "savefig.dpi": 200,
-    # Comes with matplotlib, so that every machine sets the same lines.
+    # Ships with matplotlib, so that every machine breaks lines alike.
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": TEXT_PT,
     "text.color": INK,
-    "text.parse_math": False,  # a name of a site or a file may hold a dollar sign
+    "text.parse_math": False,  # the name of a body part or a file may contain a dollar sign
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
     "axes.titlesize": TITLE_PT,
@@ -56,59 +56,59 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fracture_det",
 }
-# Verdana is as wide as DejaVu, most other letters are narrower: nothing runs over where it is missing.
+# Verdana is as wide as DejaVu Sans and most other fonts are narrower: without DejaVu Sans nothing overflows.
 FONT_FAMILY = "'DejaVu Sans', Verdana, sans-serif"
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 class FigureError(ValueError):
-    """A figure cannot be drawn or written as asked; the message says what was expected."""
+    """A figure cannot be drawn or saved as requested; the message says what was expected."""
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw in the look of this house, whatever matplotlibrc the user has."""
+def figure_style() -> Iterator[None]:
+    """Draw in the style of this project, whatever matplotlibrc the user has."""
     with style.context(["default", STYLE]):
         yield
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Return an empty figure that no window and no list of open figures knows."""
+    """Return an empty figure, independent of pyplot and of any window."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def say_empty(panel: Axes, text: str = "no values yet") -> None:
-    """Write into a panel why nothing is drawn."""
-    lines = broken(text, HALF_IN - 1.2, TEXT_PT)
+def annotate_empty(panel: Axes, text: str = "no values yet") -> None:
+    """Write into an empty panel why nothing is drawn."""
+    lines = wrapped(text, HALF_IN - 1.2, TEXT_PT)
     panel.text(0.5, 0.5, lines, transform=panel.transAxes, ha="center", va="center")
 
 
-def head(figure: Figure, title: str) -> None:
-    """Write a title over all panels."""
-    figure.suptitle(broken(title, figure.get_figwidth() - 0.2), x=0.01, ha="left", fontsize=TITLE_PT)
+def add_title(figure: Figure, title: str) -> None:
+    """Add a title above all panels."""
+    figure.suptitle(wrapped(title, figure.get_figwidth() - 0.2), x=0.01, ha="left", fontsize=TITLE_PT)
 
 
-def broken(text: str, width_in: float, size_pt: float = TITLE_PT) -> str:
-    """Return a text broken into lines of at most `width_in`, by the mean width of a letter."""
-    return textwrap.fill(text, max(8, int(width_in * 72 / (size_pt * LETTER_SHARE))))
+def wrapped(text: str, width_in: float, size_pt: float = TITLE_PT) -> str:
+    """Return a text wrapped into lines of at most `width_in`, by the mean width of a letter."""
+    return textwrap.fill(text, max(8, int(width_in * 72 / (size_pt * LETTER_WIDTH))))
 
 
-def short(value: float, digits: int = 3) -> str:
-    """Return a share as this house writes it: .412, 1.000, -.030."""
+def format_share(value: float, digits: int = 3) -> str:
+    """Return a number without the zero before its point: .412, 1.000, -.030."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{round(value, digits) + 0.0:.{digits}f}")
 
 
-def set_shares(panel: Axes, axes: str) -> None:
-    """Let the named axes ("x", "y" or "xy") go from 0 to 1, with room for a symbol on the edge."""
+def set_unit_range(panel: Axes, axes: str) -> None:
+    """Set the named axes ("x", "y" or "xy") to the range 0 to 1, with room for a symbol on the edge."""
     for name in axes:
         getattr(panel, f"set_{name}lim")(0, 1.02 if name == "y" else 1)
         getattr(panel, f"set_{name}ticks")([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", ".2", ".4", ".6", ".8", "1"])
 
 
-def spread(places: Sequence[float], *, gap: float, top: float) -> list[float]:
-    """Return places moved apart until each is at least `gap` from the next, none above `top`, in the same order."""
+def spread_apart(places: Sequence[float], *, gap: float, top: float) -> list[float]:
+    """Return positions moved apart until each is at least `gap` from the next, none above `top`, in the same order."""
     order = sorted(range(len(places)), key=lambda index: -places[index])
     moved = list(places)
     ceiling = top
@@ -125,15 +125,15 @@ def spread(places: Sequence[float], *, gap: float, top: float) -> list[float]:
 def draw_intervals(
     panel: Axes, points: Iterable[tuple[float, float | None, float | None, float | None]], colour: str
 ) -> None:
-    """Draw a bar from low to high at each (x, y, low, high) that has an interval."""
-    whole = [(x, low, high) for x, _, low, high in points if low is not None and high is not None]
-    xs = [each for x, _, _ in whole for each in (x, x, math.nan)]
-    ys = [each for _, low, high in whole for each in (low, high, math.nan)]
+    """Draw an error bar from low to high at each (x, y, low, high) that has an interval."""
+    intervals = [(x, low, high) for x, _, low, high in points if low is not None and high is not None]
+    xs = [coordinate for x, _, _ in intervals for coordinate in (x, x, math.nan)]  # NaN: the line breaks
+    ys = [coordinate for _, low, high in intervals for coordinate in (low, high, math.nan)]
     panel.plot(xs, ys, color=colour, linewidth=0.9, marker="_", markersize=4, zorder=2.5)
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write PNG or SVG, by the suffix of `path`; the same figure gives the same bytes, without date and version.
+    """Save PNG or SVG, by the suffix of `path`; the same figure gives the same bytes, without date and version.
 
     Raises FigureError for another suffix.
     """
@@ -147,9 +147,9 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    """Return a figure as SVG that may stand inside a page: no outside reference, no style for others, ids of its own.
+    """Return a figure as SVG to be embedded in HTML: no external reference, no style of the page, ids of its own.
 
-    Text stays text, to be searched, copied and set sharply; the figure's titles are its name for a screen reader.
+    Text stays text, which can be searched and copied; the figure's titles are its label for a screen reader.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -157,7 +157,7 @@ def _svg(figure: Figure) -> str:
     root = ElementTree.fromstring(text)  # nosec
     for defs in root.findall(f"{{{SVG}}}defs"):
         if defs.find(f"{{{SVG}}}style") is not None:
-            root.remove(defs)  # it would rule every line of the page; the root says the same for its own
+            root.remove(defs)  # it would style every line of the page; the root's attributes replace it
     titles = [figure.get_suptitle(), *(panel.get_title(loc="left") for panel in figure.axes)]
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "font-family": FONT_FAMILY, "role": "img"}
     root.attrib["aria-label"] = ". ".join(" ".join(title.split()) for title in titles if title)
@@ -173,8 +173,8 @@ def _svg(figure: Figure) -> str:
 
 
 def _slim(attributes: Mapping[str, str], used: set[str], prefix: str) -> dict[str, str]:
-    """Drop ids that nothing points to and what the root says already; other ids become unlike any other figure's."""
-    kept = {}
+    """Drop unused ids and what the root sets already; prefix the other ids, so that they are unique in a page."""
+    slim = {}
     for name, value in attributes.items():
         if (name == "id" and value not in used) or value.startswith("rotate(-0 "):
             continue
@@ -185,6 +185,6 @@ def _slim(attributes: Mapping[str, str], used: set[str], prefix: str) -> dict[st
         elif name == "style":
             value = re.sub(r"font-family: [^;]*(; |$)", "", value).replace("url(#", f"url(#{prefix}-")
         elif name in ("d", "x", "y", "width", "height", "transform"):
-            value = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", value).strip()
-        kept[name] = value
-    return kept
+            value = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", value).strip()
+        slim[name] = value
+    return slim

@@ -1,4 +1,4 @@
-"""The curves of training: losses and validation AP over epochs."""
+"""Training curves: losses and validation AP over epochs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fracture_det.visualization.style import TRAINING, VALIDATION, house_style, new_figure, save, say_empty
+from fracture_det.visualization.style import TRAINING, VALIDATION, annotate_empty, figure_style, new_figure, save
 
 LOSS_TITLES = {
     "loss": "Total loss",
@@ -21,12 +21,12 @@ LOSS_TITLES = {
 }
 
 
-@house_style()
+@figure_style()
 def draw_loss_curves(history: Sequence[Mapping[str, Any]], iterations_per_epoch: float, path: str | Path) -> None:
     """Save the total loss and its four parts over epochs, training and validation (the paper's Fig. 6).
 
-    history: lines of Detectron2's metrics.json; `iteration` counts from 0. Of two lines about one iteration
-    (training was killed and resumed) the later one counts.
+    history: lines of Detectron2's metrics.json; `iteration` counts from 0. Of two lines of one iteration
+    (training was interrupted and resumed) the later one counts.
     """
     figure = new_figure(9, 4.2)
     axes = figure.subplot_mosaic([["loss", "loss", "loss_rpn_cls", "loss_rpn_loc"],
@@ -44,7 +44,7 @@ def draw_loss_curves(history: Sequence[Mapping[str, Any]], iterations_per_epoch:
     save(figure, path)
 
 
-@house_style()
+@figure_style()
 def draw_ap_curve(history: Sequence[Mapping[str, Any]], iterations_per_epoch: float, path: str | Path) -> None:
     """Save the validation AP50 (0..1) over epochs, the best epoch marked.
 
@@ -59,7 +59,7 @@ def draw_ap_curve(history: Sequence[Mapping[str, Any]], iterations_per_epoch: fl
         panel.plot([epoch], [best], "o", color=VALIDATION, markersize=9, markerfacecolor="none")
         panel.set_title(f"Validation AP50: best {best:.3f} after epoch {epoch:g}")
     else:
-        say_empty(panel)
+        annotate_empty(panel)
         panel.set_title("Validation AP50")
     panel.set_ylim(0, 1)
     _whole_epochs(panel, points)
@@ -85,7 +85,7 @@ def _epoch_means(points: list[tuple[float, float]]) -> list[tuple[float, float]]
 
 def _draw_loss(panel: Axes, training: list[tuple[float, float]], validation: list[tuple[float, float]]) -> None:
     if not training and not validation:
-        say_empty(panel)
+        annotate_empty(panel)
     if training:
         means = _epoch_means(training)
         several = len(means) > 1

@@ -14,7 +14,7 @@ from fracture_det.calibration.operating_points import (
     choose_operating_points,
     fitted_images,
 )
-from fracture_det.evaluation.image_level import call_counts, images_of
+from fracture_det.evaluation.image_level import confusion_counts, images_of
 from fracture_det.evaluation.lesion_level import lesion_counts
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.validation import choose
@@ -89,7 +89,7 @@ def test_a_threshold_between_neighbours_of_float32_still_parts_them():
     lower = np.nextafter(upper, np.float32(0))
     matches = matches_of((float(upper),), (float(lower),))
     units = images_of(matches)
-    calls = call_counts(units, choose(matches).scores["youden"])
+    calls = confusion_counts(units, choose(matches).scores["youden"])
     assert (calls.true_positives, calls.false_positives) == (1, 0)
 
 
@@ -121,15 +121,15 @@ def test_frozen_thresholds_do_on_validation_what_they_promise(seed):
     frozen = choose(matches, fp_target=0.7)
     units = images_of(matches)
     if "sensitivity" in frozen.scores:
-        assert call_counts(units, frozen.scores["sensitivity"]).sensitivity >= 0.95
+        assert confusion_counts(units, frozen.scores["sensitivity"]).sensitivity >= 0.95
     if "specificity" in frozen.scores:
-        assert call_counts(units, frozen.scores["specificity"]).specificity >= 0.95
+        assert confusion_counts(units, frozen.scores["specificity"]).specificity >= 0.95
     assert lesion_counts(matches, frozen.scores["fp target"]).false_positives <= 0.7 * 80
     best = max(
         calls.sensitivity + calls.specificity
-        for calls in (call_counts(units, float(score)) for score in np.unique(units.score))
+        for calls in (confusion_counts(units, float(score)) for score in np.unique(units.score))
     )
-    youden = call_counts(units, frozen.scores["youden"])
+    youden = confusion_counts(units, frozen.scores["youden"])
     assert youden.sensitivity + youden.specificity == pytest.approx(best)
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from fracture_det.evaluation import bootstrap as module
-from fracture_det.evaluation.bootstrap import measure, measure_paired
+from fracture_det.evaluation.bootstrap import bootstrap_intervals, paired_bootstrap
 from fracture_det.evaluation.intervals import quantile
 
 
@@ -18,34 +18,40 @@ def share(positive):
 
 def test_groups_that_agree_have_no_width():
     # each of four groups holds one positive of two
-    result = measure(share(np.array([1, 0] * 4)), np.repeat(np.arange(4), 2), n_bootstrap=200, seed=0)["share"]
+    result = bootstrap_intervals(share(np.array([1, 0] * 4)), np.repeat(np.arange(4), 2), n_bootstrap=200, seed=0)[
+        "share"
+    ]
     assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
 
 
 def test_two_groups_that_differ_span_everything():
     # AA, AB, BA, BB come with 1/4 each, so that 0 and 1 both lie inside 95 %
-    result = measure(share(np.array([1, 1, 0, 0])), np.array([0, 0, 1, 1]), n_bootstrap=400, seed=0)["share"]
+    result = bootstrap_intervals(share(np.array([1, 1, 0, 0])), np.array([0, 0, 1, 1]), n_bootstrap=400, seed=0)[
+        "share"
+    ]
     assert (result.value, result.low, result.high) == (0.5, 0.0, 1.0)
 
 
 def test_the_width_is_that_of_the_normal_approximation():
     positive = (np.arange(400) % 10 < 3).astype(float)  # p = .3, n = 400
-    result = measure(share(positive), np.arange(400), n_bootstrap=2000, seed=3)["share"]
+    result = bootstrap_intervals(share(positive), np.arange(400), n_bootstrap=2000, seed=3)["share"]
     expected = 2 * 1.96 * math.sqrt(0.3 * 0.7 / 400)  # .0898
     assert result.high - result.low == pytest.approx(expected, rel=0.1)
 
 
 def test_images_of_one_group_widen_the_interval():
     positive = np.repeat(np.arange(40) % 10 < 3, 10).astype(float)
-    together = measure(share(positive), np.repeat(np.arange(40), 10), n_bootstrap=1000, seed=3)["share"]
-    apart = measure(share(positive), np.arange(400), n_bootstrap=1000, seed=3)["share"]
+    together = bootstrap_intervals(share(positive), np.repeat(np.arange(40), 10), n_bootstrap=1000, seed=3)["share"]
+    apart = bootstrap_intervals(share(positive), np.arange(400), n_bootstrap=1000, seed=3)["share"]
     # ten equal images say no more than one: sqrt(10) = 3.2 times as wide
     assert (together.high - together.low) / (apart.high - apart.low) == pytest.approx(math.sqrt(10), rel=0.15)
 
 
 def test_the_seed_decides():
     positive = np.arange(50) % 3 == 0
-    one, same, other = (measure(share(positive), np.arange(50), n_bootstrap=50, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (
+        bootstrap_intervals(share(positive), np.arange(50), n_bootstrap=50, seed=seed) for seed in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 
@@ -54,14 +60,16 @@ def test_resamples_without_a_value_are_counted_and_left_out():
     def precision_of_first(weights):
         return {"x": 1.0 if weights[0] else math.nan}
 
-    result = measure(precision_of_first, np.arange(2), n_bootstrap=1000, seed=0)["x"]
+    result = bootstrap_intervals(precision_of_first, np.arange(2), n_bootstrap=1000, seed=0)["x"]
     assert (result.low, result.high) == (1.0, 1.0)
     assert result.undefined == pytest.approx(250, abs=60)  # the first of two groups is drawn in 3 of 4
 
 
 @pytest.mark.parametrize(("n_groups", "n_bootstrap"), [(1, 100), (0, 100), (5, 0)])
 def test_no_interval_from_one_group_or_no_resample(n_groups, n_bootstrap):
-    result = measure(lambda weights: {"n": weights.sum()}, np.arange(n_groups), n_bootstrap=n_bootstrap, seed=0)["n"]
+    result = bootstrap_intervals(
+        lambda weights: {"n": weights.sum()}, np.arange(n_groups), n_bootstrap=n_bootstrap, seed=0
+    )["n"]
     assert result.value == n_groups
     assert math.isnan(result.low)
     assert math.isnan(result.high)
@@ -94,7 +102,9 @@ def test_limits_are_those_of_scipy(name):
     weighted, plain, values, tolerance = JUDGED[name]
     options = {"n_resamples": 40_000, "method": "BCa", "confidence_level": 0.96249}
     judge = bootstrap((values,), plain, rng=np.random.default_rng(1), **options)
-    mine = measure(lambda weights: {"x": weighted(values, weights)}, np.arange(30), n_bootstrap=40_000, seed=2)["x"]
+    mine = bootstrap_intervals(
+        lambda weights: {"x": weighted(values, weights)}, np.arange(30), n_bootstrap=40_000, seed=2
+    )["x"]
     low, high = judge.confidence_interval
     width = high - low
     assert (mine.low, mine.high) == pytest.approx((low, high), abs=tolerance * width)
@@ -110,9 +120,9 @@ def test_few_groups_widen_the_interval(n_groups, factor, monkeypatch):
     def mean(weights):
         return {"mean": float(weights @ values / weights.sum())}
 
-    wide = measure(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
+    wide = bootstrap_intervals(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
     monkeypatch.setattr(module, "t_quantile", lambda degrees: quantile() * math.sqrt(degrees / (degrees + 1)))
-    plain = measure(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
+    plain = bootstrap_intervals(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
     assert (wide.high - wide.low) / (plain.high - plain.low) == pytest.approx(factor, rel=0.02)
 
 
@@ -122,20 +132,20 @@ def test_blocks_of_many_groups_give_about_the_interval_of_single_groups(monkeypa
     def mean(weights):
         return {"mean": float(weights @ values / weights.sum())}
 
-    blocks = measure(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
+    blocks = bootstrap_intervals(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
     monkeypatch.setattr(module, "MAX_BLOCKS", 400)
-    single = measure(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
+    single = bootstrap_intervals(mean, np.arange(400), n_bootstrap=4000, seed=2)["mean"]
     assert (blocks.low, blocks.high) == pytest.approx((single.low, single.high), abs=0.03 * (single.high - single.low))
 
 
 def test_a_figure_at_its_end_has_no_width():
     # every image is found in every resample: the bootstrap cannot know more, Wilson's interval can
-    result = measure(share(np.ones(20)), np.arange(20), n_bootstrap=100, seed=0)["share"]
+    result = bootstrap_intervals(share(np.ones(20)), np.arange(20), n_bootstrap=100, seed=0)["share"]
     assert (result.value, result.low, result.high, result.undefined) == (1.0, 1.0, 1.0, 0)
 
 
 def test_a_figure_that_is_not_defined_has_no_interval():
-    result = measure(lambda weights: {"x": math.nan}, np.arange(5), n_bootstrap=20, seed=0)["x"]
+    result = bootstrap_intervals(lambda weights: {"x": math.nan}, np.arange(5), n_bootstrap=20, seed=0)["x"]
     assert math.isnan(result.value)
     assert math.isnan(result.low)
 
@@ -152,7 +162,7 @@ def test_few_sets_of_weights_are_kept(n_threads, most_kept, monkeypatch):
             most.append(sum(one() is not None for one in seen))
         return {"n": float(weights.sum())}
 
-    measure(count, np.arange(30), n_bootstrap=50, seed=0)
+    bootstrap_intervals(count, np.arange(30), n_bootstrap=50, seed=0)
     assert len(most) == 1 + 50 + 30  # the data, the resamples, and without each group
     assert max(most) <= most_kept  # in one thread: the last and this; in threads: waiting and just done
 
@@ -164,7 +174,7 @@ def test_threads_change_nothing(monkeypatch):
         time.sleep(0.002 if weights[0] % 2 == 0 else 0)  # so that threads overtake each other
         return share(positive)(weights)
 
-    alone = measure(slow_when_even, group, n_bootstrap=60, seed=0)
+    alone = bootstrap_intervals(slow_when_even, group, n_bootstrap=60, seed=0)
     used = set()
     monkeypatch.setattr(module, "THREADS_FROM", 90)
     monkeypatch.setattr(module, "_n_threads", lambda: 3)
@@ -173,7 +183,7 @@ def test_threads_change_nothing(monkeypatch):
         used.add(threading.get_ident())
         return slow_when_even(weights)
 
-    assert measure(noted, group, n_bootstrap=60, seed=0) == alone
+    assert bootstrap_intervals(noted, group, n_bootstrap=60, seed=0) == alone
     assert len(used) == 1 + 3  # the first call is made by the caller
 
 
@@ -187,14 +197,14 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         return {"x": 1.0}
 
     with pytest.raises(ValueError, match="an image came twice"):
-        measure(broken, np.arange(30), n_bootstrap=50, seed=0)
+        bootstrap_intervals(broken, np.arange(30), n_bootstrap=50, seed=0)
 
 
 # --- two detectors on the same images --------------------------------------------------------------------------------
 
 
 def paired(first, other, group, **options):
-    return measure_paired(
+    return paired_bootstrap(
         {"first": share(first), "other": share(other)}, group, **{"n_bootstrap": 400, "seed": 4, **options}
     )
 
@@ -204,7 +214,7 @@ def test_each_detector_is_measured_as_if_alone():
     first, other, group = random.random(60) < 0.8, random.random(60) < 0.6, np.arange(60) // 2
     result = paired(first, other, group)
     for name, positive in (("first", first), ("other", other)):
-        assert result.each[name] == measure(share(positive), group, n_bootstrap=400, seed=4)
+        assert result.results[name] == bootstrap_intervals(share(positive), group, n_bootstrap=400, seed=4)
     assert list(result.differences) == ["other"]
 
 
@@ -228,7 +238,7 @@ def test_the_difference_of_agreeing_detectors_is_sharper_than_each():
     first = random.random(300) < 0.6
     other = np.where(random.random(300) < 0.05, ~first, first)
     result = paired(first, other, np.arange(300))
-    one, difference = result.each["first"]["share"], result.differences["other"]["share"]
+    one, difference = result.results["first"]["share"], result.differences["other"]["share"]
     # Var(d) = share that disagree - d^2 = .05 against .24 + .24 if unpaired
     assert difference.high - difference.low < 0.6 * (one.high - one.low)
 
@@ -259,10 +269,10 @@ def test_a_resample_counts_only_where_both_are_defined():
     def of(image):
         return lambda weights: {"x": 1.0 if weights[image] else math.nan}
 
-    result = measure_paired({"a": of(0), "b": of(1)}, np.arange(2), n_bootstrap=1000, seed=0)
+    result = paired_bootstrap({"a": of(0), "b": of(1)}, np.arange(2), n_bootstrap=1000, seed=0)
     # two draws of two groups: both come in 2 of 4
     assert result.differences["b"]["x"].undefined == pytest.approx(500, abs=70)
-    assert result.each["a"]["x"].undefined == pytest.approx(250, abs=60)
+    assert result.results["a"]["x"].undefined == pytest.approx(250, abs=60)
 
 
 @pytest.mark.parametrize(("group", "n_bootstrap"), [(np.zeros(4, int), 100), (np.arange(4), 0)])

@@ -1,4 +1,4 @@
-"""Detectors side by side: numbered cases by hand, and against the judges of single detectors."""
+"""Detectors compared: numbered cases by hand, and against the functions for single detectors."""
 
 import dataclasses
 import itertools
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from fracture_det.evaluation.bootstrap import measure
+from fracture_det.evaluation.bootstrap import bootstrap_intervals
 from fracture_det.evaluation.coco_eval import coco_matches
 from fracture_det.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from fracture_det.evaluation.matching import match_dataset
@@ -75,9 +75,9 @@ def test_figures_and_differences_by_hand(case):
     assert pair.differences[name].value == pytest.approx(sharp - blunt)
 
 
-def test_who_calls_what():
+def test_who_detects_what():
     (pair,) = compared().pairs
-    # fractured: sharp calls 0 1 2, blunt 0 1 3; healthy not called: sharp 5 6 7, blunt 7
+    # fractured: predicted by sharp 0 1 2, by blunt 0 1 3; healthy, not predicted: sharp 5 6 7, blunt 7
     table = (pair.sensitivity.both, pair.sensitivity.only_a, pair.sensitivity.only_b, pair.sensitivity.neither)
     assert table == (2, 1, 1, 0)
     table = (pair.specificity.both, pair.specificity.only_a, pair.specificity.only_b, pair.specificity.neither)
@@ -100,7 +100,7 @@ def test_a_score_of_exactly_the_operating_score_counts_in_single_precision():
     assert pair.sensitivity.both + pair.sensitivity.only_a == 3
 
 
-def test_an_image_without_a_box_is_never_called():
+def test_an_image_without_a_box_is_never_predicted_fractured():
     (pair,) = compared(scores=(0.0, 0.0)).pairs
     # sharp has no box on 3, blunt none on 2
     assert (pair.sensitivity.both, pair.sensitivity.only_a, pair.sensitivity.only_b) == (2, 1, 1)
@@ -166,8 +166,8 @@ DEGENERATE = [
      None, "no healthy image", "no healthy image"),
     ("3 no box at all", (STUDY, [NOTHING] * 8, [NOTHING] * 8),
      {"precision": "no box reaches the score 0.5"},
-     "both are right on the same images", "both are right on the same images",
-     "both put every fractured and healthy image in the same order"),
+     "both are correct on the same images", "both are correct on the same images",
+     "both rank the fractured and healthy images in the same order"),
     ("4 no image", (dataset(), [], []),
      dict.fromkeys(("AP50", "FROC@1", "recall"), "no truth box"),
      "no fractured image", "no healthy image", "no image"),
@@ -192,7 +192,7 @@ def test_one_group_gives_values_without_intervals():
     difference = result.pairs[0].differences["AP50"]
     assert difference.value == pytest.approx(76 / 101 - 36 / 101)
     assert (difference.low, difference.high, difference.p) == (None, None, None)
-    assert "No intervals from the bootstrap: 1 group, and the bootstrap draws groups." in result.notes
+    assert "No bootstrap confidence intervals: it needs at least 2 groups, got 1." in result.notes
     assert "The 8 images come from 1 groups" in " ".join(result.notes)
 
 
@@ -200,7 +200,7 @@ def test_without_resamples_only_the_closed_forms_have_intervals():
     result = compared(n_bootstrap=0)
     assert result.pairs[0].differences["AP50"].low is None
     assert result.pairs[0].specificity.low is not None
-    assert "No intervals from the bootstrap: no resamples." in result.notes
+    assert "No bootstrap confidence intervals: no resamples were drawn." in result.notes
 
 
 def noisy(predictions, seed):
@@ -241,7 +241,9 @@ def test_the_single_figures_are_those_of_the_single_judges(study, three):
     for one in three.detectors:
         assert one.figures["AUROC"].n == min(n_fractured, 80 - n_fractured) == 80 - n_fractured
         coco = coco_matches(data, detections[one.name])
-        alone = measure(coco.figures, match_dataset(data, detections[one.name]).group, n_bootstrap=60, seed=2)
+        alone = bootstrap_intervals(
+            coco.figures, match_dataset(data, detections[one.name]).group, n_bootstrap=60, seed=2
+        )
         for name in ("AP", "AP50"):
             assert one.figures[name].value == pytest.approx(alone[name].value)
             assert (one.figures[name].low, one.figures[name].high) == pytest.approx((alone[name].low, alone[name].high))
@@ -287,7 +289,7 @@ def test_another_file_is_refused(three, tmp_path):
 
 def test_the_number_of_p_values_is_said(three):
     # 2 pairs of 11 differences, 2 tests of McNemar and 1 of DeLong
-    assert any(note.startswith("28 p values are given, none adjusted") for note in three.notes)
+    assert any(note.startswith("28 p values are reported without adjustment") for note in three.notes)
 
 
 def test_undefined_resamples_are_said():
@@ -309,15 +311,15 @@ def test_p_values_as_they_are_printed(p, text):
     assert p_value(p) == text
 
 
-def test_markdown_says_who_calls_what():
+def test_markdown_says_who_detects_what():
     text = comparison_markdown(compared())
-    # as in test_who_calls_what; wrongly called healthy images: sharp 4, blunt 4 5 6
+    # as in test_who_detects_what; false positives among healthy images: sharp 4, blunt 4 5 6
     assert (
-        "Of 4 fractured radiographs, both sharp and blunt called 2, only sharp 1, only blunt 1 and neither 0. "
-        "Of 4 healthy radiographs, both wrongly called 1, only sharp 0 and only blunt 2."
+        "Of 4 fractured radiographs, sharp and blunt both detected 2, only sharp 1, only blunt 1, and neither 0. "
+        "Of 4 healthy radiographs, 1 were false positives of both, 0 of sharp only and 2 of blunt only."
     ) in text
-    assert "| Fractured images, called | 2 | 1 | 1 | 0 | .000 |" in text
-    assert "| Healthy images, not called | 1 | 2 | 0 | 1 | +.500 |" in text
+    assert "| Fractured images (sensitivity) | 2 | 1 | 1 | 0 | .000 |" in text
+    assert "| Healthy images (specificity) | 1 | 2 | 0 | 1 | +.500 |" in text
 
 
 @pytest.mark.parametrize(
@@ -325,10 +327,13 @@ def test_markdown_says_who_calls_what():
     [
         (
             [(0.1, 0.3), (-0.1, 0.2)],
-            "Differences whose interval leaves out 0: AP (+.200). All other intervals hold it.",
+            "Differences whose interval excludes 0: AP (+.200). All other intervals include 0.",
         ),
-        ([(0.1, 0.3), (-0.3, -0.1)], "Differences whose interval leaves out 0: AP (+.200); AP50 (+.200)."),
-        ([(0.0, 0.3), (-0.1, 0.0)], "The interval of every difference holds 0: these radiographs do not tell the two"),
+        ([(0.1, 0.3), (-0.3, -0.1)], "Differences whose interval excludes 0: AP (+.200); AP50 (+.200)."),
+        (
+            [(0.0, 0.3), (-0.1, 0.0)],
+            "The interval of every difference includes 0: these radiographs show no difference",
+        ),
     ],
 )
 def test_markdown_says_which_differences_are_shown(intervals, sentence):
@@ -344,11 +349,11 @@ def test_markdown_has_every_figure_and_difference(three):
     text = comparison_markdown(three)
     assert text.startswith("# Comparison of fracture detectors")
     assert "a, b and c were compared on the same 80 radiographs" in text
-    assert "## a against b" in text
-    assert "## a against c" in text
+    assert "## a versus b" in text
+    assert "## a versus c" in text
     assert list(TITLES) == FIGURES
     for title in TITLES.values():
-        assert text.count(f"| {title} |") == 3  # side by side, and in each pair
+        assert text.count(f"| {title} |") == 3  # under Performance, and in each pair
     for note in three.notes:
         assert note.split(":")[0] in text.replace("\\", "")
 

@@ -99,23 +99,24 @@ class TestHealthy:
     def test_rows(self):
         rows = errors_of(*self.STUDY).healthy
         cells = [
-            (row.anatomy, row.n_images, row.n_boxes, row.images_called.count, row.fp_per_image.count) for row in rows
+            (row.anatomy, row.n_images, row.n_boxes, row.false_positive_rate.count, row.fp_per_image.count)
+            for row in rows
         ]
         assert cells == [("elbow", 1, 0, 0, 0), ("unknown", 1, 1, 1, 1), ("wrist", 3, 3, 2, 3), ("all", 5, 4, 3, 4)]
-        assert [row.images_called.value for row in rows] == pytest.approx([0, 1, 2 / 3, 3 / 5])
+        assert [row.false_positive_rate.value for row in rows] == pytest.approx([0, 1, 2 / 3, 3 / 5])
         assert [row.fp_per_image.value for row in rows] == pytest.approx([0, 1, 3 / 3, 4 / 5])
 
     def test_a_share_has_wilson_s_interval_and_a_rate_has_none(self):
         row = errors_of(*self.STUDY).healthy[-1]
-        assert (row.images_called.wilson_low, row.images_called.wilson_high) == pytest.approx(wilson(3, 5))
+        assert (row.false_positive_rate.wilson_low, row.false_positive_rate.wilson_high) == pytest.approx(wilson(3, 5))
         assert (row.fp_per_image.wilson_low, row.fp_per_image.wilson_high) == (None, None)
 
     def test_intervals_draw_groups(self):
         rows = {row.anatomy: row for row in errors_of(*self.STUDY, n_bootstrap=400).healthy}
         # patient a alone (2 of 2 called, 3 boxes on 2 images), patient b alone (0), or both: the ends are a and b
-        assert (rows["wrist"].images_called.low, rows["wrist"].images_called.high) == (0, 1)
+        assert (rows["wrist"].false_positive_rate.low, rows["wrist"].false_positive_rate.high) == (0, 1)
         assert (rows["wrist"].fp_per_image.low, rows["wrist"].fp_per_image.high) == (0, 1.5)
-        assert rows["elbow"].images_called.low is None  # one group
+        assert rows["elbow"].false_positive_rate.low is None  # one group
 
     def test_none_without_a_healthy_image(self):
         assert errors_of((record(0, (1,)), found((1, 0.9)))).healthy == []

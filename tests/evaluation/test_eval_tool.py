@@ -74,7 +74,7 @@ def test_a_detector_is_evaluated(evaluate, study, capsys):
     assert report.timing.machine
     assert report.about["data SHA-256"] == hashlib.sha256((study / "test.json").read_bytes()).hexdigest()
     assert len(list((study / "out/gallery").glob("hit-*.jpg"))) == 4
-    assert "bright was tested on 8 radiographs" in capsys.readouterr().out
+    assert "bright was evaluated on 8 radiographs" in capsys.readouterr().out
 
 
 def test_thresholds_come_from_validation_and_may_be_used_again(evaluate, study):

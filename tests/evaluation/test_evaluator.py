@@ -20,7 +20,7 @@ from fracture_det.structures.timing import Timing
 from tests.evaluation.cases import dataset, found, random_study, record
 
 # A detector that knows the truth is as good as can be when these are 0, and the rest 1.
-LOWER_IS_BETTER = ("fp_per_image", "ECE", "Brier", "images_called", "base rate")
+LOWER_IS_BETTER = ("fp_per_image", "ECE", "Brier", "false_positive_rate", "base rate")
 
 
 def figures_of(value, path=""):
@@ -53,7 +53,7 @@ def test_a_detector_that_knows_the_truth_scores_one_everywhere():
     for figure in (report.coco["AP50"], report.image["AUROC"], report.group["AUROC"], report.froc["centre"].mean):
         assert (figure.low, figure.high) == (1, 1)
     assert all(one.count == 0 for one in report.errors.types.values())
-    assert report.operating_points[0].counts["images_tn"] == 3
+    assert report.operating_points[0].counts.images_tn == 3
 
 
 def test_a_detector_that_guesses_scores_its_expected_value_within_the_interval():
@@ -140,7 +140,7 @@ class TestValidation:
         calibration = freeze(self.validation, as_predictions(self.validation, nothing), test=self.test, method="platt")
         report = evaluate(self.test, self.found_here, calibration=calibration, n_bootstrap=0)
         assert report.not_reached["youden"] == "no validation image has a box"
-        assert any(note.startswith("Scores of box level are not calibrated: ") for note in report.notes)
+        assert any(note.startswith("Scores at the box level are not calibrated: ") for note in report.notes)
 
     def test_the_same_images_on_both_sides_are_refused(self):
         with pytest.raises(OperatingPointError, match="share 120 images"):
@@ -215,8 +215,8 @@ DEGENERATE = [
     ("all healthy, boxes", (record(0), record(1)), dict.fromkeys((0, 1), HIT), {"/image/AUPRC"}, "no fra"),
     ("no box", (record(0, (1,)), record(1)), {0: found(), 1: found()}, {f"{POINT}/lesion/precision"}, "no box"),
     ("all fractured", (record(0, (1,)), record(1, (1,))), dict.fromkeys((0, 1), HIT), {"/image/AUROC"}, "no hea"),
-    ("one group", (record(0, (1,), group="p"), record(1, group="p")), {0: HIT, 1: found()}, set(), "1 gr"),
-    ("all scores equal", (record(0, (1,)), record(1)), dict.fromkeys((0, 1), found((1, 0.7))), set(), "of its own"),
+    ("one group", (record(0, (1,), group="p"), record(1, group="p")), {0: HIT, 1: found()}, set(), "got 1"),
+    ("all scores equal", (record(0, (1,)), record(1)), dict.fromkeys((0, 1), found((1, 0.7))), set(), "its own group"),
 ]  # fmt: skip
 
 
@@ -271,7 +271,7 @@ class TestReport:
         [
             (lambda text: "{", "cannot be read"),
             (lambda text: "[]", "expected format"),
-            (lambda text: text.replace('"version": 3', '"version": 99'), "99"),
+            (lambda text: text.replace('"version": 4', '"version": 99'), "99"),
             (lambda text: text.replace('"coco"', '"koko"'), "coco"),
             (lambda text: text.replace('"fp_per_image": [', '"fp_per_image": 7, "x": [', 1), r"\$\.froc\[\.\.\.\]"),
         ],

@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fracture_det.evaluation.image_level import (
-    CallCounts,
+    ConfusionCounts,
     auprc,
     auroc,
-    call_counts,
+    confusion_counts,
     groups_of,
     images_of,
     precision_recall_curve,
@@ -40,7 +40,7 @@ CALL_CASES = [
 @pytest.mark.parametrize("case", CALL_CASES, ids=[case[0] for case in CALL_CASES])
 def test_images_at_an_operating_point(case):
     _, images, score, counts, *expected = case
-    result = call_counts(units_of(*images), score)
+    result = confusion_counts(units_of(*images), score)
     cells = (result.true_positives, result.false_negatives, result.false_positives, result.true_negatives)
     assert cells == counts
     for value, wanted in zip((result.sensitivity, result.specificity, result.accuracy), expected, strict=True):
@@ -96,7 +96,7 @@ def test_a_group_is_fractured_when_one_of_its_images_is_and_scores_like_its_high
     groups = groups_of(match_dataset(dataset(*records), predictions))
     np.testing.assert_allclose(groups.score, [0.8, 0.0, 0.0], rtol=1e-6)
     assert groups.positive.tolist() == [True, False, True]
-    calls = call_counts(groups, 0.0)  # a group without a box is never called
+    calls = confusion_counts(groups, 0.0)  # a group without a box is never called
     assert (calls.true_positives, calls.false_negatives, calls.false_positives, calls.true_negatives) == (1, 1, 0, 1)
 
 
@@ -104,7 +104,7 @@ def test_the_weight_of_a_group_is_that_of_its_images():
     records = [record(0, [1], group="a"), record(1, group="b"), record(2, group="a")]
     predictions = {0: found((1, 0.9)), 1: found((5, 0.8)), 2: found()}
     groups = groups_of(match_dataset(dataset(*records), predictions))
-    calls = call_counts(groups, 0.5, np.array([2.0, 3.0, 2.0])[groups.image])
+    calls = confusion_counts(groups, 0.5, np.array([2.0, 3.0, 2.0])[groups.image])
     assert (calls.true_positives, calls.false_positives) == (2, 3)
 
 
@@ -124,14 +124,14 @@ PREDICTIVE = [
 
 @pytest.mark.parametrize(("cells", "prevalence", "ppv", "npv"), PREDICTIVE)
 def test_predictive_values_at_a_stated_prevalence(cells, prevalence, ppv, npv):
-    for value, wanted in zip(CallCounts(*cells).predictive_values(prevalence), (ppv, npv), strict=True):
+    for value, wanted in zip(ConfusionCounts(*cells).predictive_values(prevalence), (ppv, npv), strict=True):
         assert np.isnan(value) if wanted is None else value == pytest.approx(wanted)
 
 
 def test_plain_predictive_values_and_f1():
-    calls = CallCounts(3, 1, 2, 4)
+    calls = ConfusionCounts(3, 1, 2, 4)
     assert (calls.ppv, calls.npv, calls.f1) == (3 / 5, 4 / 5, 6 / 9)
-    nothing = CallCounts(0, 0, 0, 0)
+    nothing = ConfusionCounts(0, 0, 0, 0)
     assert all(np.isnan(value) for value in (nothing.ppv, nothing.npv, nothing.f1, nothing.accuracy))
 
 

@@ -13,7 +13,7 @@ from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import METHODS, CalibrationError, ScoreMap
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation import reliability as room
-from fracture_det.evaluation.bootstrap import Measured
+from fracture_det.evaluation.bootstrap import BootstrapResult
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.reliability import bin_of, reliability
 from fracture_det.evaluation.validation import fit_calibration
@@ -124,7 +124,11 @@ class TestBins:
         assert (bins[3].rate.value, bins[3].rate.count, bins[3].rate.n) == (0.5, 1, 2)
         assert bins[3].rate.wilson_low < 0.5 < bins[3].rate.wilson_high
         assert bins[0].mean_score is None
-        assert (bins[0].rate.value, bins[0].rate.n, bins[0].rate.reason) == (None, 0, "no image has such a score")
+        assert (bins[0].rate.value, bins[0].rate.n, bins[0].rate.reason) == (
+            None,
+            0,
+            "no image has a score in this bin",
+        )
 
     def test_there_is_at_least_one(self):
         with pytest.raises(ValueError, match="bins: expected at least 1, got 0"):
@@ -193,9 +197,9 @@ class TestIntervals:
         whole = judged(matched(*repeated))
 
         def weighed(statistics, group, **_):
-            return {name: Measured(value) for name, value in statistics(weights).items()}
+            return {name: BootstrapResult(value) for name, value in statistics(weights).items()}
 
-        monkeypatch.setattr(room, "measure", weighed)
+        monkeypatch.setattr(room, "bootstrap_intervals", weighed)
         part = judged(matched(*images))
         for key, row in whole.items():
             assert values(part[key]) == pytest.approx(values(row), nan_ok=True)

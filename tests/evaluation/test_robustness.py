@@ -82,7 +82,7 @@ class TestRows:
         assert [row.figures["AUROC"].n for row in found.rows] == [6, 6, 5]
         assert found.notes == [
             "Robustness, crop at strength 2 (6 % of each side): 1 truth boxes lost more than half of their area "
-            "and are no truth any more; 1 images lost all of theirs and are not in this row."
+            "and no longer count; 1 images lost all of theirs and are excluded from this row."
         ]
 
     def test_batches_change_nothing(self, study):
@@ -124,10 +124,10 @@ class TestFailures:
         found = measured(study, perturbations=("rotation",), strengths=(5,))
         assert [row.figures["AUROC"].n for row in found.rows] == [3, 4]
         assert found.notes == [
-            "Robustness: healthy_1.png failed in 2 of 2 rows and is not in them: "
+            "Robustness: healthy_1.png failed in 2 of 2 rows and is excluded from them: "
             "not a JPEG, PNG, BMP, TIFF image",
-            "Robustness: healthy_2.png failed in 2 of 2 rows and is not in them: no such file",
-            "Robustness: healthy_3.png failed in 1 of 2 rows and is not in them: "
+            "Robustness: healthy_2.png failed in 2 of 2 rows and is excluded from them: no such file",
+            "Robustness: healthy_3.png failed in 1 of 2 rows and is excluded from them: "
             "the detector failed: ArithmeticError: this image cannot be done",
         ]  # fmt: skip
 
@@ -262,8 +262,8 @@ class TestChooseImages:
         # 3 of 6 images are fractured: 2 and 2 of 4
         found = measured(study, perturbations=(), max_images=4)
         assert found.notes == [
-            "Robustness was measured on 4 of 6 images (2 of 3 fractured): whole groups drawn with seed 0, with and "
-            "without fracture in the data's proportion."
+            "Robustness was measured on 4 of 6 images (2 of 3 fractured): whole groups drawn with seed 0, fractured "
+            "and healthy in the proportion of the data."
         ]
         assert (found.rows[0].figures["AP50"].n, found.rows[0].figures["AUROC"].n) == (2, 4)
         assert not math.isnan(found.rows[0].figures["AP50"].value)

@@ -53,10 +53,10 @@ def test_columns_that_make_no_table_are_named_with_their_reason():
     many = [with_attributes(record(i), number=str(i)) for i in range(13)]
     assert left_out(RECORDS) == {
         "hardware": "every image has the value '0'",
-        "number": "every image has a value of its own",
+        "number": "every image has its own value",
         "truth": "it repeats whether the image is fractured",
     }
-    assert left_out(many) == {"number": "it has 13 different values, over 12"}
+    assert left_out(many) == {"number": "it has 13 different values, more than 12"}
     assert left_out([]) == {}
 
 

@@ -113,10 +113,10 @@ def test_error_types(case):
     assert errors.counts(0.0) == expected
     if ap50 is None:
         assert math.isnan(errors.ap50)
-        assert all(math.isnan(errors.mended_ap50(name)) for name in TYPES)
+        assert all(math.isnan(errors.corrected_ap50(name)) for name in TYPES)
         return
     assert errors.ap50 == pytest.approx(ap50)
-    mended = {name: errors.mended_ap50(name) for name in TYPES}
+    mended = {name: errors.corrected_ap50(name) for name in TYPES}
     assert mended == pytest.approx({name: ap50 + gained.get(name, 0.0) for name in TYPES})
 
 
@@ -214,7 +214,7 @@ def sized(corners):
 
 
 def gained(errors):
-    return {name: errors.mended_ap50(name) - errors.ap50 for name in TYPES}
+    return {name: errors.corrected_ap50(name) - errors.ap50 for name in TYPES}
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 4])
@@ -306,5 +306,5 @@ def test_an_image_of_weight_two_counts_as_two_images(seed):
     weights = np.random.default_rng(seed).integers(0, 3, len(study))
     found_errors, again = tide(study, predictions), tide(*repeated(study, predictions, weights))
     for error in (None, *TYPES):
-        expected = again.mended_ap50(error)
-        assert found_errors.mended_ap50(error, weights.astype(float)) == pytest.approx(expected, abs=1e-9), error
+        expected = again.corrected_ap50(error)
+        assert found_errors.corrected_ap50(error, weights.astype(float)) == pytest.approx(expected, abs=1e-9), error

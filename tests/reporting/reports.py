@@ -16,6 +16,7 @@ from fracture_det.evaluation.report import (
     GalleryItem,
     HealthyRow,
     OperatingPoint,
+    PointCounts,
     PredictiveValues,
     Reliability,
     ReliabilityBin,
@@ -84,23 +85,22 @@ def point(
     predictive = [
         PredictiveValues(p, figure(min(0.94, 0.2 + p), 0.05), figure(0.99 - p / 3, 0.01)) for p in (0.05, 0.2, 0.5)
     ]
-    counts = {"boxes_tp": tp, "boxes_fp": fp, "boxes_fn": fn}
-    for level, cells in (("images", images), ("groups", groups)):
-        counts |= {f"{level}_{name}": value for name, value in zip(("tp", "fn", "fp", "tn"), cells, strict=True)}
+    counts = PointCounts(tp, fp, fn, *images, *groups)
+    chosen_on = origin.removeprefix("chosen on ") if origin.startswith("chosen on ") else None
     return OperatingPoint(
-        rule, score, origin, lesion, calls("image", images), calls("group", groups), predictive, counts
+        rule, score, origin, lesion, of_units("image", images), of_units("group", groups), predictive, counts, chosen_on
     )
 
 
-def calls(level: str, cells: tuple[int, int, int, int]) -> dict[str, Estimate]:
-    """Return the figures of calls from TP, FN, FP, TN."""
+def of_units(level: str, cells: tuple[int, int, int, int]) -> dict[str, Estimate]:
+    """Return the figures of images or groups from TP, FN, FP, TN."""
     tp, fn, fp, tn = cells
     return {
         "sensitivity": share(tp, tp + fn, f"no fractured {level}"),
         "specificity": share(tn, fp + tn, f"no healthy {level}"),
         "accuracy": share(tp + tn, sum(cells)),
-        "ppv": share(tp, tp + fp, f"no {level} is called"),
-        "npv": share(tn, fn + tn, f"every {level} is called"),
+        "ppv": share(tp, tp + fp, f"no {level} is predicted fractured"),
+        "npv": share(tn, fn + tn, f"every {level} is predicted fractured"),
         "f1": figure(2 * tp / (2 * tp + fp + fn), n=tp + fn + fp) if tp + fn + fp else gone(f"no fractured {level}"),
     }
 
@@ -161,10 +161,10 @@ def realistic() -> Report:
         curves=_curves(),
         failures={HOSTILE: "image file is truncated <b>here</b>", "leg/0007.jpg": "broken PNG file | no pixels"},
         notes=[
-            "3 of 347 images could not be predicted, 1 of them fractured. They are in no figure of this report; they "
-            "are not counted as without fracture.",
+            "3 of 347 images could not be predicted, 1 of them fractured. They are excluded from every figure and "
+            "are not counted as healthy.",
             "AP small is not defined: no small truth box.",
-            "The metadata column 'film <i>no.</i>' makes no table: it has 344 different values, over 12.",
+            "The metadata column 'film <i>no.</i>' is not a subgroup: it has 344 different values, more than 12.",
         ],
         robustness=_robustness(),
         timing=Timing(
@@ -212,7 +212,7 @@ def _reliability(of: str, scores: str, ece: float) -> Reliability:
         figures |= {"Brier": figure(0.131, 0.02, n), "Brier of the base rate": figure(0.2, 0.02, n)}
     else:
         figures["recall"] = share(97, 104)
-    empty = "no image has such a score" if of == "image" else "no box has such a score"
+    empty = "no image has a score in this bin" if of == "image" else "no box has a score in this bin"
     bins = []
     for index in range(10):
         low, high, size = round(index / 10, 1), round((index + 1) / 10, 1), (0 if index == 8 else 46 - 4 * index)

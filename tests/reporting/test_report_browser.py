@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fracture_det.reporting.writer import publish
+from fracture_det.reporting.writer import write_report
 from tests.reporting.reports import HOSTILE, bare, draw_crops, realistic
 from tests.webapp.browser import Witness
 
@@ -48,7 +48,7 @@ def addresses(tmp_path_factory):
     for name, report in (("realistic", realistic()), ("bare", bare())):
         folder = tmp_path_factory.mktemp(name)
         draw_crops(report, folder)
-        publish(report, folder)
+        write_report(report, folder)
         found[name] = (folder / "report.html").as_uri()
     return found
 

@@ -16,7 +16,7 @@ from matplotlib.transforms import Affine2D, Bbox
 
 from fracture_det.visualization import charts, curves
 from fracture_det.visualization.charts import draw_errors, draw_forest, draw_reliability, draw_robustness
-from fracture_det.visualization.curves import draw_froc, draw_overview, draw_pr_curve, draw_roc
+from fracture_det.visualization.curves import Mark, draw_froc, draw_overview, draw_pr_curve, draw_roc
 from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 from fracture_det.visualization.speed_chart import draw_benchmark
 
@@ -35,13 +35,13 @@ ESTIMATES = [
     (4, 0.8, 0.7, 0.9),
     (8, 0.85, 0.75, 0.95),
 ]
-FROC_MARKS = {rule: (0.08 * 2**i, 0.3 + i / 10) for i, rule in enumerate(RULES)}
-ROC_MARKS = {rule: (0.1 * i, 0.3 + i / 10) for i, rule in enumerate(RULES)}
+FROC_MARKS = {rule: Mark(0.08 * 2**i, 0.3 + i / 10, f"Rule {i}") for i, rule in enumerate(RULES)}
+ROC_MARKS = {rule: Mark(0.1 * i, 0.3 + i / 10, f"Rule {i}") for i, rule in enumerate(RULES)}
 RULE_CURVES = {"IoU ≥ .5": FROC, "IoU ≥ .3": FROC, "centre in box": (FROC[0], [min(1, 1.1 * y) for y in FROC[1]])}
 BINS = [(i / 10, (i + 1) / 10, 4**i, i / 10 + 0.04, i / 12, max(0, i / 12 - 0.1), i / 12 + 0.1) for i in range(10)]
 ROWS = [
     ("all images", 0.642, 0.571, 0.708, 330, False),
-    ("Site", None, None, None, None, False),
+    ("Body part", None, None, None, None, False),
     ("hand", 0.701, 0.61, 0.78, 140, False),
     ("hip", 0.38, 0.12, 0.66, 22, True),
     ("mixed", None, None, None, 3, True),
@@ -88,7 +88,7 @@ PLAUSIBLE = {
     "roc": (draw_roc, (ROC,), {"marks": ROC_MARKS, "auroc": ".785 (.721 to .841)"}),
     "pr": (draw_pr_curve, ([0, 0.5, 1], [1, 0.6, 0.2]), {"ap50": 0.612, "points": ROC_MARKS}),
     "reliability": (draw_reliability, ({"Images, raw scores": BINS, "Boxes, raw scores": BINS},), {}),
-    "forest": (draw_forest, (ROWS,), {"title": "AP50 by stratum", "xlabel": "AP50 with 95 % interval"}),
+    "forest": (draw_forest, (ROWS,), {"title": "AP50 by subgroup", "xlabel": "AP50 with 95 % interval"}),
     "errors": (draw_errors, (ERRORS,), {"base_ap50": 0.642}),
     "robustness": (draw_robustness, ({"AP50": STEPS, "AUROC": STEPS},), {}),
     "benchmark": (draw_benchmark, (SPEEDS,), {}),
@@ -117,23 +117,26 @@ POOR = {
     "froc without a box": (
         draw_froc,
         ({"IoU ≥ .5": ([0], [0])},),
-        {"points": [(x, 0.0, None, None) for x, *_ in ESTIMATES], "marks": {"paper": (0.0, 0.0)}},
+        {"points": [(x, 0.0, None, None) for x, *_ in ESTIMATES], "marks": {"paper": Mark(0.0, 0.0, "Paper")}},
     ),
     "froc of a perfect detector": (
         draw_froc,
         ({"IoU ≥ .5": ([0, 0], [0, 1]), "IoU ≥ .3": ([0, 0], [0, 1])},),
-        {"points": [(x, 1.0, 1.0, 1.0) for x, *_ in ESTIMATES], "marks": {"paper": (0.0, 1.0), "youden": (0.0, 1.0)}},
+        {
+            "points": [(x, 1.0, 1.0, 1.0) for x, *_ in ESTIMATES],
+            "marks": {"paper": Mark(0.0, 1.0, "Paper"), "youden": Mark(0.0, 1.0, "Youden")},
+        },
     ),
     "froc of a talkative detector": (
         draw_froc,
         ({"IoU ≥ .5": ([0, 20, 99], [0, 0.5, 0.9])},),
-        {"points": [], "marks": {"paper": (99.0, 0.9)}},
+        {"points": [], "marks": {"paper": Mark(99.0, 0.9, "Paper")}},
     ),
     "roc of one class": (draw_roc, (_NO_CURVE,), {"marks": {}, "auroc": None}),
     "roc of a perfect detector": (
         draw_roc,
         (([0, 0, 1], [0, 1, 1]),),
-        {"marks": {"paper": (0.0, 1.0)}, "auroc": "1.000"},
+        {"marks": {"paper": Mark(0.0, 1.0, "Paper")}, "auroc": "1.000"},
     ),
     "pr without truth": (draw_pr_curve, _NO_CURVE, {"ap50": None, "points": {}}),
     "reliability of nothing": (draw_reliability, ({},), {}),

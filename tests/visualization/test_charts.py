@@ -41,7 +41,7 @@ class TestReliability:
         assert lines(rates, marker="o")[0].get_xydata().tolist() == [[0.75, 0.25]]
 
     def test_the_diagonal_says_what_it_is(self):
-        assert drawn("reliability").texts.count("dashed: what scores promise") == 2
+        assert drawn("reliability").texts.count("dashed: perfect calibration") == 2
         rates = figure_of(draw_reliability, {"Images": BINS}).axes[0]
         assert rates.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
 
@@ -76,16 +76,16 @@ class TestForest:
         assert {".642 (.571 to .708)", "n = 330", ".380 (.120 to .660)", "n = 22"} <= set(words)
         assert [text for text in words if text == "not defined"] == ["not defined"]  # "mixed"
 
-    def test_what_rests_on_few_is_hollow_and_the_axis_says_so(self):
+    def test_a_small_sample_is_hollow_and_the_axis_says_so(self):
         panel = self.figure().axes[0]
         faces = [symbol.get_markerfacecolor() for symbol in lines(panel, marker="s")]
         assert faces == [COLOURS[0], COLOURS[0], "white"]
-        assert "hollow: rests on few" in panel.get_xlabel()
+        assert "hollow: small sample" in panel.get_xlabel()
         assert "hollow" not in self.figure(ROWS[:3]).axes[0].get_xlabel()
 
     def test_a_header_is_bold_and_has_no_numbers(self):
         weights = {label.get_text(): label.get_fontweight() for label in self.figure().axes[0].get_yticklabels()}
-        assert [name for name, weight in weights.items() if weight == "bold"] == ["Site"]
+        assert [name for name, weight in weights.items() if weight == "bold"] == ["Body part"]
 
     def test_all_images_are_a_line_through_the_others(self):
         def dashed(rows):
@@ -97,7 +97,7 @@ class TestForest:
 
     def test_rows_are_read_from_the_top(self):
         places = {text: box[1] for text, box in drawn("forest").words}
-        assert places["all images"] < places["Site"] < places["hand"] < places["hip"] < places["mixed"]
+        assert places["all images"] < places["Body part"] < places["hand"] < places["hip"] < places["mixed"]
         numbers = [places[text] for text in ("n = 330", "n = 140", "n = 22", "n = 3")]
         assert numbers == sorted(numbers)
 
@@ -120,27 +120,27 @@ class TestErrors:
     def test_bars_are_what_mending_would_add(self):
         panel = figure_of(draw_errors, ERRORS, base_ap50=0.642).axes[0]
         assert [bar.get_width() for bar in panel.patches] == [delta for _, delta in ERRORS.values()]
-        assert {"+.213 (41 boxes)", "+.011 (1 box)", "+.000 (0 boxes)"} <= set(drawn("errors").texts)
+        assert {"+.213 (41 fractures)", "+.011 (1 box)", "+.000 (0 boxes)"} <= set(drawn("errors").texts)
 
     def test_types_are_named_in_words(self):
-        assert {"Fracture without any box", "Second box on a fracture"} <= set(drawn("errors").texts)
+        assert {"Missed fracture", "Duplicate detection"} <= set(drawn("errors").texts)
         assert "missed" not in drawn("errors").texts
 
-    def test_the_two_that_hold_others_look_different_and_are_not_called_the_worst(self):
+    def test_the_two_that_hold_others_look_different_and_are_not_named_the_worst(self):
         panel = figure_of(draw_errors, ERRORS, base_ap50=0.642).axes[0]
         assert [bool(bar.get_hatch()) for bar in panel.patches] == [False] * 6 + [True] * 2
         # .264 of "false negative" is more than the .213 of "missed".
-        assert title(panel.figure) == "AP50 is .642; “Fracture without any box” costs most, .213"
+        assert title(panel.figure) == "AP50 .642; costliest error type: missed fracture (.213)"
 
     @pytest.mark.parametrize(
         ("types", "base", "expected"),
         [
-            ({}, None, "Errors by type; AP50 is not defined: no truth box"),
-            ({"missed": (3, None)}, None, "Errors by type; AP50 is not defined: no truth box"),
-            ({"missed": (0, 0.0)}, 1.0, "AP50 is 1.000; no single type of error lowers it"),
-            ({"missed": (1, -0.1)}, 0.5, "AP50 is .500; no single type of error lowers it"),
-            ({"false negative": (1, 0.1)}, 0.5, "Errors by type; AP50 is .500"),
-            ({"other": (1, 0.1)}, 0.5, "AP50 is .500; “other” costs most, .100"),
+            ({}, None, "Error types; AP50 is not defined: no truth box"),
+            ({"missed": (3, None)}, None, "Error types; AP50 is not defined: no truth box"),
+            ({"missed": (0, 0.0)}, 1.0, "AP50 1.000; correcting no single error type raises it"),
+            ({"missed": (1, -0.1)}, 0.5, "AP50 .500; correcting no single error type raises it"),
+            ({"false negative": (1, 0.1)}, 0.5, "Error types; AP50 .500"),
+            ({"other": (1, 0.1)}, 0.5, "AP50 .500; costliest error type: other (.100)"),
         ],
     )
     def test_the_title_says_what_is_seen(self, types, base, expected):
@@ -149,7 +149,7 @@ class TestErrors:
     def test_without_truth_bars_are_counts(self):
         panel = figure_of(draw_errors, {"missed": (3, None), "background": (5, None)}, base_ap50=None).axes[0]
         assert [bar.get_width() for bar in panel.patches] == [3, 5]
-        assert panel.get_xlabel() == "Number of boxes"
+        assert panel.get_xlabel() == "Number of errors"
 
 
 class TestRobustness:
@@ -219,7 +219,7 @@ class TestRobustness:
                 {"AP50": {"blur": [(1, *NONE)]}, "AUROC": {"blur": [(0, 0.8, None, None), (1, 0.7, None, None)]}},
                 "AUROC falls most under blur: from .800 to .700",
             ),
-            ({"AP50": {"blur": [(1, 0.5, None, None)]}}, "Figures under perturbed images"),
+            ({"AP50": {"blur": [(1, 0.5, None, None)]}}, "Performance under image perturbations"),
         ],
     )
     def test_the_title_says_what_hurts_most(self, panels, expected):

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from fracture_det.visualization.curves import MARKS, draw_froc, draw_overview, draw_pr_curve, draw_roc
+from fracture_det.visualization.curves import MARK_SYMBOLS, Mark, draw_froc, draw_overview, draw_pr_curve, draw_roc
 from fracture_det.visualization.style import TRAINING, VALIDATION
 from tests.visualization.drawing import (
     ESTIMATES,
@@ -65,14 +65,14 @@ class TestFroc:
         ],
     )
     def test_the_axis_is_wide_enough_for_every_mark(self, xs, ends):
-        panel = froc_figure(marks={f"rule {x}": (x, 0.5) for x in xs}).axes[0]
+        panel = froc_figure(marks={f"rule {x}": Mark(x, 0.5, f"rule {x}") for x in xs}).axes[0]
         assert panel.get_xlim() == ends
 
     def test_what_a_log_axis_cannot_hold_stands_at_its_edge_and_says_so(self):
-        panel = froc_figure(marks={"paper": (0.0, 0.3), "youden": (0.001, 0.31), "detector": (0.5, 0.6)}).axes[0]
+        placed = {"paper": Mark(0.0, 0.3, "A"), "youden": Mark(0.001, 0.31, "B"), "detector": Mark(0.5, 0.6, "C")}
+        panel = froc_figure(marks=placed).axes[0]
         places = {label: place for label, (_, place, _) in marks(panel).items()}
-        assert places["The paper's .5"] == (1 / 64, 0.3)
-        assert places["The detector's own"] == (0.5, 0.6)
+        assert (places["A"], places["C"]) == ((1 / 64, 0.3), (0.5, 0.6))
         assert [text.get_text() for text in panel.texts] == ["at 0 and 0.001"]
 
     def test_estimates_are_dots_with_their_intervals(self):
@@ -102,10 +102,10 @@ class TestFroc:
     @pytest.mark.parametrize(
         ("points", "title"),
         [
-            (ESTIMATES, "70.0 % of the fractures are found at 1 false positive per image"),
-            ([(1, 0.9996, None, None)], "100.0 % of the fractures are found at 1 false positive per image"),
-            (ESTIMATES[:2], "Fractures found, by false positives accepted"),
-            ([], "Fractures found, by false positives accepted"),
+            (ESTIMATES, "Sensitivity .700 at 1 false positive per image (FROC)"),
+            ([(1, 0.9996, None, None)], "Sensitivity 1.000 at 1 false positive per image (FROC)"),
+            (ESTIMATES[:2], "Free-response ROC (FROC) curve"),
+            ([], "Free-response ROC (FROC) curve"),
         ],
     )
     def test_the_title_says_what_is_seen(self, points, title):
@@ -122,70 +122,72 @@ class TestMarks:
             draw_overview, FROC, ROC, froc_points=ESTIMATES, froc_marks=FROC_MARKS, roc_marks=ROC_MARKS, auroc=None
         )
         alone = froc_figure()
-        roc = figure_of(draw_roc, ROC, marks={"youden": (0.1, 0.5)}, auroc=None)
-        curve = figure_of(draw_pr_curve, [0, 1], [1, 0], ap50=0.5, points={"youden": (0.1, 0.5), "paper": (0.2, 0.4)})
+        few = {rule: Mark(0.1, 0.5, ROC_MARKS[rule].title) for rule in ("youden", "paper")}
+        roc = figure_of(draw_roc, ROC, marks=few, auroc=None)
+        curve = figure_of(draw_pr_curve, [0, 1], [1, 0], ap50=0.5, points=few)
+        expected = {ROC_MARKS[rule].title: MARK_SYMBOLS[rule] for rule in RULES}
         for panel in (*overview.axes, *alone.axes, *roc.axes, *curve.axes):
             for label, (symbol, _, _) in marks(panel).items():
-                assert (symbol, label) in MARKS.values()
+                assert symbol == expected[label]
         assert len(marks(overview.axes[0])) == len(marks(overview.axes[1])) == len(RULES) == 6
 
     def test_marks_lie_where_they_are_measured(self):
         panel = figure_of(draw_roc, ROC, marks=ROC_MARKS, auroc=None).axes[0]
-        assert [place for _, place, _ in marks(panel).values()] == list(ROC_MARKS.values())
+        assert [place for _, place, _ in marks(panel).values()] == [(mark.x, mark.y) for mark in ROC_MARKS.values()]
 
     def test_the_first_is_the_main_one_and_filled(self):
         fills = [fill for _, _, fill in marks(froc_figure().axes[0]).values()]
         assert fills == [VALIDATION, *["white"] * 5]
 
     def test_symbols_are_unlike_each_other(self):
-        assert len({symbol for symbol, _ in MARKS.values()}) == len(MARKS)
+        assert len(set(MARK_SYMBOLS.values())) == len(MARK_SYMBOLS)
 
     def test_where_two_points_share_a_place_both_outlines_lie_above_both_fills(self):
-        panel = figure_of(draw_roc, ROC, marks={"paper": (0.1, 0.5), "detector": (0.1, 0.5)}, auroc=None).axes[0]
+        panel = figure_of(
+            draw_roc, ROC, marks={"paper": Mark(0.1, 0.5, "A"), "detector": Mark(0.1, 0.5, "B")}, auroc=None
+        ).axes[0]
         placed = [line for line in panel.lines if line.get_xydata().tolist() == [[0.1, 0.5]]]
         outlines = [line.get_zorder() for line in placed if line.get_markerfacecolor() == "none"]
         fills = [line.get_zorder() for line in placed if line.get_markerfacecolor() != "none"]
         assert len(outlines) == len(fills) == 2
         assert min(outlines) > max(fills)
 
-    def test_more_words_after_a_rule_go_to_the_legend(self):
-        panel = figure_of(draw_roc, ROC, marks={"youden: score .31": (0.1, 0.5), "ours": (0.2, 0.6)}, auroc=None).axes[
-            0
-        ]
+    def test_an_unknown_rule_has_a_symbol_of_its_own(self):
+        placed = {"youden": Mark(0.1, 0.5, "Youden"), "ours": Mark(0.2, 0.6, "Ours")}
+        panel = figure_of(draw_roc, ROC, marks=placed, auroc=None).axes[0]
         (youden, youden_symbol), (ours, ours_symbol) = ((k, v[0]) for k, v in marks(panel).items())
-        assert (youden, youden_symbol) == ("Youden's index, score .31", MARKS["youden"][0])
-        assert ours == "ours"
-        assert ours_symbol not in [symbol for symbol, _ in MARKS.values()]
+        assert (youden, youden_symbol) == ("Youden", MARK_SYMBOLS["youden"])
+        assert ours == "Ours"
+        assert ours_symbol not in MARK_SYMBOLS.values()
 
     @pytest.mark.parametrize("name", ["overview", "froc", "roc", "pr"])
     def test_every_mark_is_in_the_legend_once(self, name):
-        assert [drawn(name).texts.count(MARKS[rule][1]) for rule in RULES] == [1] * 6
+        assert [drawn(name).texts.count(ROC_MARKS[rule].title) for rule in RULES] == [1] * 6
 
 
 class TestOverview:
     def test_froc_is_left_and_roc_right(self):
         assert drawn("overview").root.attrib["aria-label"] == (
-            "70.0 % of the fractures are found at 1 false positive per image. "
-            "Fractured and healthy images told apart: AUROC .785 (.721 to .841)"
+            "Sensitivity .700 at 1 false positive per image (FROC). Image-level ROC: AUROC .785 (.721 to .841)"
         )
 
     def test_axes_speak_in_words(self):
         words = " ".join(drawn("overview").texts)
         for axis in (
             "False positives per image",
-            "share of fractures found",
-            "healthy images called fractured",
-            "Sensitivity (fractured images called fractured)",
+            "Sensitivity (recall of fractures)",
+            "(false-positive rate)",
+            "Sensitivity (true-positive rate)",
         ):
             assert axis in words
 
 
 class TestRoc:
-    def test_the_curve_is_drawn_as_given_beside_the_line_of_a_guess(self):
+    def test_the_curve_is_drawn_as_given_beside_the_line_of_chance(self):
         panel = figure_of(draw_roc, ROC, marks={}, auroc=None).axes[0]
         (curve,) = lines(panel, color=TRAINING)
         assert curve.get_xydata().tolist() == [list(point) for point in zip(*ROC, strict=True)]
-        assert "a guess" in drawn("roc").texts
+        assert "chance" in drawn("roc").texts
 
 
 class TestPrecisionRecall:

@@ -21,7 +21,7 @@ from fracture_det.visualization.training_curves import draw_ap_curve
     ],
 )
 def test_shares_are_written_without_their_zero(value, digits, expected):
-    assert style.short(value, digits) == expected
+    assert style.format_share(value, digits) == expected
 
 
 # places, gap, top, moved: from the top down each is pushed below the one above, then from the bottom up
@@ -38,7 +38,7 @@ def test_shares_are_written_without_their_zero(value, digits, expected):
     ],
 )
 def test_labels_are_moved_apart(places, gap, top, expected):
-    assert style.spread(places, gap=gap, top=top) == pytest.approx(expected)
+    assert style.spread_apart(places, gap=gap, top=top) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["curve.pdf", "curve", "curve.svg.txt"])

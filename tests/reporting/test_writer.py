@@ -3,18 +3,18 @@
 import ast
 import csv
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from fracture_det.evaluation.report import Estimate, ReliabilityBin, Report
-from fracture_det.reporting.blocks import Beside, Drawing
+from fracture_det.reporting.blocks import Figure, SideBySide
 from fracture_det.reporting.html import html
-from fracture_det.reporting.markdown import escaped, markdown
+from fracture_det.reporting.markdown import escaped, markdown, marked
 from fracture_det.reporting.sections import sections
-from fracture_det.reporting.writer import publish
+from fracture_det.reporting.writer import write_report
 from tests.reporting.pages import Page, from_markdown, sources
 from tests.reporting.reports import HOSTILE, bare, draw_crops, realistic
 
@@ -29,14 +29,14 @@ WRITTEN = {
 def folder(tmp_path_factory):
     target = tmp_path_factory.mktemp("report")
     draw_crops(realistic(), target)
-    publish(realistic(), target)
+    write_report(realistic(), target)
     return target
 
 
 @pytest.fixture(scope="module")
 def bare_folder(tmp_path_factory):
     target = tmp_path_factory.mktemp("bare")
-    publish(bare(), target)
+    write_report(bare(), target)
     return target
 
 
@@ -111,7 +111,7 @@ def test_counts_thresholds_times_and_reasons_are_on_the_page(pages, name):
     report, text = realistic(), pages[name].text
     expected = [f"{value:,}" for value in report.counts.values()]
     expected += [short(point.score) for point in report.operating_points]
-    expected += [str(value) for point in report.operating_points for value in point.counts.values()]
+    expected += [str(value) for point in report.operating_points for value in asdict(point.counts).values()]
     expected += [point.origin for point in report.operating_points] + list(report.not_reached.values())
     expected += [f"+{short(one.delta_ap50)}" for one in report.errors.types.values() if one.delta_ap50]
     expected += [str(one.count) for one in report.errors.types.values()]
@@ -133,10 +133,10 @@ def test_a_cell_stands_in_its_row_and_below_its_heading(pages):
         "specificity": "Specificity",
     }
     for page in pages.values():
-        rows = page.table("By body part and every other column").by_name
+        rows = page.table("Performance by body part").by_name
         for row in realistic().strata:
             line = rows[row.value]
-            assert (line["Images"], line["Fractured"], line["Boxes"]) == (
+            assert (line["Images"], line["Fractured"], line["Fractures"]) == (
                 str(row.n_images),
                 str(row.n_fractured),
                 str(row.n_boxes),
@@ -223,7 +223,9 @@ def drawings(report):
     for section in sections(report):
         for block in section.blocks:
             yield from (
-                each for each in (block.blocks if isinstance(block, Beside) else [block]) if isinstance(each, Drawing)
+                each
+                for each in (block.blocks if isinstance(block, SideBySide) else [block])
+                if isinstance(each, Figure)
             )
 
 
@@ -239,7 +241,7 @@ def test_the_same_report_gives_the_same_bytes_also_when_drawn_again_from_its_jso
     report = Report.load(folder)
     assert report == realistic()
     draw_crops(report, tmp_path)
-    publish(report, tmp_path)
+    write_report(report, tmp_path)
     first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     again = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert [name for name in first if first[name] != again.get(name)] == []
@@ -250,7 +252,7 @@ def test_a_figure_that_the_report_no_longer_has_is_removed(folder, tmp_path):
     (tmp_path / "figures").mkdir()
     for name in ("robustness.png", "robustness.svg", "errors.svg", "mine.png"):
         (tmp_path / "figures" / name).write_bytes(b"old")
-    publish(bare(), tmp_path)
+    write_report(bare(), tmp_path)
     left = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"robustness.png", "robustness.svg"}.isdisjoint(left)
     assert (tmp_path / "figures" / "mine.png").read_bytes() == b"old"
@@ -306,11 +308,11 @@ def test_what_was_not_run_is_said_in_a_sentence(bare_folder):
         "Not measured: the predictions were read from a file; run with --detector.",
         "None: every image was read and predicted.",
         "There is no healthy image.",
-        "There is nothing to show: no box at the main operating point, and no missed fracture.",
-        "Every image is a group of its own: the figures of groups are those of images.",
-        "no interval was computed",
-        "No intervals were computed, so nothing here says how far these figures would move with other patients.",
-        "How many fractures it finds cannot be said: no fractured image.",
+        "No examples: there is no box at the main operating point, and no missed fracture.",
+        "Every image is its own group: the figures of groups equal those of images.",
+        "How to read a cell: the figure with no interval",
+        "No confidence intervals were computed, so the uncertainty of these figures is unknown.",
+        "Sensitivity is not defined: no fractured image.",
     ):
         assert sentence in page.text, sentence
 
@@ -361,6 +363,20 @@ ESCAPES = [
 def test_markdown_shows_a_text_as_it_is_alone_and_in_a_table(text, shown):
     assert from_markdown(escaped(text)).text == shown
     assert from_markdown(f"| head |\n| --- |\n| {escaped(text)} |").text == f"head {shown}"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("run with `--val`, or not", "run with `--val`, or not"),
+        ("in `a_b*c.csv`.", "in `a_b*c.csv`."),
+        ("`a` `b`", "`a` `b`"),
+        ("a *b*", r"a \*b\*"),
+        ("", ""),
+    ],
+)
+def test_code_in_a_text_keeps_its_spaces(text, written):
+    assert marked(text) == written
 
 
 def test_templates_are_shipped_with_the_package():
