@@ -115,7 +115,7 @@ def _print_summary(prepared: PreparedDataset, options: PrepareOptions) -> None:
     if options.strict and prepared.excluded:
         for problem in prepared.excluded:
             print(f"{problem.file}: {problem.kind}: {problem.detail}", file=sys.stderr)
-        print(f"strict: {len(prepared.excluded)} findings leave something out; no split written", file=sys.stderr)
+        print(f"strict: {len(prepared.excluded)} problems leave something out; no split written", file=sys.stderr)
         return
     sizes = Counter(prepared.assignment.values())
     print(f"{prepared.n_images:,} images found; " + ", ".join(f"{sizes[s]:,} {s}" for s in SPLITS))

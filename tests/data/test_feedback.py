@@ -1,0 +1,56 @@
+"""Readers' feedback as annotations."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracture_det.data.coco import read_coco
+from fracture_det.data.feedback import Review, write_reviews
+
+A, B, MISSED = (1, 2, 11, 12), (20, 5, 30, 15), (3, 3, 9, 9)
+
+
+def review(image="kept.png", **values):
+    given = {"boxes": [A, B], "labels": ["fracture", "implant"], "n_required": 1, "verdicts": {}, "missed": []}
+    given |= {"name": "a", "size": (40, 60), "no_fracture": False, "about": {"author": "x"}}
+    return Review(image=image, **(given | values))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"image": None, "no_fracture": True}, "its picture was not kept"),
+        ({"missed": [MISSED]}, "box 1 was not judged"),  # the first of two needs a verdict
+        ({"n_required": 0}, "there is only a comment"),
+        ({"verdicts": {1: "wrong"}}, ""),
+        ({"no_fracture": True}, ""),
+        ({"n_required": 0, "missed": [MISSED]}, ""),
+    ],
+)
+def test_what_says_too_little_is_not_trained_on(values, reason):
+    assert review(**values).unusable == reason
+
+
+@pytest.mark.parametrize(
+    ("values", "truth"),
+    [
+        ({"verdicts": {1: "wrong", 2: "right"}, "missed": [MISSED]}, [("implant", B), ("fracture", MISSED)]),
+        ({"verdicts": {1: "right"}, "no_fracture": True}, []),
+        ({"verdicts": {1: "wrong"}}, []),
+    ],
+)
+def test_the_truth_is_what_was_confirmed_and_what_was_missed(values, truth):
+    assert [(box.name, box.box) for box in review(**values).truth("fracture")] == truth
+
+
+def test_what_is_usable_is_written_and_the_rest_named(tmp_path):
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "kept.png")
+    reviews = [
+        review(tmp_path / "kept.png", verdicts={1: "right"}, missed=[MISSED]),
+        review(None, name="b"),
+    ]
+    assert write_reviews(reviews, tmp_path / "out", label="fracture") == [("b", "its picture was not kept")]
+    (record,) = read_coco(tmp_path / "out" / "coco.json")
+    assert (record.file_name, record.size, record.boxes.tolist()) == ("a.png", (40, 60), [list(A), list(MISSED)])
+    assert (tmp_path / "out" / "metadata.csv").read_text().splitlines() == ["file_name,author", "a.png,x"]
+    assert (tmp_path / "out" / "annotations" / "a.xml").is_file()
