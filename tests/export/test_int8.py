@@ -42,7 +42,7 @@ def exported(request, tmp_path_factory):
 def run(folder, out, accuracies, monkeypatch):
     """Quantize, with these accuracies of the source and of each attempt; return what was left in float."""
     left = iter(accuracies)
-    monkeypatch.setattr(room, "accuracy_of", lambda *_: next(left))
+    monkeypatch.setattr(room, "measure_accuracy", lambda *_: next(left))
     images = sorted((folder / "images").rglob("*.png"))
     dataset = read_coco(folder / "val.json")
     *_, kept = room.quantize(folder / "float", out, images, dataset, folder / "images", say=lambda _: None)

@@ -1,4 +1,4 @@
-"""Where the time of one Detectron2 detector goes, and how far its backbone is from what the machine can multiply."""
+"""A profile of one Detectron2 detector: time per stage, and its backbone's share of the machine's arithmetic rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fracture_det.inference.timing import StageTimer, stage
 from fracture_det.structures.markdown import markdown_table
 from fracture_det.structures.radiograph import read_radiograph
 
-# Stage -> the part of Detectron2's model that it is; what is left of "model" is normalisation.
+# Stage -> attribute of Detectron2's model; the rest of the stage "model" is normalisation.
 PARTS = {"backbone": "backbone", "proposals": "proposal_generator", "heads": "roi_heads"}
 STAGES = ("read", "preprocess", *PARTS, "postprocess")
 MATRIX = 1536
@@ -39,7 +39,7 @@ class Profile:
 
     @property
     def backbone_share(self) -> float:
-        """Which share of the machine's rate the backbone reaches."""
+        """The share of the machine's rate that the backbone reaches, 0..1."""
         return self.backbone_gflop / (self.stages_ms["backbone"] / 1000) / self.machine_gflops
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,9 +71,11 @@ def profile(uri: str, images: Sequence[Path]) -> Profile:
                     pixels = read_radiograph(path).pixels
                 detector.predict([pixels])
             seconds.append(clock.seconds)
-    medians = {name: 1000 * float(np.median([each.get(name, 0.0) for each in seconds])) for name in STAGES}
-    seen = detector.predictor.letterbox.outer_size(read_radiograph(images[0]).size)
-    macs = FlopCountAnalysis(model.backbone, torch.zeros(1, 3, *seen))
+    medians = {
+        name: 1000 * float(np.median([image_seconds.get(name, 0.0) for image_seconds in seconds])) for name in STAGES
+    }
+    size = detector.predictor.letterbox.outer_size(read_radiograph(images[0]).size)
+    macs = FlopCountAnalysis(model.backbone, torch.zeros(1, 3, *size))
     macs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return Profile(detector.info.name, medians, 2 * macs.total() / 1e9, matrix_rate_gflops())
 
@@ -91,7 +93,7 @@ def matrix_rate_gflops(*, repeats: int = 5) -> float:
 
 @contextmanager
 def _marked(model: Any) -> Iterator[None]:
-    """Let each of PARTS mark its stage."""
+    """Time each of PARTS as its stage meanwhile."""
 
     def marked(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
