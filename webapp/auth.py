@@ -128,7 +128,7 @@ def _authenticate() -> AnyResponse | None:
     account = _account_of_request()
     page_account = request.headers.get("X-Account")  # whom the page that sent this was made for
     if account is not None and page_account not in (None, account.name):
-        message = f"{account.name} has logged in in another tab; reload this page to continue as {account.name}."
+        message = f"Another tab is now logged in as {account.name}; reload this page to continue as {account.name}."
         raise RequestError(409, message, reason="login")
     if account is not None:
         g.account = account

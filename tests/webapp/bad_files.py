@@ -107,8 +107,8 @@ def refuse_huge(address: str, pid: int | None) -> str:
     """Send a whole PNG of 14,000 x 14,000 pixels; say how it was answered, how fast, and how far memory rose."""
     place = urlsplit(address)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    data = huge_png(HUGE)  # takes seconds, after which the server would close an idle connection
     send(connection, huge_png(1))  # what is loaded with the first upload is not its fault
-    data = huge_png(HUGE)
     before, begun = peak_kb(pid), time.perf_counter()
     status, _ = send(connection, data)
     took_ms = 1000 * (time.perf_counter() - begun)
@@ -130,8 +130,8 @@ def huge_png(side: int) -> bytes:
 def peak_kb(pid: int | None) -> int:
     """Return the most memory (RSS, kB) that the worker of the server `pid` ever had; 0 for a server not named."""
     for worker in workers_of(pid):
-        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{worker}/status").read_text(encoding="ascii"))
-        return int(found[1]) if found else 0
+        match = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{worker}/status").read_text(encoding="ascii"))
+        return int(match[1]) if match else 0
     return 0
 
 
@@ -142,6 +142,7 @@ def send_all(address: str, numbers: range, seed: int) -> list[tuple[BadFile, int
     answers = []
     answered_at = time.monotonic()
     for number in numbers:
+        begun = time.monotonic()
         case = bad_file(number, seed=seed)
         if time.monotonic() - answered_at > KEPT_ALIVE_S:
             connection.close()  # opened anew by the next request

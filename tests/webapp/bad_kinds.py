@@ -81,8 +81,8 @@ def _shuffle_blocks(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _splice(rng: np.random.Generator) -> bytes:
-    one, other = _either(rng), _either(rng)
-    return one[: len(one) // 2] + other[len(other) // 2 :]
+    first, second = _either(rng), _either(rng)
+    return first[: len(first) // 2] + second[len(second) // 2 :]
 
 
 # JPEG: segments.
@@ -159,12 +159,12 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> list[bytes]:
-    found, place = [], 8
+    chunks, place = [], 8
     while place < len(data):
         end = place + 12 + struct.unpack_from(">I", data, place)[0]
-        found.append(data[place:end])
+        chunks.append(data[place:end])
         place = end
-    return found
+    return chunks
 
 
 def _from_chunks(*chunks: bytes) -> bytes:

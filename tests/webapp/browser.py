@@ -88,10 +88,10 @@ def seen(place: Locator) -> NDArray[np.uint8]:
 def barriers(page: Page) -> list[str]:
     """Return what axe-core calls a serious or critical barrier on `page`, rule and place."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    audit: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{violation['id']}: {node['html'][:200]}"
-        for violation in found["violations"]
+        for violation in audit["violations"]
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]

@@ -99,9 +99,9 @@ def post(client: FlaskClient) -> Callable[..., TestResponse]:
 
 def form_token(client: FlaskClient, path: str = "/") -> str:
     """Return the token that a form of the page at `path` carries."""
-    found = re.search(r'name="csrf-token" content="([^"]+)"', client.get(path).text)
-    assert found is not None
-    return found[1]
+    match = re.search(r'name="csrf-token" content="([^"]+)"', client.get(path).text)
+    assert match is not None
+    return match[1]
 
 
 @dataclass(frozen=True)

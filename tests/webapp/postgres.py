@@ -15,8 +15,8 @@ FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int
 
 def server_programs() -> Path | None:
     """Return the folder of the newest PostgreSQL's programs, or None where there is none."""
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else next(iter(FOLDERS), None)
+    initdb = shutil.which("initdb")
+    return Path(initdb).resolve().parent if initdb else next(iter(FOLDERS), None)
 
 
 @contextmanager

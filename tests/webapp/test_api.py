@@ -140,11 +140,11 @@ def test_what_cannot_be_analysed_is_refused_with_a_sentence(post, data, status, 
 
 
 def test_a_request_without_a_file_or_with_two_is_refused(client):
-    one, *two = [(io.BytesIO(encoded(PLATE)), "a.png") for _ in range(3)]
-    for data, said in (({}, "got none"), ({"image": one}, "got none"), ({"file": two}, "got 2")):
+    image, *two_images = [(io.BytesIO(encoded(PLATE)), "a.png") for _ in range(3)]
+    for data, got in (({}, "got none"), ({"image": image}, "got none"), ({"file": two_images}, "got 2")):
         answer = client.post("/api/v1/predictions", data=data, content_type="multipart/form-data")
         assert answer.status_code == 400
-        assert said in answer.json["error"]
+        assert got in answer.json["error"]
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,13 @@ def test_every_act_is_a_line_with_its_hashes(app, client, post):
     body = post().json
     client.put(body["links"]["feedback"], json={"boxes": [{"number": 1, "verdict": "wrong"}]})
     client.delete(body["links"]["self"])
-    found = lines(app)
-    assert [(line["actor"], line["action"], line["subject"]) for line in found] == [
+    recorded = lines(app)
+    assert [(line["actor"], line["action"], line["subject"]) for line in recorded] == [
         ("local", action, body["id"]) for action in ("analyse", "feedback", "delete")
     ]
-    assert {line["model_sha256"] for line in found} == {"0" * 64}
-    assert len({line["input_sha256"] for line in found}) == 1
-    assert all(len(line["result_sha256"]) == 64 for line in found)
+    assert {line["model_sha256"] for line in recorded} == {"0" * 64}
+    assert len({line["input_sha256"] for line in recorded}) == 1
+    assert all(len(line["result_sha256"]) == 64 for line in recorded)
     assert app.extensions["fracture"].store.audit.verify()[0] == 3
 
 

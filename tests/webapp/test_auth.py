@@ -110,7 +110,7 @@ class TestLogin:
         assert upload(client, **{"X-Account": "anna"}).status_code == 201
         answer = upload(client, **{"X-Account": "ben"})
         assert answer.status_code == 409
-        assert answer.json["error"].startswith("anna has logged in in another tab")
+        assert answer.json["error"].startswith("Another tab is now logged in as anna")
 
     def test_a_form_is_not_even_read_before_it_is_known_who_asks(self, app):
         client = browser(app)

@@ -198,8 +198,8 @@ def distance_of_box(page, place) -> float:
         return np.inf
     left, top = line["x"] - stage["x"] - 2, line["y"] - stage["y"] - 2
     box = np.array([left, top, left + line["width"], top + line["height"]])
-    found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 2
-    return float(np.abs(box - found).max())
+    rectangle = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 2
+    return float(np.abs(box - rectangle).max())
 
 
 def test_the_keyboard_alone_is_enough(page, files):
@@ -376,12 +376,12 @@ def test_a_folder_is_dropped_with_what_is_in_its_folders(page, folder):
     namesake.parent.mkdir()
     namesake.write_bytes(encoded(dark_plate(POSSIBLE)))
     drop(page, namesake, folder)  # the browser tells two of one name apart
-    for name, found in (
+    for name, finding in (
         ("study (1)/wrist.png", "Fracture likely"),
         ("study (1)/left/hand.jpg", "No fracture seen"),
         (re.compile("^study$"), "Fracture possible"),
     ):
-        job(page, name).locator(".finding").get_by_text(found).wait_for()
+        job(page, name).locator(".finding").get_by_text(finding).wait_for()
     assert page.locator(".job").count() == 3
     assert page.locator("#skipped").get_by_text("1 file in the folder is not JPEG or PNG and skipped").is_visible()
 

@@ -34,9 +34,9 @@ def settings_in(text: str) -> set[str]:
 @pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml", "fracture_det.service"])
 def test_every_variable_is_a_setting(file):
     known = {name.upper() for name in Settings.model_fields}
-    found = settings_in((ROOT / "docker" / file).read_text(encoding="utf-8"))
-    assert found
-    assert found <= known
+    variables = settings_in((ROOT / "docker" / file).read_text(encoding="utf-8"))
+    assert variables
+    assert variables <= known
 
 
 def test_the_composition_is_closed_and_waits_for_its_database():

@@ -57,10 +57,10 @@ class TestKeys:
                 ids.append(answer.json["id"])
 
             both = [threading.Thread(target=send) for _ in range(2)]
-            for one in both:
-                one.start()
-            for one in both:
-                one.join()
+            for thread in both:
+                thread.start()
+            for thread in both:
+                thread.join()
             app.extensions["fracture"].store.close()
         assert len(set(ids)) == 1
         assert sum(detector.batches) == 1
@@ -127,19 +127,19 @@ class TestFeedback:
 class TestHistory:
     @pytest.fixture
     def three(self, client):
-        plates = [encoded(dark_plate(*found)) for found in ((LIKELY,), (POSSIBLE,), ())]
+        plates = [encoded(dark_plate(*boxes)) for boxes in ((LIKELY,), (POSSIBLE,), ())]
         return [upload(client, plate).json["id"] for plate in plates]
 
     def test_it_has_pages_and_filters(self, client, three):
         def ask(query):
             return client.get(f"/api/v1/predictions{query}").json
 
-        assert [one["id"] for one in ask("")["results"]] == three[::-1]
+        assert [result["id"] for result in ask("")["results"]] == three[::-1]
         assert {name: ask("?per_page=2&page=2")[name] for name in ("page", "pages", "per_page", "total")} == {
             "page": 2, "pages": 2, "per_page": 2, "total": 3,
         }  # fmt: skip
-        assert [one["id"] for one in ask("?finding=possible")["results"]] == [three[1]]
-        assert [one["id"] for one in ask(f"?q={three[2][:12]}")["results"]] == [three[2]]
+        assert [result["id"] for result in ask("?finding=possible")["results"]] == [three[1]]
+        assert [result["id"] for result in ask(f"?q={three[2][:12]}")["results"]] == [three[2]]
         assert ask("?since=2020-01-01&until=2020-12-31")["total"] == 0
         assert ask("?since=2020-01-01")["total"] == 3
 

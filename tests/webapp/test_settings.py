@@ -188,8 +188,8 @@ def test_another_detector_is_opened_with_the_nms_of_the_settings(monkeypatch, tm
 
 def test_the_page_needs_neither_torch_nor_matplotlib():
     code = "import sys, webapp.__main__; print(sorted({'torch', 'detectron2', 'matplotlib'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_every_setting_is_documented():

@@ -25,7 +25,7 @@ from webapp.store import Feedback, HistoryFilter, ResultMetadata, Store, StoreEr
 from webapp.store.database import Database
 from webapp.store.models import Base
 
-READING = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
+METADATA = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
 SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
 
 
@@ -68,9 +68,9 @@ def opened(tmp_path, url, **options) -> Store:
 
 @pytest.fixture
 def store(tmp_path, url):
-    found = opened(tmp_path, url)
-    yield found
-    found.close()
+    store = opened(tmp_path, url)
+    yield store
+    store.close()
 
 
 def change(store: Store, statement: str, **values: object) -> None:
@@ -80,7 +80,7 @@ def change(store: Store, statement: str, **values: object) -> None:
 
 
 def test_what_goes_in_comes_out(store, prediction):
-    stored = store.results.add(replace(prediction, confidence=0.75), READING)
+    stored = store.results.add(replace(prediction, confidence=0.75), METADATA)
     again = store.results.get(stored.id)
     assert again.detections.boxes.tolist() == prediction.detections.boxes.tolist()
     assert again.detections.scores.tolist() == prediction.detections.scores.tolist()
@@ -95,12 +95,12 @@ def test_what_goes_in_comes_out(store, prediction):
 
 def test_a_result_without_boxes_is_a_result(store, prediction):
     empty = replace(prediction, detections=prediction.detections.above(1.0))
-    stored = store.results.add(empty, replace(READING, finding="none seen"))
+    stored = store.results.add(empty, replace(METADATA, finding="none seen"))
     assert stored.detections.boxes.shape == (0, 4)
 
 
 def test_another_opening_finds_the_same_results(store, prediction, tmp_path, url):
-    stored = store.results.add(prediction, READING)
+    stored = store.results.add(prediction, METADATA)
     again = opened(tmp_path, url)
     assert again.results.get(stored.id) is not None
     again.close()
@@ -134,7 +134,7 @@ def test_a_database_of_before_the_migrations_keeps_its_results(tmp_path):
 
 class TestTime:
     def test_old_results_are_not_shown_and_then_deleted(self, store, prediction):
-        old, young = store.results.add(prediction, READING), store.results.add(prediction, READING)
+        old, young = store.results.add(prediction, METADATA), store.results.add(prediction, METADATA)
         change(store, "UPDATE predictions SET created_at = created_at - 86401 WHERE id = :id", id=old.id)
         assert store.results.get(old.id) is None
         assert store.results.page(HistoryFilter(), page=1, per_page=9)[1] == 1
@@ -147,7 +147,7 @@ class TestTime:
         assert kept == [young.id]
 
     def test_feedback_keeps_a_result_for_its_own_time(self, store, prediction):
-        stored = store.results.add(prediction, READING)
+        stored = store.results.add(prediction, METADATA)
         store.results.save_feedback(stored.id, SAID, author="anna")
         change(store, "UPDATE predictions SET created_at = created_at - 29 * 86400")
         assert store.results.sweep() == 0
@@ -180,20 +180,19 @@ class TestHistory:
     @pytest.fixture
     def three(self, store, prediction):
         readings = [
-            READING,
-            replace(READING, owner="ben", finding="none seen"),
-            replace(READING, finding="possible"),
+            METADATA,
+            replace(METADATA, owner="ben", finding="none seen"),
+            replace(METADATA, finding="possible"),
         ]
         made = [store.results.add(prediction, reading) for reading in readings]
-        for days, one in enumerate(made):
-            change(
-                store, "UPDATE predictions SET created_at = :at WHERE id = :id", at=time.time() - days * 20, id=one.id
-            )
+        for days, stored in enumerate(made):
+            created_at = time.time() - days * 20
+            change(store, "UPDATE predictions SET created_at = :at WHERE id = :id", at=created_at, id=stored.id)
         store.results.save_feedback(made[2].id, SAID, author="anna")
-        return [one.id for one in made]
+        return [stored.id for stored in made]
 
     @pytest.mark.parametrize(
-        ("wanted", "expected"),
+        ("which", "expected"),
         [
             (HistoryFilter(), [0, 1, 2]),
             (HistoryFilter(owner="anna"), [0, 2]),
@@ -206,9 +205,9 @@ class TestHistory:
             (HistoryFilter(text="ben bright"), [1]),
         ],
     )
-    def test_it_has_what_is_wanted_newest_first(self, store, three, wanted, expected):
-        found, total = store.results.page(wanted, page=1, per_page=9)
-        assert [three.index(one.id) for one in found] == expected
+    def test_it_has_what_is_wanted_newest_first(self, store, three, which, expected):
+        results, total = store.results.page(which, page=1, per_page=9)
+        assert [three.index(stored.id) for stored in results] == expected
         assert total == len(expected)
 
     def test_days_bound_it(self, store, three):
@@ -218,12 +217,12 @@ class TestHistory:
 
     def test_it_comes_in_pages(self, store, three):
         pages = [store.results.page(HistoryFilter(), page=page, per_page=2) for page in (1, 2, 3)]
-        assert [[three.index(one.id) for one in found] for found, _ in pages] == [[0, 1], [2], []]
+        assert [[three.index(stored.id) for stored in results] for results, _ in pages] == [[0, 1], [2], []]
         assert {total for _, total in pages} == {3}
 
 
 def test_feedback_replaces_what_was_said_before(store, prediction):
-    stored = store.results.add(prediction, READING)
+    stored = store.results.add(prediction, METADATA)
     store.results.save_feedback(stored.id, SAID, author="anna")
     said = store.results.get(stored.id).feedback
     assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == (
@@ -237,7 +236,7 @@ def test_feedback_replaces_what_was_said_before(store, prediction):
 
 def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
     store = opened(tmp_path, None)
-    stored = store.results.add(prediction, READING)
+    stored = store.results.add(prediction, METADATA)
     for number in range(20):
         store.results.save_feedback(stored.id, Feedback({}, (), False, f"Doe {number} " * 50), author="anna")
     assert store.results.delete(stored.id, by="anna")
@@ -250,9 +249,9 @@ def test_a_writer_does_not_wait_for_ever(tmp_path, prediction, monkeypatch):
     monkeypatch.setattr("webapp.store.database.LOCK_TIMEOUT_S", 0.1)
     store = opened(tmp_path, None)
     with store._database._writer, pytest.raises(StoreUnavailable, match="another writer has been at the database"):
-        store.results.add(prediction, READING)
+        store.results.add(prediction, METADATA)
     assert list((tmp_path / "instance" / "images").iterdir()) == []
-    store.results.add(prediction, READING)
+    store.results.add(prediction, METADATA)
     store.close()
 
 
@@ -276,7 +275,7 @@ def test_whoever_writes_to_a_new_file_is_waited_for(tmp_path):
 
 def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypatch):
     for _ in range(5):
-        store.results.add(prediction, READING)
+        store.results.add(prediction, METADATA)
     change(store, "UPDATE predictions SET created_at = 0")
     monkeypatch.setattr("webapp.store.results.SWEEP_AT_MOST", 2)
     left = []
@@ -288,7 +287,7 @@ def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypa
 
 
 def test_deleting_takes_everything(store, prediction):
-    stored = store.results.add(prediction, READING)
+    stored = store.results.add(prediction, METADATA)
     store.results.save_feedback(stored.id, SAID, author="anna")
     assert store.results.delete(stored.id, by="anna")
     assert not store.results.delete(stored.id, by="anna")
@@ -298,35 +297,35 @@ def test_deleting_takes_everything(store, prediction):
 
 def test_pictures_need_not_be_kept(tmp_path, url, prediction):
     store = opened(tmp_path, url, keep_images=False)
-    stored = store.results.add(prediction, READING)
+    stored = store.results.add(prediction, METADATA)
     assert stored.image_path is None
     assert list((tmp_path / "instance" / "images").iterdir()) == []
     store.close()
 
 
 def test_a_key_belongs_to_its_owner(store, prediction):
-    stored = store.results.add(prediction, replace(READING, idempotency_key="k"))
+    stored = store.results.add(prediction, replace(METADATA, idempotency_key="k"))
     assert store.results.of_key("anna", "k").id == stored.id
     assert store.results.of_key("ben", "k") is None
     change(store, "UPDATE predictions SET created_at = 0")
     assert store.results.of_key("anna", "k") is None
-    assert store.results.add(prediction, replace(READING, idempotency_key="k")).id != stored.id
+    assert store.results.add(prediction, replace(METADATA, idempotency_key="k")).id != stored.id
 
 
 def test_a_picture_that_cannot_be_recorded_is_not_left_behind(store, prediction, tmp_path):
     wrong = replace(prediction, latency_ms={"total": object()})
     with pytest.raises((StoreUnavailable, TypeError), match="JSON serializable"):
-        store.results.add(wrong, READING)
+        store.results.add(wrong, METADATA)
     assert list((tmp_path / "instance" / "images").iterdir()) == []
 
 
 def test_a_vanished_database_is_made_anew_and_said(tmp_path, prediction, caplog):
     store = opened(tmp_path, None)
-    store.results.add(prediction, READING)
+    store.results.add(prediction, METADATA)
     (tmp_path / "instance" / "results.sqlite3").unlink()
     assert store.results.page(HistoryFilter(), page=1, per_page=9) == ([], 0)
     assert "results.sqlite3 is missing" in caplog.text
-    store.results.add(prediction, READING)
+    store.results.add(prediction, METADATA)
     assert store.results.page(HistoryFilter(), page=1, per_page=9)[1] == 1
     store.close()
 
