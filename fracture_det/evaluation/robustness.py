@@ -275,7 +275,8 @@ def _loss_notes(cell: _Cell, truths: Mapping[int, PerturbedTruth], lost: Sequenc
         return []
     return [
         f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} annotated boxes lost more "
-        f"than half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from this row."
+        f"than half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from "
+        "this row."
     ]
 
 
