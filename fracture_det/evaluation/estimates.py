@@ -26,7 +26,7 @@ from fracture_det.evaluation.report import (
     rounded,
 )
 
-NO_TRUTH = "no truth box"
+NO_TRUTH = "no annotated fracture"
 PREVALENCES = (0.05, 0.2, 0.5)
 # The figures of an operating point: of boxes, and of images or groups.
 LESION_FIGURES = ("precision", "recall", "f1", "fp_per_image")
@@ -98,7 +98,7 @@ def lesion_bases(counts: LesionCounts, score: float) -> dict[str, Basis]:
     return {
         "precision": Basis(tp + fp, no_box, tp),
         "recall": Basis(truth, NO_TRUTH, tp),
-        "f1": Basis(fp + truth, f"no truth box, and {no_box}"),
+        "f1": Basis(fp + truth, f"no annotated fracture, and {no_box}"),
         "fp_per_image": Basis(counts.images, "no image", fp, bounded=False),
     }
 
@@ -264,7 +264,7 @@ def coco_figures(results: Results, n_truth: int) -> dict[str, Estimate]:
     figures = {}
     for name in STATS:
         size = SIZE_OF_STAT.get(name)
-        basis = Basis(n_truth, NO_TRUTH) if size is None else Basis(None, f"no {size} truth box")
+        basis = Basis(n_truth, NO_TRUTH) if size is None else Basis(None, f"no {size} fracture")
         figures[name] = estimate(results[Statistic(name)], basis)
     return figures
 

@@ -274,8 +274,9 @@ def _loss_notes(cell: _Cell, truths: Mapping[int, PerturbedTruth], lost: Sequenc
     if not n_boxes:
         return []
     return [
-        f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} truth boxes lost more than "
-        f"half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from this row."
+        f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} annotated boxes lost more "
+        f"than half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from "
+        "this row."
     ]
 
 

@@ -70,7 +70,7 @@ def subgroups(report: Report) -> Iterator[Block]:
     columns = [
         Column("Images"),
         Column("Fractured"),
-        Column("Fractures"),
+        Column("Lesions"),
         *(Column(TITLES.get(name, name)) for name in names),
     ]
     parts: dict[str, list[Row]] = {}
@@ -78,7 +78,7 @@ def subgroups(report: Report) -> Iterator[Block]:
         cells = [row.n_images, row.n_fractured, row.n_boxes, *(row.figures.get(name) for name in names)]
         parts.setdefault("" if row.column == ALL else column_title(row.column), []).append((row.value, cells))
     note = (
-        f"{SMALL}: sample smaller than {SMALL_N}. Fractured: images. Fractures: annotated boxes. Rows by box size "
+        f"{SMALL}: sample smaller than {SMALL_N}. Fractured: images. Lesions: annotated fractures. Rows by box size "
         "count only fractures of that size, and have no image-level figures. Wilson's intervals are in `strata.csv`."
     )
     yield Table("Performance by body part and other subgroups", columns, list(parts.items()), note, brief=True)
@@ -128,7 +128,7 @@ def errors(report: Report) -> Iterator[Block]:
 
 
 def _gain(error: ErrorType) -> SignedDifference:
-    reason = None if error.delta_ap50 is not None else "no truth box"
+    reason = None if error.delta_ap50 is not None else "no annotated fracture"
     return SignedDifference(Estimate(error.delta_ap50, error.low, error.high, reason=reason))
 
 

@@ -186,7 +186,7 @@ def _one_line(label: str) -> str:
 def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path, *, base_ap50: float | None) -> None:
     """Save the AP50 gained if one type of error alone were corrected, with the number of such errors.
 
-    types: name -> (count, delta_ap50), see `ERROR_NAMES`; without any delta (no truth box) the bars show the counts.
+    types: name -> (count, delta_ap50), see `ERROR_NAMES`; without any delta the bars show the counts.
     """
     figure = new_figure(FULL_IN * 0.8, 1.1 + 0.24 * max(3, len(types)))
     panel = figure.subplots()
@@ -220,7 +220,7 @@ def draw_errors(types: Mapping[str, tuple[int, float | None]], path: str | Path,
 def _error_title(deltas: Mapping[str, float], base_ap50: float | None) -> str:
     single = {name: delta for name, delta in deltas.items() if name not in SUMMARY_TYPES}
     if base_ap50 is None or not deltas:
-        return "Error types; AP50 is not defined: no truth box"
+        return "Error types; AP50 is not defined: no annotated fracture"
     if not single:
         return f"Error types; AP50 {format_share(base_ap50)}"
     worst = max(single, key=lambda name: single[name])

@@ -62,7 +62,7 @@ OTHER_SYMBOLS = "Xph8<>"
 # Without points, the axis of a free-response curve covers LUNA16's 1/8 to 8.
 FROC_RANGE = (1 / 8, 8.0)
 FURTHEST_LEFT = 1 / 64
-NO_TRUTH = "not defined: no truth box"
+NO_TRUTH = "not defined: no annotated fracture"
 ONE_CLASS = "not defined: needs fractured and healthy images"
 FROC_X = "False positives per image"
 FROC_Y = "Sensitivity (recall of fractures)"

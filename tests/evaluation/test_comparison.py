@@ -158,7 +158,7 @@ def of(data, *detections):
 # name, data and detections, figure -> reason of the difference, McNemar on fractured, on healthy, DeLong
 DEGENERATE = [
     ("1 all healthy", (HEALTHY, [NOTHING, found((1, 0.9))] * 2, [NOTHING] * 4),
-     {"AP": "no truth box", "AUROC": "no fractured image", "sensitivity": "no fractured image",
+     {"AP": "no annotated fracture", "AUROC": "no fractured image", "sensitivity": "no fractured image",
       "precision": "blunt: no box reaches the score 0.5"},
      "no fractured image", None, "no fractured image"),
     ("2 all fractured", (FRACTURED, [NOTHING, found((1, 0.9))] * 2, [found((1, 0.9))] * 4),
@@ -169,7 +169,7 @@ DEGENERATE = [
      "both are correct on the same images", "both are correct on the same images",
      "both rank the fractured and healthy images in the same order"),
     ("4 no image", (dataset(), [], []),
-     dict.fromkeys(("AP50", "FROC@1", "recall"), "no truth box"),
+     dict.fromkeys(("AP50", "FROC@1", "recall"), "no annotated fracture"),
      "no fractured image", "no healthy image", "no image"),
 ]  # fmt: skip
 

@@ -211,7 +211,7 @@ HIT = found((1, 0.9))
 # name, records, predictions, figures that are not defined, a word of the notes
 DEGENERATE = [
     ("no image", (), {}, {"/coco/AP50", f"{POINT}/lesion/precision", f"{POINT}/image/accuracy"}, "no image"),
-    ("all healthy, no box", (record(0), record(1)), {0: found(), 1: found()}, {"/coco/AP50"}, "no truth"),
+    ("all healthy, no box", (record(0), record(1)), {0: found(), 1: found()}, {"/coco/AP50"}, "no annot"),
     ("all healthy, boxes", (record(0), record(1)), dict.fromkeys((0, 1), HIT), {"/image/AUPRC"}, "no fra"),
     ("no box", (record(0, (1,)), record(1)), {0: found(), 1: found()}, {f"{POINT}/lesion/precision"}, "no box"),
     ("all fractured", (record(0, (1,)), record(1, (1,))), dict.fromkeys((0, 1), HIT), {"/image/AUROC"}, "no hea"),

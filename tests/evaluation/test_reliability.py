@@ -102,7 +102,7 @@ def test_boxes(case):
     recall = row.figures["recall"]
     assert recall.value == (pytest.approx(count / n) if n else None)
     assert (recall.count, recall.n) == ((count, n) if n else (None, 0))
-    assert recall.reason == (None if n else "no truth box")
+    assert recall.reason == (None if n else "no annotated fracture")
     assert list(row.figures) == ["ECE", "ECE by chance", "recall"]
 
 

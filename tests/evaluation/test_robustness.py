@@ -81,7 +81,7 @@ class TestRows:
         assert [row.figures["AP50"].n for row in found.rows] == [3, 3, 2]
         assert [row.figures["AUROC"].n for row in found.rows] == [6, 6, 5]
         assert found.notes == [
-            "Robustness, crop at strength 2 (6 % of each side): 1 truth boxes lost more than half of their area "
+            "Robustness, crop at strength 2 (6 % of each side): 1 annotated boxes lost more than half of their area "
             "and no longer count; 1 images lost all of theirs and are excluded from this row."
         ]
 
@@ -104,7 +104,7 @@ class TestRows:
         (row,) = measured((Dataset(records, ("fracture",)), study[1]), perturbations=()).rows
         assert (row.figures["AP50"].value, row.figures["AUROC"].value) == (ap50, auroc)
         assert row.figures["AUROC"].reason == reason
-        assert row.figures["AP50"].reason == (None if ap50 else "no truth box")
+        assert row.figures["AP50"].reason == (None if ap50 else "no annotated fracture")
 
     @pytest.mark.parametrize("change", [{"perturbations": ("fog",)}, {"strengths": (0,)}, {"strengths": (6,)}])
     def test_what_is_unknown_is_refused_before_anything_is_predicted(self, study, change):

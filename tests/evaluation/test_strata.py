@@ -101,7 +101,7 @@ def test_box_size_rows_count_boxes_and_no_images_and_stand_behind_the_sites():
     sizes = table[4:7]
     assert [(row.column, row.n_boxes) for row in sizes] == [("box size", 3), ("box size", 0), ("box size", 0)]
     assert list(sizes[0].figures) == ["AP50", "precision", "recall"]
-    assert sizes[1].figures["recall"].reason == "no truth box"
+    assert sizes[1].figures["recall"].reason == "no annotated fracture"
 
 
 def test_a_box_counts_where_the_fracture_that_it_hits_belongs():

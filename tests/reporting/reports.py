@@ -78,7 +78,7 @@ def point(
     rate = Estimate(fp / n, 0.8 * fp / n, 1.2 * fp / n, count=fp, n=n)
     lesion = {
         "precision": share(tp, tp + fp, f"no box reaches the score {score:g}"),
-        "recall": share(tp, tp + fn, "no truth box"),
+        "recall": share(tp, tp + fn, "no annotated fracture"),
         "f1": figure(2 * tp / (2 * tp + fp + fn), n=tp + fp + fn) if tp + fp + fn else gone("no box at all"),
         "fp_per_image": rate,
     }
@@ -163,7 +163,7 @@ def realistic() -> Report:
         notes=[
             "3 of 347 images could not be predicted, 1 of them fractured. They are excluded from every figure and "
             "are not counted as healthy.",
-            "AP small is not defined: no small truth box.",
+            "AP small is not defined: no small fracture.",
             "The metadata column 'film <i>no.</i>' is not a subgroup: it has 344 different values, more than 12.",
         ],
         robustness=_robustness(),
@@ -195,7 +195,7 @@ def without_intervals(one: OperatingPoint) -> OperatingPoint:
 
 def _coco(name: str, index: int) -> Estimate:
     if name.endswith("small"):
-        return gone("no small truth box", n=None)
+        return gone("no small fracture", n=None)
     return figure(0.12 + 0.037 * index, 0.05, None if " " in name else 104, undefined=12 if "large" in name else 0)
 
 
@@ -225,9 +225,9 @@ def _strata() -> list[Stratum]:
     rows = [_stratum("all", "all", 344, 95, 104)]
     rows += [_stratum("anatomy", anatomy, *sizes) for anatomy, sizes in SITES.items()]
     for name, boxes in (("small", 0), ("medium", 37), ("large", 67)):
-        cells = _stratum("box size", f"{name} truth boxes", 344, 95, boxes).figures
+        cells = _stratum("box size", f"{name} fractures", 344, 95, boxes).figures
         kept = {key: cells[key] for key in ("AP50", "precision", "recall")}
-        rows.append(Stratum("box size", f"{name} truth boxes", 344, 95, boxes, kept))
+        rows.append(Stratum("box size", f"{name} fractures", 344, 95, boxes, kept))
     rows += [_stratum("image size", "513 to 1024 px", 210, 60, 66), _stratum("image size", "over 2048 px", 134, 35, 38)]
     return [*rows, _stratum("view", "frontal", 190, 55, 60), _stratum("view", "<b>oblique</b>", 154, 40, 44)]
 
@@ -235,9 +235,9 @@ def _strata() -> list[Stratum]:
 def _stratum(column: str, value: str, n: int, fractured: int, boxes: int) -> Stratum:
     healthy, few = n - fractured, min(fractured, n - fractured)
     figures = {
-        "AP50": figure(0.41 + boxes / 1000, 0.11, boxes) if boxes else gone("no truth box"),
+        "AP50": figure(0.41 + boxes / 1000, 0.11, boxes) if boxes else gone("no annotated fracture"),
         "precision": share(round(0.55 * boxes), boxes + round(boxes / 4), "no box reaches the score 0.4312"),
-        "recall": share(round(0.58 * boxes), boxes, "no truth box"),
+        "recall": share(round(0.58 * boxes), boxes, "no annotated fracture"),
         "sensitivity": share(round(0.79 * fractured), fractured, "no fractured image", undefined=4 if n < 70 else 0),
         "specificity": share(round(0.81 * healthy), healthy, "no healthy image"),
         "AUROC": figure(0.86, 0.07, few) if few else gone("no fractured image"),
@@ -327,7 +327,7 @@ def _robustness() -> list[RobustnessRow]:
 
 def bare() -> Report:
     """Return the report of one healthy image without a box: nearly nothing is defined, nothing else was run."""
-    no_fracture, no_truth = "no fractured image", "no truth box"
+    no_fracture, no_truth = "no fractured image", "no annotated fracture"
     one = point("paper", 0.5, "fixed by the paper", (0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 1))
     one = replace(
         without_intervals(one),

@@ -170,7 +170,7 @@ def test_the_model_card_has_figures_and_what_is_not_known():
     assert figures["AUROC, images"] == ".868 (.827 to .909), n = 95"
     assert figures["weights SHA-256"] == "c0de" * 16
     anatomies = next(table for table in card.tables if table.header[:1] == ["Images"]).by_name
-    assert anatomies["shoulder"]["AP50"] == "not defined: no truth box"
+    assert anatomies["shoulder"]["AP50"] == "not defined: no annotated fracture"
     assert "a score of .8 is not a probability of 80 %" in model_card(bare())
     assert "a score of .8 is not a probability of 80 %" not in model_card(realistic())
     assert "Robustness to poor image quality was not measured." in model_card(bare())

@@ -54,7 +54,7 @@ WRITTEN = [
     (Estimate(0.5, 0.25, 0.75, count=1, n=2, undefined=1200), ".500 (.250 to .750) †, 1/2, ‡1,200"),
     (Estimate(0.5, 0.25, None), ".500"),  # half an interval is none
     (Estimate(1.25, count=5000, n=4000), "1.250, 5,000/4,000"),
-    (Estimate(None, n=0, reason="no truth box"), "not defined: no truth box"),
+    (Estimate(None, n=0, reason="no annotated fracture"), "not defined: no annotated fracture"),
 ]
 
 

@@ -136,7 +136,7 @@ def test_a_cell_stands_in_its_row_and_below_its_heading(pages):
         rows = page.table("Performance by body part").by_name
         for row in realistic().strata:
             line = rows[row.value]
-            assert (line["Images"], line["Fractured"], line["Fractures"]) == (
+            assert (line["Images"], line["Fractured"], line["Lesions"]) == (
                 str(row.n_images),
                 str(row.n_fractured),
                 str(row.n_boxes),

@@ -135,8 +135,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("types", "base", "expected"),
         [
-            ({}, None, "Error types; AP50 is not defined: no truth box"),
-            ({"missed": (3, None)}, None, "Error types; AP50 is not defined: no truth box"),
+            ({}, None, "Error types; AP50 is not defined: no annotated fracture"),
+            ({"missed": (3, None)}, None, "Error types; AP50 is not defined: no annotated fracture"),
             ({"missed": (0, 0.0)}, 1.0, "AP50 1.000; correcting no single error type raises it"),
             ({"missed": (1, -0.1)}, 0.5, "AP50 .500; correcting no single error type raises it"),
             ({"false negative": (1, 0.1)}, 0.5, "Error types; AP50 .500"),

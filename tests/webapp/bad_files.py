@@ -142,7 +142,6 @@ def send_all(address: str, numbers: range, seed: int) -> list[tuple[BadFile, int
     answers = []
     answered_at = time.monotonic()
     for number in numbers:
-        begun = time.monotonic()
         case = bad_file(number, seed=seed)
         if time.monotonic() - answered_at > KEPT_ALIVE_S:
             connection.close()  # opened anew by the next request
