@@ -50,6 +50,7 @@ def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tm
     assert "ensemble.json: onnx:one and onnx:two, fused as before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, capsys):
     images = radiographs / "images"
     arguments = ["--detector", f"d2:{detectors / 'one'}", "--to", "openvino", "--int8"]

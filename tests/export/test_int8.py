@@ -74,6 +74,7 @@ def test_parts_are_left_in_float_one_at_a_time_from_the_image_on(exported, tmp_p
     assert open_detector(f"openvino:{tmp_path}").info.about["left in float"] == "bottom_up/res2/res2.0"
 
 
+@pytest.mark.slow
 def test_what_costs_too_much_in_any_form_is_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "_find_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
     with pytest.raises(ExportError, match=r"AP50 drops by 0\.1000, allowed are 0\.005"):

@@ -107,7 +107,7 @@ def refuse_huge(address: str, pid: int | None) -> str:
     """Send a whole PNG of 14,000 x 14,000 pixels; say how it was answered, how fast, and how far memory rose."""
     place = urlsplit(address)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
-    data = huge_png(HUGE)  # takes seconds, after which the server would close an idle connection
+    data = huge_png(HUGE)  # made before the connection, which a silence of two seconds would end
     send(connection, huge_png(1))  # what is loaded with the first upload is not its fault
     before, begun = peak_kb(pid), time.perf_counter()
     status, _ = send(connection, data)
