@@ -16,7 +16,7 @@ FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 # How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
 WORKERS ?= 2
-TEST_PROGRAMS := chromium:chromium initdb:postgresql node:nodejs
+TEST_PROGRAMS := chromium:chromium initdb:postgresql node:nodejs npm:npm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -63,6 +63,16 @@ lint: .venv/.dev  ## format, lint, types, import rules and known dangers, changi
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --severity-level medium fracture_det webapp tools
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-page; \
+	else echo "The page's JavaScript was not linted: there is no npm (make test-deps)"; fi
+
+.PHONY: lint-page
+lint-page: node_modules/.package-lock.json
+	npm run --silent lint
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
 
 format: .venv/.dev  ## format and mend what ruff can mend
 	$(BIN)/ruff format .

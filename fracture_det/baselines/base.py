@@ -21,8 +21,7 @@ from fracture_det.inference.openvino import openvino_engine
 from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.timing import stage
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.letterbox import Letterbox
-from fracture_det.structures.letterboxed import on_image
+from fracture_det.structures.letterbox import Letterbox, detections_on_image
 from fracture_det.structures.radiograph import Pixels
 
 # Instead of a file: seeded random weights. Their boxes mean nothing; they are for measuring speed.
@@ -108,7 +107,7 @@ class BaselineDetector:
         boxes, scores, classes = boxes[above_floor], scores[above_floor], classes[above_floor]
         kept = batched_nms(boxes, scores, classes, NMS_IOU)[:MAX_BOXES]
         arrays = (boxes[kept].numpy(), scores[kept].numpy(), classes[kept].numpy())
-        return on_image(*arrays, self.baseline.frame, image.shape[:2])
+        return detections_on_image(*arrays, self.baseline.frame, image.shape[:2])
 
 
 def open_baseline(baseline: Baseline, target: str) -> BaselineDetector:

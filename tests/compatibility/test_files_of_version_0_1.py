@@ -25,7 +25,7 @@ FILES = Path(__file__).with_name("files")
 def test_a_data_set_whose_body_part_was_called_site():
     dataset = read_coco(FILES / "test.json")
     assert len(dataset) == 10
-    assert {record.anatomy for record in dataset} == {"elbow", "hand", "wrist"}
+    assert {record.anatomy for record in dataset} == {"elbow", "hand", "lower limb", "shoulder", "wrist"}
 
 
 def test_a_split():

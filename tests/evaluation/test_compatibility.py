@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fracture_det.calibration.calibration_file import Calibration
 
+from fracture_det.calibration.calibration import Calibration
 from fracture_det.data.predictions import read_predictions
 from fracture_det.evaluation.comparison import Comparison
 from fracture_det.evaluation.report import Report, ReportError

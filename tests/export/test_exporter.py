@@ -47,7 +47,7 @@ def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tm
     fused = open_detector(f"ensemble:{tmp_path}")
     assert [member.info.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
     assert fused.config.orientations == ("identity", "half_turn")
-    assert "ensemble.json: onnx:one and onnx:two, fused as before" in capsys.readouterr().out
+    assert "ensemble.json: onnx:one and onnx:two, combined as before" in capsys.readouterr().out
 
 
 @pytest.mark.slow

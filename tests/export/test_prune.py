@@ -49,7 +49,7 @@ def test_what_is_left_is_smaller_and_opens(overrides, tmp_path):
     assert said.startswith("the backbone keeps ")
     assert n_parameters(tmp_path / "pruned") < 0.45 * n_parameters(tmp_path / "whole")
     pruned = open_detector(f"d2:{tmp_path / 'pruned'}")
-    assert pruned.name.startswith("Faster R-CNN R18-FPN quick pruned ")
+    assert pruned.info.name.startswith("Faster R-CNN R18-FPN quick pruned ")
     assert len(pruned.predict([IMAGE])) == 1
     backbone = pruned.predictor.model.backbone.bottom_up
     assert all(

@@ -1,6 +1,5 @@
 """What is written from a report: all of it, the same everywhere, safe, and readable back."""
 
-import ast
 import csv
 import re
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -377,13 +376,3 @@ def test_markdown_shows_a_text_as_it_is_alone_and_in_a_table(text, shown):
 )
 def test_code_in_a_text_keeps_its_spaces(text, written):
     assert marked(text) == written
-
-
-def test_templates_are_shipped_with_the_package():
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    data = next(node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "package_data")
-    shipped = {
-        path for pattern in ast.literal_eval(data)["fracture_det"] for path in (ROOT / "fracture_det").glob(pattern)
-    }
-    assert shipped >= set((ROOT / "fracture_det/reporting/templates").iterdir())
-    assert {path.name for path in shipped} >= {"report.html", "report.css"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fracture_det.cli.train_shipped import RECIPE, main, read_recipe
 from fracture_det.evaluation.report import Report
 from fracture_det.modeling.config import load_config
 from tests.builders import build_dataset
-from tools.train_shipped import RECIPE, main, read_recipe
 
 ROOT = Path(__file__).parents[2]
 
