@@ -95,8 +95,8 @@ def measure(n_images: int, repeats: int) -> dict[str, float]:
     study_mib = peak_mib()
     coco, coco_s = timed(coco_matches, dataset, detections)
     rules, rules_s = timed(match_by_each_rule, dataset, detections)
-    figures = [timed(coco.figures, each)[1] for each in weights]
-    froc = [timed(sensitivities, rules, each)[1] for each in weights]
+    figures = [timed(coco.figures, resample)[1] for resample in weights]
+    froc = [timed(sensitivities, rules, resample)[1] for resample in weights]
     return {
         "images": n_images,
         "boxes": sum(map(len, detections.values())),
@@ -141,7 +141,7 @@ def match_by_each_rule(dataset: Dataset, detections: dict[int, Detections]) -> l
 
 def sensitivities(matches: list[Matches], weights: np.ndarray) -> list[np.ndarray]:
     """Return the FROC figures of each rule."""
-    return [froc_curve(one, weights).at() for one in matches]
+    return [froc_curve(by_rule, weights).at() for by_rule in matches]
 
 
 def timed(work: Callable[..., Any], *arguments: object) -> tuple[Any, float]:

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         froc = np.concatenate(sensitivities(rules, weights)).tolist()
         return {**coco.figures(weights), **{f"FROC {index}": value for index, value in enumerate(froc)}}
 
-    measured, ours = timed(
+    measured, ours_s = timed(
         lambda: bootstrap_intervals(statistics, group, n_bootstrap=arguments.resamples, seed=0, progress="bootstrap")
     )
     judged, agreement = [], 0.0
@@ -73,15 +73,15 @@ def main(argv: list[str] | None = None) -> int:
         judged.append(seconds)
         figures = coco.figures(drawn.astype(float))
         agreement = max([agreement, *(abs(figures[name] - stats[name]) for name in STATS)])
-    theirs = tuple(np.mean(judged, axis=0) * arguments.resamples)
+    pycocotools_s = tuple(np.mean(judged, axis=0) * arguments.resamples)
 
     print(f"{arguments.images:,} images, {len(rules[0].score):,} boxes, {arguments.resamples:,} resamples\n")
     print("| | seconds |\n| --- | ---: |")
     print(f"| matching once | {written(matching)} |")
-    print(f"| ours, {len(measured)} figures | {written(ours)} |")
-    print(f"| pycocotools, {len(STATS)} figures, from {arguments.judged} resamples | {written(theirs)} |")
-    print(f"\nRatio {theirs[0] / ours[0]:.0f} ({theirs[1] / ours[1]:.0f}); agreement {agreement:.1e}; ", end="")
-    print(f"peak memory {peak_mib():.0f} MiB")
+    print(f"| ours, {len(measured)} figures | {written(ours_s)} |")
+    print(f"| pycocotools, {len(STATS)} figures, from {arguments.judged} resamples | {written(pycocotools_s)} |")
+    ratios = [reference / own for reference, own in zip(pycocotools_s, ours_s, strict=True)]
+    print(f"\nRatio {ratios[0]:.0f} ({ratios[1]:.0f}); agreement {agreement:.1e}; peak memory {peak_mib():.0f} MiB")
     return 0
 
 
@@ -89,22 +89,22 @@ def run_pycocotools(dataset: Dataset, detections: Mapping[int, Detections], draw
     """Return COCOeval's figures of the data set in which image i, in order of image id, comes drawn[i] times."""
     images: list[dict[str, Any]] = []
     truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for record, times in zip(sorted(dataset, key=lambda one: one.image_id), drawn.tolist(), strict=True):
+    results: list[dict[str, Any]] = []
+    for record, times in zip(sorted(dataset, key=lambda record: record.image_id), drawn.tolist(), strict=True):
         boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in np.asarray(record.boxes, dtype=float).tolist()]
-        one = detections[record.image_id]
-        guesses = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in one.boxes.astype(float).tolist()]
-        scores = one.scores.tolist()
+        predicted = detections[record.image_id]
+        guesses = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in predicted.boxes.astype(float).tolist()]
+        scores = predicted.scores.tolist()
         for _ in range(times):
             image_id = len(images)
             images.append({"id": image_id, "height": record.height, "width": record.width})
             truth += [row(image_id, len(truth) + offset, box) for offset, box in enumerate(boxes, 1)]
-            found += [
-                {**row(image_id, len(found) + offset, box), "score": score}
+            results += [
+                {**row(image_id, len(results) + offset, box), "score": score}
                 for offset, (box, score) in enumerate(zip(guesses, scores, strict=True), 1)
             ]
     with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCOeval(as_coco(images, truth), as_coco(images, found), "bbox")
+        judge = COCOeval(as_coco(images, truth), as_coco(images, results), "bbox")
         judge.evaluate()
         judge.accumulate()
         judge.summarize()

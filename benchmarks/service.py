@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/service.py --images datasets/fracatlas/images/Fractured --requests 10000
 
-Threads give the files of --images, over and over, as bytes to one PredictionService, as the page does. A line for each
+Threads pass the files of --images, over and over, as bytes to one PredictionService, as the page does. A line for each
 tenth of the requests: the memory that the process holds (RSS, 1 MB = 10^6 bytes) and requests per second. The last line
 says by how much the memory of the last tenth differs from that of the second: the first fills caches.
 """
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run; return the exit code."""
     args = build_parser().parse_args(argv)
     files = [path.read_bytes() for _, path in find_images(args.images).files[:200]]
-    each = max(1, args.requests // TENTHS)
+    per_tenth = max(1, args.requests // TENTHS)
     sources = cycle(files)
     held: list[float] = []
     refused = 0
@@ -59,11 +59,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{service.info.name}, {len(files)} files, {args.threads} threads")
         for tenth in range(TENTHS):
             begun = time.perf_counter()
-            refused += each - sum(pool.map(ask, islice(sources, each)))
+            refused += per_tenth - sum(pool.map(ask, islice(sources, per_tenth)))
             seconds = time.perf_counter() - begun
             held.append(psutil.Process().memory_info().rss / 1e6)
-            done = (tenth + 1) * each
-            print(f"{done:7,} requests  {held[-1]:7.1f} MB  {each / seconds:6.2f} per second", flush=True)
+            done = (tenth + 1) * per_tenth
+            print(f"{done:7,} requests  {held[-1]:7.1f} MB  {per_tenth / seconds:6.2f} per second", flush=True)
     print(f"{refused} unreadable; memory of the last tenth against the second: {100 * (held[-1] / held[1] - 1):+.1f} %")
     return 0
 

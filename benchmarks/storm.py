@@ -1,20 +1,20 @@
-"""Many uploads at once against a real server: are all answers right, how fast are they, and how fast is "busy" said?
+"""Many uploads at once against a real server: are all responses right, how fast are they, and how fast is "busy"?
 
     .venv/bin/python benchmarks/storm.py --images datasets/fracatlas/images/Fractured --out output/storm
 
 Starts `python -m webapp` on a free port of the loopback with a data folder that is thrown away, and asks:
 
-  quiet     every file alone; these answers are what the others are compared with
+  quiet     every file alone; the responses that all others are compared with
   storm     --uploads files at once (the paper's 50), --rounds times; each time the speed is compared with that of the
             bare detector, which in this process gets the same radiographs decoded, in full batches, before and after
-  flood     ten times as many at once: who is accepted must get the right answer, the others 503 with Retry-After; the
-            time from the end of the body to the answer counts
+  flood     ten times as many at once: accepted uploads must get the right response, the others 503 with Retry-After;
+            the time from the end of the body to the response counts
   pressed   as many as fill the queue at once, then 20 per second for five seconds, and only these count: how fast is
-            "busy" said while nothing but the detector's work is in its way?
+            "busy" sent while only the detector competes for the processors?
   after     ten seconds later one file alone, as in quiet
 
-An answer is right when its boxes, scores and finding are those of the quiet one. `lost` are uploads without an answer
-or with another status. Times are those of the client, on the same machine: its own work is in them.
+A response is right when its boxes, scores and finding are those of the quiet one. `lost` are uploads without a
+response or with another status. Times are those of the client, on the same machine: its own work is in them.
 
 Not with locust: it starts users one after the other and lets each repeat its task, and its clock starts with the
 request. Here every upload is sent once, all at the same moment, and the clock starts with the last byte of the body.
@@ -56,19 +56,19 @@ FLOOD = 10
 REST_S = 10.0
 PRESS, PRESS_PER_S = 100, 20
 PARTS = ("storm", "flood", "pressed", "after")
-# What an answer must share with the quiet one.
+# What a response must share with the quiet one.
 SAME = ("detections", "finding", "image")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer; times in ms: connect, and from the end of the body to the end of the answer."""
+class Response:
+    """One response; times in ms: to connect, and from the end of the body to the end of the response."""
 
     status: int
     body: dict[str, Any]
     retry_after: str | None
     connect_ms: float
-    answer_ms: float
+    response_ms: float
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; return 1 when an answer was wrong or lost."""
+    """Run; return 1 when a response was wrong or lost."""
     args = build_parser().parse_args(argv)
     DETECTORS["bright"] = "tests.webapp.bright:BrightRectangles.open"
     paths = [path for _, path in find_images(args.images).files[: args.files]]
@@ -103,19 +103,20 @@ def measure(uri: str, paths: Sequence[Path], uploads: int, rounds: int) -> dict[
     detector = open_detector(uri)
     files = [path.read_bytes() for path in paths]
     at_once = list(islice(cycle(files), uploads))
-    storm: list[Answer] = []
+    storm: list[Response] = []
     speeds: list[float] = []
     with running(uri) as (address, worker):
         alone = [asyncio.run(send_all(address, [file]))[0] for file in [files[0], *files]][1:]
-        quiet_ms = float(np.median([answer.answer_ms for answer in alone]))
+        quiet_ms = float(np.median([response.response_ms for response in alone]))
         rss_mb = {"start": held_mb(worker)}
         bare = [bare_speed(detector, paths)]
         with peak_of(worker) as peak:
             for _ in range(rounds):
                 begun = time.perf_counter()
-                answers = asyncio.run(send_all(address, at_once))
-                speeds.append(len([one for one in answers if one.status == 201]) / (time.perf_counter() - begun))
-                storm += answers
+                responses = asyncio.run(send_all(address, at_once))
+                seconds = time.perf_counter() - begun
+                speeds.append([response.status for response in responses].count(201) / seconds)
+                storm += responses
                 bare.append(bare_speed(detector, paths))
             rss_mb |= {"storm": held_mb(worker), "storm peak": peak[0]}
             flood = asyncio.run(send_all(address, list(islice(cycle(files), FLOOD * uploads))))
@@ -135,7 +136,7 @@ def measure(uri: str, paths: Sequence[Path], uploads: int, rounds: int) -> dict[
         | {"per_s": speeds, "bare_per_s": bare, "ratios": ratios},
         "flood": judged(flood, alone),
         "pressed": judged(both[fill:], alone),
-        "after": judged(after, alone) | {"against_quiet": float(np.median([a.answer_ms for a in after])) / quiet_ms},
+        "after": judged(after, alone) | {"against_quiet": float(np.median([a.response_ms for a in after])) / quiet_ms},
         "worker_rss_mb": rss_mb,
     }
 
@@ -152,7 +153,7 @@ def bare_speed(detector: Detector, paths: Sequence[Path]) -> float:
 
 @contextmanager
 def running(uri: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Start the server; give its address and its worker process."""
+    """Start the server; yield its address and its worker process."""
     module = "tests.webapp.bright" if uri.startswith("bright:") else "webapp"
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "server.log")
@@ -162,25 +163,25 @@ def running(uri: str) -> Iterator[tuple[str, psutil.Process]]:
         with log.open("wb") as output:
             process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
         try:
-            while not (found := re.search(r"^fracture_det: (http://\S+) \(detector", log.read_text(), re.MULTILINE)):
+            while not (match := re.search(r"^fracture_det: (http://\S+) \(detector", log.read_text(), re.MULTILINE)):
                 if process.poll() is not None:
                     raise SystemExit(f"the server ended with code {process.returncode}: {log.read_text()}")
                 time.sleep(0.1)
-            yield found[1], psutil.Process(process.pid).children()[0]
+            yield match[1], psutil.Process(process.pid).children()[0]
         finally:
             process.terminate()
             process.wait(60)
 
 
-async def send_all(address: str, files: Sequence[bytes], *, first_late: int = 10**9) -> list[Answer]:
+async def send_all(address: str, files: Sequence[bytes], *, first_late: int = 10**9) -> list[Response]:
     """Send all files at once, each over a connection of its own; from number `first_late` on, one after the other."""
     host, port = address.removeprefix("http://").split(":")
     waits_s = [max(0.0, (1 + number - first_late) / PRESS_PER_S) for number in range(len(files))]
     return list(await asyncio.gather(*(send(host, int(port), *pair) for pair in zip(files, waits_s, strict=True))))
 
 
-async def send(host: str, port: int, data: bytes, wait_s: float) -> Answer:
-    """Send one file after `wait_s`; an answer that does not come is status 0."""
+async def send(host: str, port: int, data: bytes, wait_s: float) -> Response:
+    """Send one file after `wait_s`; a missing response has status 0."""
     await asyncio.sleep(wait_s)
     head = b'--frame\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     body = head + data + b"\r\n--frame--\r\n"
@@ -201,40 +202,40 @@ async def send(host: str, port: int, data: bytes, wait_s: float) -> Answer:
         ended = time.perf_counter()
         writer.close()
         retry = re.search(rb"(?im)^retry-after: *(\d+)", head)
-        answer_ms, connect_ms = 1000 * (ended - sent), 1000 * (connected - begun)
-        return Answer(
-            int(head.split()[1]), json.loads(text), retry[1].decode() if retry else None, connect_ms, answer_ms
+        response_ms, connect_ms = 1000 * (ended - sent), 1000 * (connected - begun)
+        return Response(
+            int(head.split()[1]), json.loads(text), retry[1].decode() if retry else None, connect_ms, response_ms
         )
     except (OSError, ValueError, IndexError, asyncio.TimeoutError) as error:
-        return Answer(0, {"error": repr(error)}, None, 0.0, 1000 * (time.perf_counter() - begun))
+        return Response(0, {"error": repr(error)}, None, 0.0, 1000 * (time.perf_counter() - begun))
 
 
-def judged(answers: Sequence[Answer], alone: Sequence[Answer]) -> dict[str, Any]:
-    """Return counts of right, busy, wrong and lost answers, and the times of the first two."""
+def judged(responses: Sequence[Response], alone: Sequence[Response]) -> dict[str, Any]:
+    """Return counts of right, busy, wrong and lost responses, and the times of the first two."""
     right, busy, wrong, lost = [], [], 0, Counter[str]()
-    for answer, quiet in zip(answers, cycle(alone), strict=False):
-        if answer.status == 201 == quiet.status:
-            same = all(answer.document[key] == quiet.document[key] for key in SAME)
-            right += [answer] if same else []
+    for response, quiet in zip(responses, cycle(alone), strict=False):
+        if response.status == 201 == quiet.status:
+            same = all(response.body[key] == quiet.body[key] for key in SAME)
+            right += [response] if same else []
             wrong += not same
-        elif answer.status == 503 and answer.retry_after:
-            busy.append(answer)
-        elif answer.status != quiet.status:
-            lost[f"{answer.status} {answer.document.get('error', '')}"] += 1
+        elif response.status == 503 and response.retry_after:
+            busy.append(response)
+        elif response.status != quiet.status:
+            lost[f"{response.status} {response.body.get('error', '')}"] += 1
     return {
-        "uploads": len(answers),
+        "uploads": len(responses),
         "right": len(right),
         "busy": len(busy),
         "wrong": wrong,
         "lost": dict(lost),
-        "connect_max_ms": max(answer.connect_ms for answer in answers),
-        "right_ms": quantiles([answer.answer_ms for answer in right]),
-        "busy_ms": quantiles([answer.answer_ms for answer in busy]),
+        "connect_max_ms": max(response.connect_ms for response in responses),
+        "right_ms": quantiles([response.response_ms for response in right]),
+        "busy_ms": quantiles([response.response_ms for response in busy]),
     }
 
 
 def quantiles(times_ms: Sequence[float]) -> dict[str, float]:
-    """Return the median, the 95th percentile and the largest; nothing of nothing."""
+    """Return the median, the 95th percentile and the largest; empty without times."""
     if not times_ms:
         return {}
     return dict(zip(("p50", "p95", "max"), np.percentile(times_ms, (50, 95, 100)).tolist(), strict=True))
@@ -247,14 +248,14 @@ def held_mb(worker: psutil.Process) -> float:
 
 @contextmanager
 def peak_of(worker: psutil.Process) -> Iterator[list[float]]:
-    """Give a list whose only element is the largest memory of the worker so far, looked at twenty times a second."""
+    """Yield a list whose only element is the largest memory of the worker so far, sampled twenty times a second."""
     peak, ended = [held_mb(worker)], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not ended.wait(0.05):
             peak[0] = max(peak[0], held_mb(worker))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     try:
         yield peak
@@ -289,7 +290,7 @@ def table_of(result: dict[str, Any]) -> str:
         f"Ratios: {ratios}; the middle one {np.median(storm['ratios']):.2f}.",
         f"After the rest {result['after']['against_quiet']:.2f} of the quiet latency.",
         "Memory of the worker (RSS, MB): " + ", ".join(f"{name} {value:.0f}" for name, value in rss.items()) + ".",
-        *(f"Lost: {count} x {said}" for part in PARTS for said, count in result[part]["lost"].items()),
+        *(f"Lost: {count} x {message}" for part in PARTS for message, count in result[part]["lost"].items()),
     ]
     return "\n".join(lines) + "\n"
 
