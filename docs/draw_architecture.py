@@ -1,4 +1,4 @@
-"""Draw docs/architecture.svg: the rooms, in the order of the import contract, and the three journeys through them.
+"""Draw docs/architecture.svg: the packages, in the order of the import contract, and the three journeys through them.
 
     .venv/bin/python docs/draw_architecture.py
 
@@ -16,11 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "architecture.svg"
 WIDTH, MARGIN = 1000, 20
-ROOM_PX, LANE_PX, STEP_PX, GAP_PX = 34, 128, 123, 16
+ROW_PX, LANE_PX, STEP_PX, GAP_PX = 34, 128, 123, 16
 INK, FAINT, PLAIN, TORCH, THING = "#1b2733", "#5b6b7a", "#e8f0f8", "#fdebd3", "#ffffff"
 
-# What each room of fracture_det is for.
-ROOMS = {
+# What each package of fracture_det is for.
+PACKAGES = {
     "cli": "the commands: fracture-det prepare, train, eval, compare, predict, export, benchmark, serve",
     "baselines": "YOLOv3, EfficientDet-D3, DETR, torchvision, DefaultPredictor; the speed benchmark",
     "export": "one graph from letterbox to boxes, INT8, pruning; each export is verified against its source",
@@ -58,9 +58,9 @@ JOURNEYS = {
     ],
     "Clinician: from a dropped X-ray to a finding": [
         ("JPEG or PNG, dropped on the page", None),
-        ("check, take in", "webapp/uploads.py"),
+        ("check the upload", "webapp/uploads.py"),
         ("queue, micro-batches", "fracture_det/inference/service.py"),
-        ("all members and views, fused", "fracture_det/inference/ensemble.py"),
+        ("ensemble with test-time augmentation", "fracture_det/inference/ensemble.py"),
         ("level of the finding", "webapp/presentation.py"),
         ("keep result and picture", "webapp/store/results.py"),
         ("page with boxes and scores", "webapp/pages.py"),
@@ -69,12 +69,12 @@ JOURNEYS = {
 
 
 def layers(toml: str) -> list[str]:
-    """Return the rooms of the layers contract in the text of pyproject.toml, top first."""
+    """Return the packages of the layers contract in the text of pyproject.toml, top first."""
     return _list_after(toml, "layers")
 
 
-def rooms_without_torch(toml: str) -> set[str]:
-    """Return the rooms that a contract forbids to import torch, but for the files that it names."""
+def packages_without_torch(toml: str) -> set[str]:
+    """Return the packages that a contract forbids to import torch, but for the files that it names."""
     contract = next(
         part for part in toml.split("[[tool.importlinter.contracts]]") if 'forbidden_modules = ["torch"' in part
     )
@@ -82,26 +82,26 @@ def rooms_without_torch(toml: str) -> set[str]:
 
 
 def _list_after(toml: str, key: str) -> list[str]:
-    found = re.search(rf"^{key} = (\[.*?^\])", toml, re.MULTILINE | re.DOTALL)
-    if found is None:
+    match = re.search(rf"^{key} = (\[.*?^\])", toml, re.MULTILINE | re.DOTALL)
+    if match is None:
         raise ValueError(f"pyproject.toml: no list {key!r}")
-    return list(ast.literal_eval(found[1]))
+    return list(ast.literal_eval(match[1]))
 
 
 def drawing(toml: str) -> str:
     """Return the SVG for the contracts in the text of pyproject.toml."""
-    rooms, free = layers(toml), rooms_without_torch(toml)
+    packages, free = layers(toml), packages_without_torch(toml)
     y, parts = (
         MARGIN + 18,
-        [_text(MARGIN, MARGIN + 14, "A room imports only from rooms below its own", size=17, bold=True)],
+        [_text(MARGIN, MARGIN + 14, "A package imports only from packages below it", size=17, bold=True)],
     )
     y += 14
     top = [("webapp/", "the page and its API; knows only inference and structures", False)]
-    below = [(f"fracture_det/{name}/", ROOMS[name], name not in free) for name in rooms]
+    below = [(f"fracture_det/{name}/", PACKAGES[name], name not in free) for name in packages]
     for name, words, has_torch in top + below:
-        parts += [_box(MARGIN, y, WIDTH - 2 * MARGIN, ROOM_PX - 4, TORCH if has_torch else PLAIN)]
+        parts += [_box(MARGIN, y, WIDTH - 2 * MARGIN, ROW_PX - 4, TORCH if has_torch else PLAIN)]
         parts += [_text(MARGIN + 12, y + 20, name, bold=True), _text(MARGIN + 235, y + 20, words)]
-        y += ROOM_PX
+        y += ROW_PX
     y += 8
     parts += [_box(MARGIN, y, 14, 14, TORCH), _text(MARGIN + 22, y + 12, "may import torch and Detectron2", fill=FAINT)]
     parts += [_box(300, y, 14, 14, PLAIN)]
@@ -116,7 +116,7 @@ def drawing(toml: str) -> str:
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{INK}"/></marker></defs>'
     )
-    title = "<title>The rooms of fracture_det and three journeys through them</title>"
+    title = "<title>The packages of fracture_det and three journeys through them</title>"
     ground = f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>'
     return "\n".join([f"{head} {style}>", title, arrow, ground, *parts, "</svg>", ""])
 

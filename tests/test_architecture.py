@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 
-def test_imports_go_down_the_floors_only():
+def test_imports_go_down_the_layers_only():
     # In a process of its own: import-linter's logging set-up silences every logger that exists.
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
@@ -35,10 +35,10 @@ def test_the_drawing_of_the_architecture_shows_the_contracts(drawing):
     assert committed == drawing.drawing(toml), "draw it again: .venv/bin/python docs/draw_architecture.py"
 
 
-def test_the_text_of_the_architecture_names_the_rooms_in_the_order_of_the_contract(drawing):
+def test_the_text_of_the_architecture_names_the_packages_in_the_order_of_the_contract(drawing):
     layers = drawing.layers((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = page.partition("## Rooms")[2].partition("\n## ")[0]
+    rows = page.partition("## Packages")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)(?:/|\.py)` \|", rows, flags=re.MULTILINE) == layers
 
 
