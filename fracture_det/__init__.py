@@ -8,6 +8,6 @@ __version__ = "0.1.0"
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=FutureWarning)
 warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming", category=UserWarning)
 warnings.filterwarnings("ignore", message=r"`torch\.cuda\.amp\.", category=FutureWarning)
-# Pillow's own pixel limits warn before ours refuses (fracture_det.images), and broken EXIF is no reason to refuse.
+# Pillow's own pixel limits warn before ours refuses (structures/radiograph.py), and broken EXIF is no reason to refuse.
 warnings.filterwarnings("ignore", message="Image size .* exceeds limit", module="PIL")
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)

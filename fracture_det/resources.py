@@ -20,7 +20,7 @@ def resource(name: str) -> Path:
 def find_config(name: str | Path) -> Path:
     """Return the configuration file `name`, or the one of that name that comes with the package.
 
-    `configs/faster_rcnn_R_50_FPN.yaml` is found in every folder; a file of one's own goes before it.
+    `configs/faster_rcnn_R_50_FPN.yaml` is found in every folder; a local file of that name takes precedence.
     """
     path = Path(name)
     shipped = resource("configs").parent / path

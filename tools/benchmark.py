@@ -3,7 +3,7 @@
     .venv/bin/python tools/benchmark.py --images datasets/fracatlas/images/Fractured --out output/benchmark
     .venv/bin/python tools/benchmark.py --quick --out output/quick
 
-The same as `fracture-det benchmark`, whose --help says the rest.
+Same as `fracture-det benchmark`, whose --help gives the details.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/build_detectron2.py --out .venv/wheels
 
-The same as `fracture-det build-detectron2`, whose --help says the rest.
+Same as `fracture-det build-detectron2`, whose --help gives the details.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/compare.py --data data/test.json --runs output/eval output/other --out output/compare
 
-The same as `fracture-det compare`, whose --help says the rest.
+Same as `fracture-det compare`, whose --help gives the details.
 """
 
 import sys

@@ -4,7 +4,7 @@
         --out output/eval
     .venv/bin/python tools/eval.py --predictions output/eval/predictions.jsonl --data data/test.json --out output/again
 
-The same as `fracture-det eval`, whose --help says the rest.
+Same as `fracture-det eval`, whose --help gives the details.
 """
 
 import sys

@@ -4,7 +4,7 @@
     .venv/bin/python tools/prepare_dataset.py --images datasets/feedback/images \
         --annotations datasets/feedback/annotations --out output/feedback
 
-The same as `fracture-det export-feedback`, whose --help says the rest.
+Same as `fracture-det export-feedback`, whose --help gives the details.
 """
 
 import sys

@@ -15,7 +15,7 @@
         --data output/fracatlas/val.json --images datasets/fracatlas/images \
         --check-images datasets/fracatlas/images/Fractured --out output/pruned_openvino
 
-The same as `fracture-det export`, whose --help says the rest.
+Same as `fracture-det export`, whose --help gives the details.
 """
 
 import sys

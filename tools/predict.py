@@ -9,7 +9,7 @@
     .venv/bin/python tools/predict.py --join --out output/predicted
     .venv/bin/python tools/predict.py --input xrays/ --out output/predicted --engine ray --workers 4
 
-The same as `fracture-det predict`, whose --help says the rest.
+Same as `fracture-det predict`, whose --help gives the details.
 """
 
 import sys

@@ -4,7 +4,7 @@
         --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv \\
         --anatomy-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
 
-The same as `fracture-det prepare`, whose --help says the rest.
+Same as `fracture-det prepare`, whose --help gives the details.
 """
 
 import sys

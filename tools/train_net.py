@@ -3,7 +3,7 @@
     .venv/bin/python tools/train_net.py --config-file configs/faster_rcnn_R_50_FPN.yaml \
         --data output/fracatlas --images ../fracatlas/images OUTPUT_DIR output/fpn
 
-The same as `fracture-det train`, whose --help says the rest.
+Same as `fracture-det train`, whose --help gives the details.
 """
 
 import sys

@@ -3,7 +3,7 @@
     .venv/bin/python tools/train_shipped.py --dry-run
     .venv/bin/python tools/train_shipped.py --folder fracatlas=../fracatlas --folder science2022=../science2022
 
-Its --help says how a step resumes, and how another recipe is run.
+See --help for how steps resume and how to run another recipe.
 """
 
 import sys

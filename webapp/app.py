@@ -103,9 +103,9 @@ def open_service(settings: Settings) -> PredictionService:
     """
     options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
     detector = open_detector(settings.detector, calibration=settings.calibration, **options)
-    found, wanted = detector.info.sha256, settings.model_sha256
-    if wanted is not None and found != wanted:
-        raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {wanted}, got {found}")
+    actual, expected = detector.info.sha256, settings.model_sha256
+    if expected is not None and actual != expected:
+        raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {expected}, got {actual}")
     service = PredictionService(
         detector,
         max_batch=settings.max_batch,

@@ -26,7 +26,7 @@ VERSION = 1
 DETECTOR = "detector"
 # Raw scores by which the image map is read off the box map; even in log odds, where both maps are smooth.
 GRID = 1 / (1 + np.exp(-np.linspace(-16, 16, 4001)))
-# What follows in the name of a detector whose scores are calibrated.
+# Follows the name of a detector whose scores are calibrated.
 CALIBRATED = ", calibrated ("
 
 
@@ -36,10 +36,10 @@ class Calibration:
 
     method: one of METHODS.
     box_map: to P(the box hits a marked fracture). image_map: from an image's highest box score to P(the image is
-        fractured). Both speak of images like those of the validation data, with their share of fractured ones.
+        fractured). Both hold for images like those of the validation data, with their share of fractured ones.
     operating_points: rule -> score on the raw scale. not_reached: rule -> why there is none.
     not_fitted: "box" or "image" -> why its map is the identity.
-    fitted_on: what it was fitted on and for whom, in words and SHA-256s; it names at least the `detector`.
+    fitted_on: the data and the detector it was fitted on, as text and SHA-256s; it names at least the `detector`.
     """
 
     method: str
@@ -85,7 +85,7 @@ class Calibration:
         return float(np.interp(float(detections.scores[0]), self.box(GRID), self.image(GRID)))
 
     def name_for(self, name: str) -> str:
-        """Return the name under which the detector `name` speaks with calibrated scores."""
+        """Return the name of the detector `name` once its scores are calibrated."""
         return f"{name}{CALIBRATED}{self.method})"
 
     def check_detector(self, name: str, sha256: str | None) -> None:

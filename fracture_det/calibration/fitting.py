@@ -44,7 +44,7 @@ def fit_maps(
 
 
 def fit_map(method: str, scores: ArrayLike, truth: ArrayLike) -> ScoreMap:
-    """Return the map that validation scores (N,) 0..1 and what came true of them (N,) bool give.
+    """Return the map fitted to validation scores (N,) 0..1 and whether each came true, (N,) bool.
 
     platt (the default): slope and offset on the logit, by maximum likelihood with Platt's smoothed targets,
         (N+ + 1) / (N+ + 2) and 1 / (N- + 2), with which few or perfectly parted scores stay short of 0 and 1
@@ -55,10 +55,11 @@ def fit_map(method: str, scores: ArrayLike, truth: ArrayLike) -> ScoreMap:
         regression, Oron and Flournoy 2017). Free of any shape, but below about a thousand scores it follows their
         noise (Niculescu-Mizil and Caruana 2005), and its last block says 1 where a handful of boxes all hit.
 
-    Platt is the default because a shown .8 is to mean about 80 %: that takes the offset, which temperature lacks, and
-    two numbers can be had from the few hundred boxes of a validation set, of which isotonic needs more.
-    Scores of exactly 0 (images without a box) have no logit and are not what a detector says by a low score: their
-    probability is (true + 1) / (all + 2) (Laplace), at most that of the lowest score above 0; the rest is fitted apart.
+    Platt is the default because a displayed .8 should mean about 80 %: that takes the offset, which temperature lacks,
+    and two parameters can be estimated from the few hundred boxes of a validation set; isotonic needs more.
+    Scores of exactly 0 (images without a box) have no logit and are not low scores of the detector: their
+    probability is (true + 1) / (all + 2) (Laplace), at most that of the lowest score above 0; the others are fitted
+    without them.
 
     Raises CalibrationError when the scores above 0 are none, all equal, all true or all false, or do not rise with the
     truth, and for a score outside 0..1.

@@ -23,7 +23,7 @@ RULES = {
     "fp target": "False-positive target",
     "paper": "Paper's threshold",
 }
-# The confidence from which the paper calls a box a fracture; a detector without a point of its own is used with it.
+# The confidence from which a box counts as a fracture in the paper; used for a detector without a point of its own.
 PAPER_OPERATING_SCORE = 0.5
 # The image sensitivity, or specificity, that the rules of these names ask for.
 TARGET_RATE = 0.95
@@ -55,7 +55,7 @@ def choose_operating_points(
     Between two neighbouring scores that do the same, the threshold is their mean, so that it does not depend on one
     validation image.
     image_scores: (I,) the highest box score of each image. fractured, has_box: (I,) bool; an image without a box is
-    never called fractured. froc_scores, froc_fp_per_image: (K,) the points of the FROC curve (IoU .5) from strict to
+    never predicted fractured. froc_scores, froc_fp_per_image: (K,) the points of the FROC curve (IoU .5) from strict to
     lenient, the first with no box shown. fp_target: false positives per image that may be shown.
     """
     points = _image_rules(image_scores, fractured, has_box)
@@ -77,7 +77,7 @@ def _image_rules(image_scores: Scores, fractured: NDArray[np.bool_], has_box: ND
     sensitivity = _share_at_least(image_scores[fractured & has_box], scores, fractured.sum())
     false_positive_rate = _share_at_least(image_scores[~fractured & has_box], scores, (~fractured).sum())
     youden = sensitivity - false_positive_rate
-    # Of equal values the strictest threshold: it calls fewer healthy images.
+    # Of equal values the strictest threshold: fewer healthy images are false positives.
     points.scores["youden"] = _threshold(scores, int(np.flatnonzero(youden == youden.max())[-1]))
     if sensitivity[0] >= TARGET_RATE:
         points.scores["sensitivity"] = _threshold(scores, int(np.flatnonzero(sensitivity >= TARGET_RATE)[-1]))
@@ -89,7 +89,7 @@ def _image_rules(image_scores: Scores, fractured: NDArray[np.bool_], has_box: ND
         strict_enough = np.flatnonzero(1 - false_positive_rate >= TARGET_RATE)
         points.scores["specificity"] = _threshold(scores, int(strict_enough[0]))
     else:
-        points.not_reached["specificity"] = "on validation it is reached only by calling no image"
+        points.not_reached["specificity"] = "on validation it is reached only by predicting no image fractured"
     return points
 
 
@@ -98,7 +98,7 @@ def _share_at_least(scores: Scores, thresholds: Scores, n: int) -> NDArray[np.fl
 
 
 def _threshold(scores: Scores, index: int) -> float:
-    """Return a threshold that calls scores[index] and nothing below (ascending scores)."""
+    """Return a threshold that scores[index] reaches and nothing below (ascending scores)."""
     return _between(scores[index], scores[index - 1]) if index else float(scores[0])
 
 
@@ -124,7 +124,7 @@ def check_apart(validation: Dataset, test: Dataset) -> None:
     if shared:
         raise OperatingPointError(
             f"validation and test share {len(shared)} images, the first is {shared[0]}: "
-            "thresholds and calibration must not be chosen on the data that they are judged on"
+            "thresholds and calibration must not be chosen on the data that they are evaluated on"
         )
     groups = sorted({record.group_id for record in validation} & {record.group_id for record in test})
     if groups:
@@ -147,14 +147,14 @@ def check_fitted_apart(fitted_on: Mapping[str, str], test: Dataset) -> None:
     if "images" not in fitted_on:
         raise OperatingPointError(
             "the calibration does not say on which images it was fitted (fitted_on: images), so it may have been on "
-            "these; fit it anew with --val"
+            "these; fit it again with --val"
         )
     known = set(fitted_on["images"].split())
     shared = [record.file_name for record in test if _digest(record) in known]
     if shared:
         raise OperatingPointError(
             f"{len(shared)} images of this data set, the first is {shared[0]}, are among those that the calibration "
-            "and its thresholds were fitted on: they must not be judged on their own data"
+            "and its thresholds were fitted on: they must not be evaluated on that data"
         )
 
 

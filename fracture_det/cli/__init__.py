@@ -1,4 +1,4 @@
-"""The console command `fracture-det`: one subcommand for each thing that one can do."""
+"""The console command `fracture-det`: one subcommand per task."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COMMANDS = {
     "benchmark": "speed and memory on this machine, beside other detectors",
     "serve": "the upload page and its API",
     "admin": "users, tokens and the audit log of the page",
-    "export-feedback": "what readers said on the page becomes annotations to train on",
-    "build-detectron2": "a wheel of Detectron2 that needs no compiler; only training and d2: detectors want it",
+    "export-feedback": "readers' feedback from the page as annotations to train on",
+    "build-detectron2": "a wheel of Detectron2 that needs no compiler; only training and d2: detectors need it",
 }
 JOURNEYS = """\
 You have LabelImg XML and want a detector:
@@ -33,7 +33,7 @@ You want to see fractures:
     fracture-det serve
     fracture-det predict --input xrays --out predictions
 
-`fracture-det COMMAND --help` says more. Research use only; not a medical device.
+Details: `fracture-det COMMAND --help`. Research use only; not a medical device.
 """
 
 

@@ -7,7 +7,7 @@ Every candidate runs in a process of its own, one at a time, in rounds: cold sta
 (median and 95th percentile), radiographs per second, peak memory. Writes benchmark.json, benchmark.md and
 benchmark.png; exports are kept in OUT/exports. --quick takes one round of two radiographs, baselines only exported to
 OpenVINO in float32, and is meant to end within five minutes on two cores. Without --images those in FRACATLAS_DIR are
-taken, else synthetic ones of 500 x 400 px are drawn. Leave the machine alone meanwhile.
+taken, else synthetic ones of 500 x 400 px are drawn. Leave the machine otherwise idle.
 A candidate whose package or files are missing is skipped, and named; exit code 1 when one failed, 2 when nothing ran.
 """
 

@@ -7,7 +7,7 @@ exactly the Python tree of the official tag v0.6, but not the C++ sources, so it
 Faster R-CNN needs none of those sources: torchvision brings NMS and RoIAlign. This script
 
 1. downloads the archive from the configured package index and checks its SHA-256,
-2. mends what has aged (`MENDS` below; each must match exactly as often as it says, or the build stops):
+2. patches what is outdated (`PATCHES` below; each must match exactly as often as stated, or the build stops):
    - the import of the compiled `_C` becomes optional (rotated boxes and deformable convolution are
      then unavailable; nothing here uses them), and so does that of the compiled COCO evaluation,
    - the Caffe2 exporter becomes optional, as in later Detectron2: PyTorch no longer has Caffe2,
@@ -42,8 +42,8 @@ _IMPORT_C = "from detectron2 import _C\n"
 _OPTIONAL_C = (
     "try:\n    from detectron2 import _C\nexcept ImportError:  # built without the C++ extension\n    _C = None\n"
 )
-# (file, text, replacement, how often the text stands there)
-MENDS = [
+# (file, text, replacement, how often the text occurs)
+PATCHES = [
     ("layers/deform_conv.py", _IMPORT_C, _OPTIONAL_C, 1),
     ("layers/roi_align_rotated.py", _IMPORT_C, _OPTIONAL_C, 1),
     ("layers/rotated_boxes.py", _IMPORT_C, _OPTIONAL_C, 1),
@@ -106,7 +106,7 @@ setup(
 
 
 class BuildError(RuntimeError):
-    """The archive is not the one this script knows how to mend."""
+    """The archive is not the one that this script can patch."""
 
 
 def package_index() -> str:
@@ -141,13 +141,13 @@ def check_sha256(archive: Path) -> None:
         raise BuildError(f"{archive}: SHA-256 is {digest}, expected {SHA256}")
 
 
-def mend(package: Path) -> None:
-    """Apply MENDS to the unpacked `detectron2` package and prove that nothing is left to mend."""
-    for name, text, replacement, times in MENDS:
+def patch(package: Path) -> None:
+    """Apply PATCHES to the unpacked `detectron2` package and check that nothing outdated is left."""
+    for name, text, replacement, times in PATCHES:
         path = package / name
         source = path.read_text()
         if source.count(text) != times:
-            raise BuildError(f"{path}: {text!r} stands there {source.count(text)} times, expected {times}")
+            raise BuildError(f"{path}: {text!r} occurs {source.count(text)} times, expected {times}")
         path.write_text(source.replace(text, replacement))
     for path in package.rglob("*.py"):
         for gone in ("pkg_resources", "Image.LINEAR"):
@@ -156,12 +156,12 @@ def mend(package: Path) -> None:
 
 
 def build(archive: Path, out: Path) -> Path:
-    """Unpack, mend and build; return the wheel's path in `out`."""
+    """Unpack, patch and build; return the wheel's path in `out`."""
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         tree = next(Path(folder).glob("pb1*detectron2-0.6"))
-        mend(tree / "detectron2")
+        patch(tree / "detectron2")
         (tree / "setup.py").write_text(SETUP_PY)
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         subprocess.run([*pip, "--wheel-dir", str(out.resolve()), str(tree)], check=True)

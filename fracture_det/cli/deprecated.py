@@ -1,4 +1,4 @@
-"""Options under their former names, which go with version 1.0."""
+"""Options under their former names, which will be removed in version 1.0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Renamed(argparse.Action):
     def __call__(
         self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        print(f"{option} is now {self.new}; the former name goes with version 1.0", file=sys.stderr)
+        print(f"{option} is now {self.new}; the former name will be removed in version 1.0", file=sys.stderr)
         if self.nargs == 0:
             values = True
         elif self.nargs is None and isinstance(before := getattr(namespace, self.dest, None), list):

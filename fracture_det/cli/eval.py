@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.detector and arguments.images is None:
         parser.error("--detector needs --images")
     if arguments.robustness and not arguments.detector:
-        parser.error("--robustness needs --detector: changed images must be predicted anew")
+        parser.error("--robustness needs --detector: it predicts perturbed images")
     if arguments.val_predictions and not arguments.val:
         parser.error("--val-predictions needs --val")
     if arguments.bootstrap < 0 or not arguments.fp_target > 0:

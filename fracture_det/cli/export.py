@@ -21,7 +21,7 @@ Exit code 2 when an export fails.
         --data output/fracatlas/val.json --images datasets/fracatlas/images \
         --check-images datasets/fracatlas/images/Fractured --out output/pruned_openvino
 
---prune takes whole channels away; what is left must be trained on. --against fails when AP50 is then more than .01, or
+--prune removes whole channels; the result must be trained further. --against fails when AP50 is then more than .01, or
 AUROC more than .005, below the detector that was pruned.
 """
 
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--check-images", help="file, folder or glob of radiographs to compare on")
     parser.add_argument("--check-count", type=int, default=200, help="how many of them (default: 200)")
     parser.add_argument("--batch-size", type=int, default=1, help="radiographs per call of the graph (default: 1)")
-    parser.add_argument("--title", default="", help="what people call the model, instead of the configuration's")
+    parser.add_argument("--title", default="", help="display name of the model, instead of the configuration's")
     parser.add_argument("--calibration", type=Path, help="calibration.json of the source, to stand in the file")
     parser.add_argument("--half", action="store_true", help="OpenVINO stores weights in half precision")
     parser.add_argument("--int8", action="store_true", help="quantize to 8 bits, with --to openvino")
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prune", type=float, metavar="SHARE", help="channels of the backbone to take away, such as .3"
     )
-    parser.add_argument("--against", metavar="URI", help="detector that was pruned; the export must live up to it")
+    parser.add_argument("--against", metavar="URI", help="detector that was pruned, whose accuracy is the reference")
     return parser
 
 

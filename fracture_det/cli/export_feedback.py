@@ -1,11 +1,11 @@
-"""Write what readers said on the page as a data set to train on: LabelImg XML, and COCO.
+"""Write the readers' feedback of the web page as a data set to train on: LabelImg XML and COCO.
 
     fracture-det export-feedback --out datasets/feedback
     fracture-det prepare --images datasets/feedback/images \
         --annotations datasets/feedback/annotations --out output/feedback
 
-reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were called right
-and the fractures that were drawn; boxes called wrong are left out, and "no fracture" makes it a healthy one. One on
+Reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were judged right
+and the fractures that were drawn; boxes judged wrong are left out, and "no fracture" makes it a healthy one. One on
 which a box at or above the operating point was not judged is not reviewed: it is left out and named, as is one whose
 picture is gone. OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
 """

@@ -1,4 +1,4 @@
-"""How the commands reach the page, which the package itself does not know."""
+"""How the commands reach the page, which the package itself does not import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def import_page(module: str = "") -> ModuleType:
 
     By its name as text, because `fracture_det` does not depend on the page: only `serve`, `admin` and
     `export-feedback` start it. A checkout has it as `webapp`, an installed wheel as `fracture_det_webapp`; never both
-    in one process, which would have every class of it twice.
+    in one process, which would define every class twice.
     """
     if CHECKOUT and str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))  # the folder `webapp` of the checkout itself is never installed

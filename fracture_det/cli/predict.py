@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--detector", default="shipped", metavar="URI", help="shipped, d2:FOLDER, ensemble:FOLDER, openvino:FOLDER ...")
     add("--calibration", type=Path, metavar="FILE", help="of `fracture-det eval --val`: scores become probabilities")
-    add("--input", metavar="FILE|DIR|GLOB", help="a quoted pattern may hold ** and *")
+    add("--input", metavar="FILE|DIR|GLOB", help="a quoted pattern may contain ** and *")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--score", type=float, metavar="S", help="score 0..1 from which a box is shown, calibrated with --calibration "
         "(default: the detector's own, else the paper's 0.5)")  # fmt: skip
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--shard", metavar="I/N", help="only part I of N, into OUT/shard-I-of-N")
     add("--join", action="store_true", help="make one result of all shards in --out")
     add("--engine", choices=ENGINES, default="local", help="this process, or Ray (of RAY_ADDRESS, else started here)")
-    add("--workers", type=int, default=2, metavar="N", help="detectors that --engine ray holds (default: 2)")
+    add("--workers", type=int, default=2, metavar="N", help="detectors that --engine ray keeps open (default: 2)")
     return parser
 
 
@@ -74,7 +74,7 @@ def _predict(args: argparse.Namespace) -> FolderRun:
     )
     images = options.find()
     if images.skipped:
-        print(f"{len(images.skipped)} files are no images and were skipped, first {images.skipped[0]}")
+        print(f"{len(images.skipped)} files are not images and were skipped, first {images.skipped[0]}")
     done = run_predict(options, images.files)
     if done.resumed:
         print(f"{done.resumed} were done before")

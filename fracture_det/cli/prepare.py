@@ -4,7 +4,7 @@
         --annotations datasets/fracatlas/annotations --metadata datasets/fracatlas/dataset.csv \\
         --anatomy-columns hand leg hip shoulder mixed --class-map fractured=fracture --out output/fracatlas
 
-writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
+Writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
 the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
 corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done, 1 `--strict` and
 something is left out, 2 nothing could be written.

@@ -4,7 +4,7 @@
         --data output/fracatlas --images ../fracatlas/images OUTPUT_DIR output/fpn
 
 Every epoch is evaluated on val.json. OUTPUT_DIR then holds model_best.pth (best validation AP50), the checkpoints,
-config.yaml, log.txt, metrics.json, loss_curves.png, ap_curve.png and TensorBoard events. A killed training goes on
+config.yaml, log.txt, metrics.json, loss_curves.png, ap_curve.png and TensorBoard events. A killed training continues
 with the same command and --resume. Any key of the configuration can be set at the end as KEY VALUE.
 
 Several GPUs:      --num-gpus 4
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="image folder of --data, in the same order"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument(
         "--num-gpus",
         type=int,

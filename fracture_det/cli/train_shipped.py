@@ -3,7 +3,7 @@
     .venv/bin/python tools/train_shipped.py --dry-run
     .venv/bin/python tools/train_shipped.py --folder fracatlas=../fracatlas --folder science2022=../science2022
 
-Run it from the repository's root. A step that has ended well is not run again, as OUT/steps records, unless its command
+Run it from the repository's root. A step that has succeeded is not run again, as OUT/steps records, unless its command
 changes; a training that was killed continues from its last checkpoint. So the same command resumes after any failure.
 --steps runs the named steps alone, whether they are done or not. --recipe takes another file of the same form: folders,
 arguments and steps (`run` a tool, or `copy` files `to` a folder). Exit code 1 when a step fails, 2 for a wrong recipe.

@@ -1,4 +1,4 @@
-"""Do the anchors fit the boxes? Best IoU of every truth box with the anchors at its place, and fitted sizes."""
+"""How well anchors fit the boxes (best IoU of each truth box with the anchors at its position), and fitted sizes."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def _class_of(raw: RawBox, rules: AnnotationRules, problems: _ImageProblems) -> 
 
 
 def _clip_box(raw: RawBox, size: tuple[int, int], rules: AnnotationRules, problems: _ImageProblems) -> Box | None:
-    """Return the box inside the image and with an area, or None when it is not; says what was wrong."""
+    """Return the box within the image, or None when nothing usable is left; notes what was wrong."""
     height, width = size
     if not raw.finite:
         problems.repair_or_exclude("box_not_finite", f"box {_show(raw.box)}", "drop-box", rules)

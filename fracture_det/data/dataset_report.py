@@ -98,7 +98,7 @@ def box_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def anchor_sets(train_boxes: NDArray[np.float64]) -> AnchorSets:
-    """Return the anchors to compare: the paper's, Detectron2's FPN default and, given enough boxes, the fitted."""
+    """Return the anchors to compare: the paper's, Detectron2's FPN default and, given enough boxes, fitted ones."""
     sets: AnchorSets = {"paper": (PAPER_SIZES, PAPER_STRIDES), "FPN default": (FPN_SIZES, FPN_STRIDES)}
     with contextlib.suppress(ValueError):  # too few boxes: the report says so
         sets["fitted"] = (fit_anchors(train_boxes, len(FITTED_STRIDES), strides=FITTED_STRIDES), FITTED_STRIDES)

@@ -116,7 +116,7 @@ def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[
 
 
 def _float32(value: np.float32) -> float:
-    return float(f"{value:.9g}")  # nine significant digits name every float32
+    return float(f"{value:.9g}")  # nine significant digits identify every float32
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ def _check_torn_header(path: Path, expected: str) -> None:
     line = f"{expected}\n".encode()
     with path.open("rb") as file:
         start = file.read(len(line))
-    if not line.startswith(start):  # somebody else's file, which must not be replaced
+    if not line.startswith(start):  # not a file of this project, so it must not be replaced
         raise _not_this_run(path, "header", start[:60].decode(errors="replace"), expected[:60])
 
 
 def _not_this_run(path: Path, name: str, found: object, expected: object) -> PredictionsError:
     return PredictionsError(
         f"{path}, line 1, {name}: another run wrote {found!r}, this one has {expected!r}; "
-        "choose another folder, or start anew without --resume"
+        "choose another folder, or start again without --resume"
     )

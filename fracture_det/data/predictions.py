@@ -112,14 +112,14 @@ def read_predictions(path: str | Path) -> Predictions:
     """Read a predictions file; fields that it does not know are ignored.
 
     Raises PredictionsError naming file, line, field and value: no header, another format or version, broken JSON,
-    a missing or wrong field, an unknown label, a file name that comes twice.
+    a missing or wrong field, an unknown label, a file name that occurs twice.
     """
     content, images = _open(path)
     header = msgspec.convert(content, _Header)
     by_name: dict[str, ImagePrediction] = {}
     for place, image in images:
         if image.file_name in by_name:
-            raise PredictionsError(f"{place}, file_name: {image.file_name!r} comes a second time")
+            raise PredictionsError(f"{place}, file_name: {image.file_name!r} occurs a second time")
         by_name[image.file_name] = image
     return Predictions(
         header.detector, tuple(header.class_names), tuple(by_name.values()), header.operating_score, header.about

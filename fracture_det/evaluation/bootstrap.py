@@ -27,7 +27,7 @@ from fracture_det.evaluation.intervals import LEVEL as LEVEL
 from fracture_det.evaluation.intervals import quantile, t_quantile
 
 Floats = NDArray[np.float64]
-# What names a statistic.
+# Names a statistic.
 Key = TypeVar("Key", bound=Hashable)
 Statistics = Callable[[Floats], Mapping[Key, float]]
 

@@ -42,9 +42,9 @@ def froc_curve(matches: Matches, weights: Floats | None = None) -> FrocCurve:
     weights = equal_weights(matches) if weights is None else weights
     box_weights = weights[matches.image]
     ends = matches.tie_ends
-    found = np.cumsum(box_weights * matches.hit)[ends]
-    false = np.cumsum(box_weights)[ends] - found
+    true = np.cumsum(box_weights * matches.hit)[ends]
+    false = np.cumsum(box_weights)[ends] - true
     n_truth, n_images = float(weights @ matches.truth.sum(axis=1)), float(weights.sum())
-    sensitivity = np.append(0.0, found) / n_truth if n_truth else np.full(len(ends) + 1, np.nan)
+    sensitivity = np.append(0.0, true) / n_truth if n_truth else np.full(len(ends) + 1, np.nan)
     fp_per_image = np.append(0.0, false) / n_images if n_images else np.zeros(len(ends) + 1)
     return FrocCurve(np.append(np.inf, matches.score[ends]).astype(float), fp_per_image, sensitivity)

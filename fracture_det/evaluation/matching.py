@@ -127,7 +127,7 @@ class Matches:
 
 def shared_records(dataset: Dataset, detections: Mapping[int, Detections]) -> list[ImageRecord]:
     """Return the images of `dataset` that `detections` has, in order of image id."""
-    return sorted((record for record in dataset if record.image_id in detections), key=lambda one: one.image_id)
+    return sorted((record for record in dataset if record.image_id in detections), key=lambda record: record.image_id)
 
 
 def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rule: str = "iou50") -> Matches:
@@ -142,11 +142,11 @@ def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rul
     n_classes = len(dataset.class_names)
     scores, hits, images, labels = [], [], [], []
     for index, record in enumerate(records):
-        found = _capped(detections[record.image_id])
-        scores.append(found.scores)
-        hits.append(match_to_truth(found, record.boxes, record.classes, iou=_LEAST_IOU[rule]) >= 0)
-        images.append(np.full(len(found), index, dtype=np.int64))
-        labels.append(found.classes)
+        capped = _capped(detections[record.image_id])
+        scores.append(capped.scores)
+        hits.append(match_to_truth(capped, record.boxes, record.classes, iou=_LEAST_IOU[rule]) >= 0)
+        images.append(np.full(len(capped), index, dtype=np.int64))
+        labels.append(capped.classes)
     score = np.concatenate([np.zeros(0, np.float32), *scores])
     order = np.argsort(-score, kind="stable")
     truth = [np.bincount(record.classes, minlength=n_classes) for record in records]
@@ -161,10 +161,10 @@ def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rul
     )
 
 
-def _capped(found: Detections) -> Detections:
-    if len(found) <= MAX_DETECTIONS:
-        return found
-    keep = np.zeros(len(found), dtype=bool)
-    for label in np.unique(found.classes):
-        keep[np.flatnonzero(found.classes == label)[:MAX_DETECTIONS]] = True
-    return Detections(found.boxes[keep], found.scores[keep], found.classes[keep])
+def _capped(detections: Detections) -> Detections:
+    if len(detections) <= MAX_DETECTIONS:
+        return detections
+    keep = np.zeros(len(detections), dtype=bool)
+    for label in np.unique(detections.classes):
+        keep[np.flatnonzero(detections.classes == label)[:MAX_DETECTIONS]] = True
+    return Detections(detections.boxes[keep], detections.scores[keep], detections.classes[keep])

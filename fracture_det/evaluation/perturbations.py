@@ -1,7 +1,7 @@
-"""What happens to radiographs on their way to a detector, at five strengths each; the truth boxes go along.
+"""What happens to radiographs on their way to a detector, at five strengths each; the truth boxes move with the image.
 
-What is drawn by lot (noise, a direction, whether at all) is drawn from the image's name, so that runs agree and the
-lot is the same at every strength.
+What is random (noise, a direction, whether at all) is seeded with the image's name, so that runs agree and an image
+gets the same draw at every strength.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ MIN_KEPT_AREA = 0.5
 REFERENCE_SIDE_PX = 800
 Boxes = NDArray[np.float64]
 Size = tuple[int, int]
-Lot = np.random.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class PerturbedTruth:
     kept: NDArray[np.bool_]
 
 
-def _stay(boxes: Boxes, size: Size, setting: float, lot: Lot) -> tuple[Boxes, Size]:
+def _stay(boxes: Boxes, size: Size, setting: float, rng: np.random.Generator) -> tuple[Boxes, Size]:
     return boxes, size
 
 
@@ -53,13 +52,13 @@ class Perturbation:
     """One kind of change.
 
     settings: what strengths 1 to 5 mean, as numbers; text: the same in words, with `{}` for the number.
-    alter: (pixels, setting, lot) -> pixels. move: (boxes, size, setting, lot) -> (boxes, size), not yet clipped.
+    alter: (pixels, setting, rng) -> pixels. move: (boxes, size, setting, rng) -> (boxes, size), not yet clipped.
     """
 
     settings: tuple[float, float, float, float, float]
     text: str
-    alter: Callable[[Pixels, float, Lot], Pixels]
-    move: Callable[[Boxes, Size, float, Lot], tuple[Boxes, Size]] = _stay
+    alter: Callable[[Pixels, float, np.random.Generator], Pixels]
+    move: Callable[[Boxes, Size, float, np.random.Generator], tuple[Boxes, Size]] = _stay
 
     def setting(self, strength: int) -> str:
         """Return what a strength (1 to 5) means, such as "quality 30"."""
@@ -69,12 +68,12 @@ class Perturbation:
 def perturb_pixels(pixels: Pixels, perturbation: str, strength: int, *, file_name: str) -> Pixels:
     """Return an image (H, W, 3) uint8 RGB changed by one of PERTURBATIONS; strength 0 changes nothing.
 
-    file_name: decides what is drawn by lot. Raises ValueError for an unknown perturbation or strength.
+    file_name: decides what is drawn at random. Raises ValueError for an unknown perturbation or strength.
     """
     kind = _find(perturbation, strength)
     if strength == 0:
         return pixels
-    return kind.alter(pixels, kind.settings[strength - 1], _lot(perturbation, file_name))
+    return kind.alter(pixels, kind.settings[strength - 1], _generator(perturbation, file_name))
 
 
 def perturb_truth(boxes: ArrayLike, size: Size, perturbation: str, strength: int, *, file_name: str) -> PerturbedTruth:
@@ -86,7 +85,7 @@ def perturb_truth(boxes: ArrayLike, size: Size, perturbation: str, strength: int
     given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if strength == 0:
         return PerturbedTruth(size, given, np.ones(len(given), dtype=bool))
-    moved, frame = kind.move(given, size, kind.settings[strength - 1], _lot(perturbation, file_name))
+    moved, frame = kind.move(given, size, kind.settings[strength - 1], _generator(perturbation, file_name))
     clipped = np.clip(moved, 0, [frame[1], frame[0]] * 2)
     kept = _areas(clipped) >= MIN_KEPT_AREA * _areas(moved)
     return PerturbedTruth(frame, clipped[kept], kept)
@@ -104,42 +103,42 @@ def _find(perturbation: str, strength: int) -> Perturbation:
     return PERTURBATIONS[perturbation]
 
 
-def _lot(perturbation: str, file_name: str) -> Lot:
+def _generator(perturbation: str, file_name: str) -> np.random.Generator:
     digest = hashlib.sha256(f"{perturbation}\n{file_name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def _jpeg(pixels: Pixels, quality: float, lot: Lot) -> Pixels:
+def _jpeg(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=int(quality))
     with Image.open(file) as image:
         return np.array(image.convert("RGB"))
 
 
-def _noise(pixels: Pixels, sigma: float, lot: Lot) -> Pixels:
+def _noise(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
     """Add the same normal noise to the three channels: a radiograph is grey."""
-    noise = sigma * lot.standard_normal(pixels.shape[:2])
+    noise = sigma * rng.standard_normal(pixels.shape[:2])
     return np.clip(pixels + noise[:, :, None] + 0.5, 0, 255).astype(np.uint8)
 
 
-def _gamma(pixels: Pixels, gamma: float, lot: Lot) -> Pixels:
+def _gamma(pixels: Pixels, gamma: float, rng: np.random.Generator) -> Pixels:
     """Darken (gamma) or lighten (1 / gamma) the middle greys; black and white stay."""
-    exponent = gamma if lot.random() < 0.5 else 1 / gamma
+    exponent = gamma if rng.random() < 0.5 else 1 / gamma
     table = 255 * (np.arange(256) / 255) ** exponent + 0.5
     return table.astype(np.uint8)[pixels]
 
 
-def _inversion(pixels: Pixels, percent: float, lot: Lot) -> Pixels:
-    """Turn black and white, or leave the image alone: one is either inverted or not."""
-    return 255 - pixels if 100 * lot.random() < percent else pixels
+def _inversion(pixels: Pixels, percent: float, rng: np.random.Generator) -> Pixels:
+    """Invert the grey values, or leave the image as it is."""
+    return 255 - pixels if 100 * rng.random() < percent else pixels
 
 
-def _blur(pixels: Pixels, sigma: float, lot: Lot) -> Pixels:
+def _blur(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
     sigma_px = sigma * max(pixels.shape[:2]) / REFERENCE_SIDE_PX
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma_px), dtype=np.uint8)
 
 
-def _shrink(pixels: Pixels, side_px: float, lot: Lot) -> Pixels:
+def _shrink(pixels: Pixels, side_px: float, rng: np.random.Generator) -> Pixels:
     """Return a smaller image; one that is small enough stays as it is."""
     if max(pixels.shape[:2]) <= side_px:
         return pixels
@@ -147,7 +146,7 @@ def _shrink(pixels: Pixels, side_px: float, lot: Lot) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _shrink_boxes(boxes: Boxes, size: Size, side_px: float, lot: Lot) -> tuple[Boxes, Size]:
+def _shrink_boxes(boxes: Boxes, size: Size, side_px: float, rng: np.random.Generator) -> tuple[Boxes, Size]:
     if max(size) <= side_px:
         return boxes, size
     letterbox = Letterbox(int(side_px))
@@ -162,8 +161,8 @@ class _Turn:
     size: Size
 
     @classmethod
-    def drawn(cls, size: Size, degrees: float, lot: Lot) -> _Turn:
-        return cls(math.radians(degrees) * (1 if lot.random() < 0.5 else -1), size)
+    def drawn(cls, size: Size, degrees: float, rng: np.random.Generator) -> _Turn:
+        return cls(math.radians(degrees) * (1 if rng.random() < 0.5 else -1), size)
 
     @property
     def cos(self) -> float:
@@ -188,17 +187,17 @@ class _Turn:
         return turned + np.array(self.frame[::-1]) / 2
 
 
-def _rotate(pixels: Pixels, degrees: float, lot: Lot) -> Pixels:
+def _rotate(pixels: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
     """Rotate one way or the other; the frame grows, its new corners are black."""
-    turn = _Turn.drawn(pixels.shape[:2], degrees, lot)
+    turn = _Turn.drawn(pixels.shape[:2], degrees, rng)
     # OpenCV counts from the middle of the first pixel, boxes from its corner.
     corners = np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
     matrix = cv2.getAffineTransform((corners - 0.5).astype(np.float32), (turn.points(corners) - 0.5).astype(np.float32))
     return np.asarray(cv2.warpAffine(pixels, matrix, turn.frame[::-1], flags=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def _rotate_boxes(boxes: Boxes, size: Size, degrees: float, lot: Lot) -> tuple[Boxes, Size]:
-    turn = _Turn.drawn(size, degrees, lot)
+def _rotate_boxes(boxes: Boxes, size: Size, degrees: float, rng: np.random.Generator) -> tuple[Boxes, Size]:
+    turn = _Turn.drawn(size, degrees, rng)
     return rotate_boxes(boxes, turn.radians, turn.points((boxes[:, :2] + boxes[:, 2:]) / 2)), turn.frame
 
 
@@ -207,20 +206,21 @@ def _margins(size: Size, percent: float) -> tuple[int, int]:
     return round(size[0] * percent / 100), round(size[1] * percent / 100)
 
 
-def _crop(pixels: Pixels, percent: float, lot: Lot) -> Pixels:
+def _crop(pixels: Pixels, percent: float, rng: np.random.Generator) -> Pixels:
     rows, columns = _margins(pixels.shape[:2], percent)
     return np.array(pixels[rows : pixels.shape[0] - rows, columns : pixels.shape[1] - columns])
 
 
-def _crop_boxes(boxes: Boxes, size: Size, percent: float, lot: Lot) -> tuple[Boxes, Size]:
+def _crop_boxes(boxes: Boxes, size: Size, percent: float, rng: np.random.Generator) -> tuple[Boxes, Size]:
     rows, columns = _margins(size, percent)
     return boxes - [columns, rows, columns, rows], (size[0] - 2 * rows, size[1] - 2 * columns)
 
 
-# At strength 5 a person still reads the bones, and hardly a fine fracture line (looked at on radiographs of 454 px).
-# jpeg: saved again with that quality. noise: normal, of 255 grey levels. gamma: darker or lighter, by lot. inversion:
-# the share of the images that is turned, by lot. blur: Gaussian, for an image whose longer side is 800 px. resize: the
-# longer side, as messengers and screenshots shrink it. rotation: left or right, by lot. crop: cut from each side.
+# At strength 5 a person can still make out the bones, but hardly a fine fracture line (checked at 454 px).
+# jpeg: saved again with that quality. noise: normal, of 255 grey levels. gamma: darker or lighter, at random.
+# inversion: the share of the images that are inverted. blur: Gaussian, for an image whose longer side is 800 px.
+# resize: the longer side, as messengers and screenshots shrink it. rotation: left or right, at random. crop: cut from
+# each side.
 PERTURBATIONS = {
     "jpeg": Perturbation((75, 50, 35, 25, 15), "quality {}", _jpeg),
     "noise": Perturbation((3, 6, 10, 15, 20), "sigma {} of 255", _noise),

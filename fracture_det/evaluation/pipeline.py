@@ -123,7 +123,7 @@ def _predictions(
         write_predictions(path, predictions)
         return predictions, None
     files = [(record.file_name, options.images / record.file_name) for record in dataset]
-    run = predict_to_file(detector, files, path, batch_size=options.batch_size, each=overlay_timer(detector))
+    run = predict_to_file(detector, files, path, batch_size=options.batch_size, on_file=overlay_timer(detector))
     return read_predictions(path), run.as_timing()
 
 

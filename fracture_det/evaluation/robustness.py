@@ -199,8 +199,8 @@ class _Passes:
             for image in kept.values():
                 writer.write(image)
             alter = partial(_altered, cell)
-            for one in predict_files(self.detector, files, batch_size=self.batch_size, alter=alter):
-                writer.write(one.prediction)
+            for predicted in predict_files(self.detector, files, batch_size=self.batch_size, alter=alter):
+                writer.write(predicted.prediction)
                 bar.update()
 
 

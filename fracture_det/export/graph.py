@@ -147,7 +147,7 @@ def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, 
 
 @contextmanager
 def _traceable_nms() -> Iterator[None]:
-    """Let Detectron2's and torchvision's batched NMS call `_batched_nms` meanwhile."""
+    """Let Detectron2's and torchvision's batched NMS call `_batched_nms` until the block ends."""
     original = torchvision.ops.boxes._batched_nms_coordinate_trick
     torchvision.ops.boxes._batched_nms_coordinate_trick = _batched_nms
     try:

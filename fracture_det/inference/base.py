@@ -33,14 +33,14 @@ class ModelInput:
 class DetectorInfo:
     """What a detector states about itself.
 
-    name: for people; it tells one set of weights from another. class_names: in the order of the class indices.
+    name: for display; it tells one set of weights from another. class_names: in the order of the class indices.
     sha256: of the weights, or None for a detector without a file. card: its model card (Markdown).
-    operating_score: score (0..1) from which a box counts as a finding, or None where nobody chose one.
+    operating_score: score (0..1) from which a box counts as a finding, or None where none was chosen.
     possible_score: score (0..1) from which a box is worth a look, chosen on validation, or None.
     calibration: what made the scores probabilities; None: they are raw.
     device: what the model runs on, such as "cpu" or a GPU's name; None where the detector does not say.
     input: what the network is fed, or None where it scales images by itself or has members that differ.
-    about: what else must be known to make its predictions again, in words.
+    about: what else is needed to reproduce its predictions, as text.
 
     Raises ValueError for an empty name, no class, or a score outside 0..1.
     """

@@ -151,12 +151,12 @@ def predict_to_file(
     path: Path,
     *,
     batch_size: int = 1,
-    each: Callable[[PredictedFile], None] | None = None,
+    on_file: Callable[[PredictedFile], None] | None = None,
     progress: bool = True,
 ) -> BatchRun:
     """Predict files and write predictions.jsonl to `path` line by line, with a progress bar on stderr.
 
-    each: called with every PredictedFile in order, for overlays and tables; its stage "draw", if it marks one, is
+    on_file: called with every PredictedFile in order, for overlays and tables; its stage "draw", if it marks one, is
     measured too.
     """
     seconds: list[Seconds] = []
@@ -164,9 +164,9 @@ def predict_to_file(
         for file in predict_files(detector, files, batch_size=batch_size):
             writer.write(file.prediction)
             drawing = StageTimer()
-            if each is not None:
+            if on_file is not None:
                 with drawing:
-                    each(file)
+                    on_file(file)
             if file.prediction.error is None:
                 seconds.append({**file.seconds, **drawing.seconds})
             else:

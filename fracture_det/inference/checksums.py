@@ -1,4 +1,4 @@
-"""Files that are what they were: SHA-256, and the SHA256SUMS beside them."""
+"""File integrity: SHA-256, and the SHA256SUMS beside the files."""
 
 from __future__ import annotations
 

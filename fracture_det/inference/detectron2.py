@@ -22,7 +22,7 @@ from fracture_det.structures.detections import Detections
 from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.radiograph import Pixels
 
-# In a training folder, the file that speaks for it.
+# The file that a training folder is opened by.
 WEIGHT_FILES = ("model.safetensors", "model_best.pth", "model_final.pth")
 CONFIG_FILE = "config.yaml"
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class LetterboxPredictor(DefaultPredictor):
 class D2Detector:
     """A Detectron2 model as a Detector.
 
-    title: what people call the model. sha256: of the weight file.
+    title: the model's display name. sha256: of the weight file.
     info: named by both; its `about` has the SHA-256 of the configuration and what was changed in it.
     """
 

@@ -23,7 +23,7 @@ from fracture_det.structures.radiograph import Pixels
 from fracture_det.structures.strict_json import convert_json, parse_json
 
 ENSEMBLE_FILE = "ensemble.json"
-# What it was called before.
+# Its former name.
 OLD_ENSEMBLE_FILE = "fusion.json"
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of an ensemble.json.
 
-    title: what people call the whole. members: detector URIs, their paths relative to the file.
+    title: its display name. members: detector URIs, their paths relative to the file.
     orientations: names of ORIENTATIONS, the test-time augmentation: every member predicts the radiograph in each.
     iou: see `weighted_boxes_fusion`. operating_score: the fused score (0..1) from which a box counts as a finding.
     """

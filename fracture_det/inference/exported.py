@@ -29,13 +29,13 @@ Engine = Callable[[Sequence[Pixels]], list[GraphOutputs]]
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a file says of the graph in it. Fields that it does not know, of a later version, are passed over.
+    """What a file says of the graph in it. Unknown fields, of a later version, are ignored.
 
-    title: what people call the model. class_names: in the order of the class indices.
+    title: the model's display name. class_names: in the order of the class indices.
     letterbox_px, letterbox_step: of the Letterbox that makes what the graph takes, uint8 RGB; it normalises by itself.
     batch_size: images per call. operating_score: from which a box counts as a finding.
     precision: of the arithmetic, "fp32" or "int8". source_sha256: of the weights that were exported.
-    about: what else must be known to make it again, such as normalisation, NMS IoU and what was changed on the way.
+    about: what else is needed to reproduce it, such as normalisation, NMS IoU and what was changed on the way.
     calibration: content of the source's calibration.json, for readers; it holds for the source's scores.
     """
 

@@ -44,7 +44,7 @@ def open_onnx(target: str) -> ExportedDetector:
 
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
     provider = session.get_providers()[0]
-    if provider != available[0]:  # it falls back without a word when a driver or a library is missing
+    if provider != available[0]:  # it falls back silently when a driver or a library is missing
         log.warning("%s: ONNX Runtime was built for %s, but runs on %s", path, available[0], provider)
     log.info("opened %s on %s", path, provider)
     device = provider.removesuffix("ExecutionProvider").lower()

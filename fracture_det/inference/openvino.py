@@ -58,7 +58,7 @@ def openvino_engine(
     """Return what runs an OpenVINO model (or the path of one) on inputs, to its outputs in their order.
 
     A model that takes inputs of many sizes is compiled for each that comes (a second or so; COMPILED_KEPT are kept):
-    for a size that it knows OpenVINO plans ahead, and is up to half as fast again.
+    for a known size OpenVINO plans ahead and is up to 50 % faster.
 
     side_by_side: inputs of one size share the processors between them, which is faster for most networks than to share
     each layer of one after the other, but needs more memory.

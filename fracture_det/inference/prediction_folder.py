@@ -83,7 +83,7 @@ class Overlays:
 
 
 def overlay_timer(detector: Detector) -> Callable[[PredictedFile], None]:
-    """Return an `each` for predict_to_file that draws overlays, for their time alone, where none are kept.
+    """Return an `on_file` for predict_to_file that draws overlays, for their time alone, where none are kept.
 
     Boxes are drawn from the detector's operating score on, else from the paper's .5.
     """
@@ -147,7 +147,7 @@ def _first_score(*scores: float | None) -> float:
 
 
 def archive_facts(files: Sequence[NamedFile], shard: Shard | None = None) -> dict[str, Any]:
-    """Return what tells a whole archive from another one: number, and SHA-256 of names and sizes in bytes.
+    """Return what distinguishes one archive from another: number, and SHA-256 of names and sizes in bytes.
 
     Reading what is in the files would take as long as predicting them.
     """

@@ -36,7 +36,7 @@ DETECTORS = {
 EXPORTS = ("onnx", "openvino", "torchscript")
 NMS_IN_GRAPH = "an exported graph holds its non-maximum suppression, with the IoU of its source"
 TAKE_NMS_IOU = "detectors that take it: d2:PATH, and ensemble:PATH where all members are d2:"
-# Schemes of before -> what they are called now.
+# Former schemes -> their present names.
 RENAMED = {"fused": "ensemble"}
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def open_detector(uri: str, *, calibration: str | Path | None = None, **options:
     """Open the detector that `uri` names: `shipped`, or `scheme:path` such as `d2:output/model_best.pth`.
 
     calibration: a calibration.json of tools/eval.py; without one, scores are raw. A file beside the weights is never
-    taken unasked: operating points, and every evaluation, are on the raw scale, and what a score means must not
+    used implicitly: operating points, and every evaluation, are on the raw scale, and what a score means must not
     depend on what lies in a folder.
     options: settings of that kind of detector, such as `nms_iou` of `d2`; an ensemble hands them to all members.
 
@@ -69,7 +69,7 @@ def open_detector(uri: str, *, calibration: str | Path | None = None, **options:
 def scheme_and_target(uri: str) -> tuple[str, str]:
     """Return the scheme of a detector's URI and what follows the colon; an empty scheme where there is no colon.
 
-    `shipped` is an ensemble. A scheme of before is given by its new name, with a warning in the log.
+    `shipped` is an ensemble. A former scheme is returned under its new name, with a warning in the log.
     """
     if uri == "shipped":
         return "ensemble", str(SHIPPED)

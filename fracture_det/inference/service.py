@@ -113,9 +113,9 @@ class PredictionService:
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
     `3 * max_batch` of them hold decoded pixels, so memory stays bounded: one batch is read, one is with the detector,
     one with those who store predictions. One thread feeds the detector with up to `max_batch` radiographs that arrive
-    within `max_wait_ms`. Who waits longer than `timeout_s`, for a place in memory and for the detector, gets
+    within `max_wait_ms`. A caller that waits longer than `timeout_s`, for a place in memory and for the detector, gets
     DetectorFailed. A detector that is silent for longer than that is not called again before it has returned: until
-    then everybody gets DetectorFailed at once.
+    then every caller gets DetectorFailed at once.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class PredictionService:
     @property
     def full(self) -> bool:
         """True while one more request would be refused with ServiceBusy."""
-        return self._places._value < 1  # to try for a place would take it from somebody for a moment
+        return self._places._value < 1  # trying for a place would take it from another request for a moment
 
     @property
     def waiting(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fracture_det.structures.timing import Stage, Timing
 
-# In order of an image's way. `draw` is draw_overlay alone, without writing the file.
+# In the order in which an image passes them. `draw` is draw_overlay alone, without writing the file.
 STAGES = ("read", "preprocess", "model", "postprocess", "draw")
 # From the file to the boxes: what images per second counts.
 PREDICTION_STAGES = STAGES[:-1]

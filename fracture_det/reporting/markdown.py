@@ -30,7 +30,7 @@ from fracture_det.reporting.sections import NO_NOTES, NOTES_TITLE, OVERVIEW, SUM
 from fracture_det.reporting.summary import summary_text
 from fracture_det.structures.markdown import markdown_table
 
-# What Markdown, GitHub's mathematics or HTML would take for its own.
+# What Markdown, GitHub's mathematics or HTML would interpret.
 _MARKUP = re.compile(r"([\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_]))")
 
 
@@ -54,7 +54,7 @@ def marked(text: str) -> str:
 
 
 def _escaped_inline(text: str) -> str:
-    """Return a part of a line: spaces at its ends, which `escaped` drops, part it from the code beside it."""
+    """Return a part of a line: spaces at its ends, which `escaped` drops, separate it from the code beside it."""
     start, end = (" " if edge.isspace() else "" for edge in (text[0], text[-1]))
     return f"{start}{escaped(text)}{end}" if text.strip() else " "
 

@@ -1,1 +1,1 @@
-"""What every room speaks of: radiographs, boxes with scores, the letterbox and the eight orientations."""
+"""The core types: radiographs, boxes with scores, the letterbox and the eight orientations."""

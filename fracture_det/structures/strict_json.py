@@ -22,7 +22,7 @@ _TYPES = {"array": list, "bool": bool, "float": float, "int": int, "null": type(
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON `text` holds. Raises ValueError where it is none; NaN and Infinity are none."""
+    """Return what JSON `text` holds. Raises ValueError for text that is not JSON, NaN and Infinity included."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:

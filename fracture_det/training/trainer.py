@@ -47,7 +47,7 @@ def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict[str, Any] | None
 def check_processes(cfg: CfgNode, n_processes: int) -> None:
     """Raise ConfigError if there are fewer GPUs than training processes on this machine.
 
-    On the CPU any number of processes may train; if that is for want of a GPU, more than one is logged as a warning.
+    On the CPU any number of processes may train; if that is for lack of a GPU, more than one is logged as a warning.
     """
     if n_processes < 1:
         raise ConfigError(f"--num-gpus: expected at least 1, got {n_processes}")

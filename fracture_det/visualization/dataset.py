@@ -102,7 +102,7 @@ def draw_image_size(bins: Sequence[Mapping[str, Any]], auc: float | None, path: 
     says = (
         ""
         if auc is None
-        else f"; the size alone tells the label with an AUC of {format_share(auc, 2)} (.5: not at all)"
+        else f"; the size alone predicts the label with an AUC of {format_share(auc, 2)} (.5: not at all)"
     )
     panel.set_title(f"Images by size and label{says}")
     panel.set_xlabel("Long side of the image, px")

@@ -1,4 +1,4 @@
-"""Files that were written before the rooms were renamed (commit c4f6495) still open; `files/` holds what it wrote.
+"""Files that were written before the packages were renamed (commit c4f6495) still open; `files/` holds what it wrote.
 
 Made there from 28 synthetic radiographs (tests/builders.py) with `tools/prepare_dataset.py --site-columns site` and
 `tools/eval.py --detector bright: --val ... --bootstrap 100`.

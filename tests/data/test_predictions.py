@@ -100,7 +100,7 @@ WRONG = [
         [HEADER, {**IMAGE, "detections": [[1]]}],
         r"line 2, detections\[0\]: expected `object`, got \[1\]",
     ),
-    ("twice", [HEADER, IMAGE, IMAGE], r"line 3, file_name: 'a.png' comes a second time"),
+    ("twice", [HEADER, IMAGE, IMAGE], r"line 3, file_name: 'a.png' occurs a second time"),
     ("error is a number", [HEADER, {"file_name": "a.png", "error": 5}], r"line 2, error: expected `str.*`, got 5"),
 ]
 

@@ -98,7 +98,7 @@ def test_a_threshold_cannot_be_chosen_on_the_images_that_are_judged(evaluate, st
     evaluate("fitted", *given, "--val", str(study / "val.json"))
     again = ["--data", str(study / "val.json"), "--calibration", str(study / "fitted/calibration.json")]
     assert evaluate("out", *given, *again) == 2
-    assert "must not be judged on their own data" in capsys.readouterr().err
+    assert "must not be evaluated on that data" in capsys.readouterr().err
     assert list((study / "out").iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss
 from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import METHODS, CalibrationError, ScoreMap
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.evaluation import reliability as room
+from fracture_det.evaluation import reliability as reliability_module
 from fracture_det.evaluation.bootstrap import BootstrapResult
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.reliability import bin_of, reliability
@@ -199,7 +199,7 @@ class TestIntervals:
         def weighed(statistics, group, **_):
             return {name: BootstrapResult(value) for name, value in statistics(weights).items()}
 
-        monkeypatch.setattr(room, "bootstrap_intervals", weighed)
+        monkeypatch.setattr(reliability_module, "bootstrap_intervals", weighed)
         part = judged(matched(*images))
         for key, row in whole.items():
             assert values(part[key]) == pytest.approx(values(row), nan_ok=True)

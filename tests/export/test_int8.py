@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.data.coco import read_coco, write_coco
-from fracture_det.export import int8 as room
+from fracture_det.export import int8 as int8_module
 from fracture_det.export.first_layer import CENTRED_NODE
 from fracture_det.export.graph import export_graph
 from fracture_det.export.verify import Accuracy, ExportError
@@ -42,10 +42,10 @@ def exported(request, tmp_path_factory):
 def run(folder, out, accuracies, monkeypatch):
     """Quantize, with these accuracies of the source and of each attempt; return what was left in float."""
     left = iter(accuracies)
-    monkeypatch.setattr(room, "measure_accuracy", lambda *_: next(left))
+    monkeypatch.setattr(int8_module, "measure_accuracy", lambda *_: next(left))
     images = sorted((folder / "images").rglob("*.png"))
     dataset = read_coco(folder / "val.json")
-    *_, kept = room.quantize(folder / "float", out, images, dataset, folder / "images", say=lambda _: None)
+    *_, kept = int8_module.quantize(folder / "float", out, images, dataset, folder / "images", say=lambda _: None)
     assert next(left, None) is None
     return kept
 
@@ -76,6 +76,6 @@ def test_parts_are_left_in_float_one_at_a_time_from_the_image_on(exported, tmp_p
 
 @pytest.mark.slow
 def test_what_costs_too_much_in_any_form_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_find_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
+    monkeypatch.setattr(int8_module, "_find_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
     with pytest.raises(ExportError, match=r"AP50 drops by 0\.1000, allowed are 0\.005"):
         run(exported, tmp_path, [GOOD, BAD, BAD, BAD], monkeypatch)

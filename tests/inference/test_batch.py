@@ -27,7 +27,7 @@ def save(path, box=None, size=(40, 60)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six images in three folders, two of them broken in their way, and two files that are no images."""
+    """Six images in three folders, two of them each broken in its own way, and two files that are not images."""
     root = tmp_path / "Röntgen"
     save(root / "a/x.png", (10, 10, 20, 30))
     save(root / "a/x.jpg.png", (10, 10, 20, 30))
@@ -174,7 +174,7 @@ class TestTool:
         out = folder / "out"
         assert predict(["--detector", "bright:", "--input", str(folder), "--out", str(out), "--batch-size", "4"]) == 1
         said = capsys.readouterr()
-        assert "2 files are no images and were skipped" in said.out
+        assert "2 files are not images and were skipped" in said.out
         assert "4 radiographs predicted, 3 with a box from score 0.5 on" in said.out
         assert "2 of 6 files could not be predicted" in said.err
         assert sorted(path.name for path in out.iterdir()) == ["overlays", "predictions.csv", "predictions.jsonl"]

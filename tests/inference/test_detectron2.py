@@ -126,7 +126,7 @@ def test_stages_of_the_shipped_detector_on_two_real_radiographs(tmp_path):
     folder = present(FRACATLAS / "images/Fractured")
     paths = sorted(folder.iterdir())[:2]
     detector, files = open_detector("shipped"), [(path.name, path) for path in paths]
-    run = predict_to_file(detector, files, tmp_path / "p.jsonl", each=overlay_timer(detector), progress=False)
+    run = predict_to_file(detector, files, tmp_path / "p.jsonl", on_file=overlay_timer(detector), progress=False)
     timing = run.as_timing()
     assert (timing.images, list(timing.stages)) == (2, list(STAGES))
     assert all(0 < stage.median_ms <= stage.p95_ms for stage in timing.stages.values())

@@ -217,12 +217,12 @@ class TestPredicting:
     def test_drawing_is_timed_where_overlays_are_written(self, time, files, tmp_path):
         detector = SlowDetector(time)
         drawn = folders.Overlays(tmp_path / "out", detector.info.class_names, 0.5)
-        run = predict_to_file(detector, files[:2], tmp_path / "p.jsonl", each=drawn, progress=False)
+        run = predict_to_file(detector, files[:2], tmp_path / "p.jsonl", on_file=drawn, progress=False)
         assert run.as_timing().stages["draw"].median_ms == 300
         assert len(list((tmp_path / "out/overlays").iterdir())) == 2
 
     def test_drawing_alone_for_its_time(self, time, files, tmp_path):
         detector = SlowDetector(time)
-        run = predict_to_file(detector, files, tmp_path / "p.jsonl", each=overlay_timer(detector), progress=False)
+        run = predict_to_file(detector, files, tmp_path / "p.jsonl", on_file=overlay_timer(detector), progress=False)
         assert list(run.as_timing().stages) == list(STAGES)
         assert run.as_timing().stages["draw"].p95_ms == 300

@@ -51,7 +51,7 @@ def pages(folder):
 
 
 def short(value):
-    """The house's way to write a figure, once more: .744, 1.000, 2.250."""
+    """The report's number format, written independently: .744, 1.000, 2.250."""
     return re.sub(r"^0(?=\.)", "", f"{value:.3f}")
 
 

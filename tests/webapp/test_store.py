@@ -248,7 +248,7 @@ def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
 def test_a_writer_does_not_wait_for_ever(tmp_path, prediction, monkeypatch):
     monkeypatch.setattr("webapp.store.database.LOCK_TIMEOUT_S", 0.1)
     store = opened(tmp_path, None)
-    with store._database._writer, pytest.raises(StoreUnavailable, match="another writer has been at the database"):
+    with store._database._writer, pytest.raises(StoreUnavailable, match="another writer has held the database"):
         store.results.add(prediction, METADATA)
     assert list((tmp_path / "instance" / "images").iterdir()) == []
     store.results.add(prediction, METADATA)

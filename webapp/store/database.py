@@ -81,7 +81,7 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """Yield a session that is committed when the block ends without an exception. Raises StoreUnavailable."""
         if not self._writer.acquire(timeout=LOCK_TIMEOUT_S):
-            raise StoreUnavailable(f"another writer has been at the database for more than {LOCK_TIMEOUT_S} s")
+            raise StoreUnavailable(f"another writer has held the database for more than {LOCK_TIMEOUT_S} s")
         try:
             with self._write_transaction() as session:
                 yield session

@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def size_mb(self) -> float | None:
-        """Size of the files that a user has to carry, 1 MB = 10^6 bytes; None where there is none."""
+        """Size of the files that a user has to install, 1 MB = 10^6 bytes; None where there is none."""
         files = model_files(self.uri)
         return sum(path.stat().st_size for path in files) / 1e6 if files else None
 

@@ -68,7 +68,7 @@ def own_peak_mb() -> float:
     """Return this process's peak memory (1 MB = 10^6 bytes); NaN if the system does not report it.
 
     On Linux not from getrusage(2), where a process inherits the peak of its parent, even across execve; VmHWM of
-    proc(5) starts anew.
+    proc(5) starts at zero.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -79,7 +79,7 @@ def own_peak_mb() -> float:
 
 
 def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) -> Measurement:
-    """As `measure`, in a new process. Raises MissingPackage, or MeasurementError when it fails otherwise."""
+    """Run `measure` in a new process. Raises MissingPackage, or MeasurementError when it fails otherwise."""
     code = f"from {__name__} import main; main()"
     task = json.dumps({"uri": uri, "images": [str(path) for path in images]})
     # Not by changing the working folder, to which the paths may be relative.
@@ -102,7 +102,7 @@ def measure_apart(uri: str, images: Sequence[Path], *, timeout_s: float = 1800) 
 
 
 def _ending(code: int) -> str:
-    return f"ended by signal {-code}, such as for want of memory" if code < 0 else f"exit code {code} without a message"
+    return f"ended by signal {-code}, perhaps for lack of memory" if code < 0 else f"exit code {code} without a message"
 
 
 def missing_package(error: Exception) -> str | None:

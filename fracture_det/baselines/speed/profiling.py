@@ -93,7 +93,7 @@ def matrix_rate_gflops(*, repeats: int = 5) -> float:
 
 @contextmanager
 def _marked(model: Any) -> Iterator[None]:
-    """Time each of PARTS as its stage meanwhile."""
+    """Time each of PARTS as its stage until the block ends."""
 
     def marked(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
