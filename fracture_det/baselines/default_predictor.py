@@ -12,7 +12,7 @@ from detectron2.engine import DefaultPredictor
 
 from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.detectron2 import CONFIG_FILE, find_weights
-from fracture_det.inference.timing import stage
+from fracture_det.inference.stage_timer import stage
 from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
 from fracture_det.structures.detections import Detections

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.ops import box_convert
 
-from fracture_det.baselines.base import (
+from fracture_det.baselines.baseline import (
     CLASS_NAMES,
     IMAGENET_MEAN,
     IMAGENET_STD,

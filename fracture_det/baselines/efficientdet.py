@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from fracture_det.baselines.base import (
+from fracture_det.baselines.baseline import (
     CLASS_NAMES,
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fracture_det.baselines.base import Baseline, ShortestSide
+from fracture_det.baselines.baseline import Baseline, ShortestSide
 from fracture_det.export.nncf import quiet_nncf, read_for_nncf
 from fracture_det.inference.openvino import quiet_openvino
 from fracture_det.structures.radiograph import Pixels

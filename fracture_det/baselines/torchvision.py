@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fracture_det.baselines.base import (
+from fracture_det.baselines.baseline import (
     CLASS_NAMES,
     Baseline,
     BaselineDetector,

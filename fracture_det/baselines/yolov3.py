@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision.ops import box_convert
 
-from fracture_det.baselines.base import (
+from fracture_det.baselines.baseline import (
     CLASS_NAMES,
     Baseline,
     BaselineDetector,

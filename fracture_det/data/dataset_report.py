@@ -30,7 +30,7 @@ from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.boxes import box_area
 from fracture_det.structures.letterbox import Letterbox
-from fracture_det.structures.markdown import markdown_table
+from fracture_det.structures.markdown_table import markdown_table
 from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 
 LETTERBOX_PX = 800

@@ -16,7 +16,7 @@ from fracture_det.data.prediction_writer import PredictionWriter
 from fracture_det.data.predictions import ImagePrediction
 from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.processors import available_cpus
-from fracture_det.inference.timing import StageTimer, stage, timing_of
+from fracture_det.inference.stage_timer import StageTimer, stage, timing_of
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.image_files import NamedFile
 from fracture_det.structures.radiograph import Pixels, UnreadableImage, read_radiograph

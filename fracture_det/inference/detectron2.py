@@ -15,7 +15,7 @@ from detectron2.engine import DefaultPredictor
 from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput, card_beside
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.processors import available_cpus
-from fracture_det.inference.timing import stage
+from fracture_det.inference.stage_timer import stage
 from fracture_det.modeling.checkpoints import WeightsError, build_model_for, sha256_of, unloaded_keys
 from fracture_det.modeling.config import ConfigError, load_config
 from fracture_det.structures.detections import Detections

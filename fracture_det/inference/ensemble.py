@@ -15,7 +15,7 @@ import numpy as np
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
 from fracture_det.inference.registry import open_detector, scheme_and_target
-from fracture_det.inference.timing import stage
+from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.orientations import ORIENTATIONS, orient_image, undo_orientation

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
-from fracture_det.inference.timing import stage
+from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.radiograph import Pixels

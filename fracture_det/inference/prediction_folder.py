@@ -17,7 +17,7 @@ from fracture_det.data.predictions import stream_predictions
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
-from fracture_det.inference.timing import stage
+from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.image_files import NamedFile
 from fracture_det.visualization.overlay import draw_overlay
 

@@ -28,7 +28,7 @@ from fracture_det.reporting.formatting import DASH, RESEARCH_ONLY, format_cell, 
 from fracture_det.reporting.gallery import sheet_path
 from fracture_det.reporting.sections import NO_NOTES, NOTES_TITLE, OVERVIEW, SUMMARY_TITLE, sections
 from fracture_det.reporting.summary import summary_text
-from fracture_det.structures.markdown import markdown_table
+from fracture_det.structures.markdown_table import markdown_table
 
 # What Markdown, GitHub's mathematics or HTML would interpret.
 _MARKUP = re.compile(r"([\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_]))")

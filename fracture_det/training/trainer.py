@@ -24,7 +24,7 @@ from fracture_det.training.datasets import register_datasets
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.mapper import FractureMapper
 from fracture_det.training.samplers import build_sampler
-from fracture_det.training.validation import LetterboxCOCOEvaluator, validation_losses
+from fracture_det.training.validation_metrics import LetterboxCOCOEvaluator, validation_losses
 
 # Of the periodic ones; model_best.pth and model_final.pth are saved besides.
 MAX_CHECKPOINTS_TO_KEEP = 2

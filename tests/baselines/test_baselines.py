@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from fracture_det.baselines import yolov3
-from fracture_det.baselines.base import Baseline, BaselineDetector, ShortestSide
+from fracture_det.baselines.baseline import Baseline, BaselineDetector, ShortestSide
 from fracture_det.baselines.openvino_export import export_baseline, quantize_baseline
 from fracture_det.baselines.zoo import BASELINES
 from fracture_det.inference.base import Detector, DetectorError

@@ -19,7 +19,7 @@ from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.trainer import FractureTrainer, train
-from fracture_det.training.validation import validation_losses
+from fracture_det.training.validation_metrics import validation_losses
 from tests.builders import build_dataset
 from tools import train_net
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from fracture_det.baselines.base import RANDOM, Baseline
+from fracture_det.baselines.baseline import RANDOM, Baseline
 from fracture_det.baselines.openvino_export import export_baseline, quantize_baseline
 from fracture_det.baselines.speed.measurement import missing_package
 from fracture_det.baselines.zoo import BASELINES

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from fracture_det.inference.registry import open_detector
-from fracture_det.inference.timing import peak_memory_mb
+from fracture_det.inference.stage_timer import peak_memory_mb
 from fracture_det.resources import PACKAGE
 from fracture_det.structures.radiograph import read_radiograph
 

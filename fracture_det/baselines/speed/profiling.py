@@ -14,8 +14,8 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from fracture_det.inference.detectron2 import D2Detector
-from fracture_det.inference.timing import StageTimer, stage
-from fracture_det.structures.markdown import markdown_table
+from fracture_det.inference.stage_timer import StageTimer, stage
+from fracture_det.structures.markdown_table import markdown_table
 from fracture_det.structures.radiograph import read_radiograph
 
 # Stage -> attribute of Detectron2's model; the rest of the stage "model" is normalisation.

@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from fracture_det.structures.markdown import markdown_table
+from fracture_det.structures.markdown_table import markdown_table
 
 
 def test_a_table_with_its_columns_set_left_and_right():

@@ -16,7 +16,7 @@ from fracture_det.inference import timing as clock
 from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.batch import predict_files, predict_to_file
 from fracture_det.inference.prediction_folder import overlay_timer
-from fracture_det.inference.timing import STAGES, StageTimer, machine_name, peak_memory_mb, stage, timing_of
+from fracture_det.inference.stage_timer import STAGES, StageTimer, machine_name, peak_memory_mb, stage, timing_of
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import read_radiograph
 from tests.inference.toys import BrightDetector
