@@ -12,7 +12,7 @@ from PIL import Image
 
 from fracture_det.inference import batch
 from fracture_det.inference import prediction_folder as folders
-from fracture_det.inference import timing as clock
+from fracture_det.inference import stage_timer as clock
 from fracture_det.inference.base import DetectorInfo
 from fracture_det.inference.batch import predict_files, predict_to_file
 from fracture_det.inference.prediction_folder import overlay_timer
