@@ -33,10 +33,10 @@ serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full)  
 		$(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 # The steps and their commands are in configs/shipped/recipe.yaml; ARGS=--dry-run prints them. Steps that are done are skipped.
-train-fracatlas: .venv/.full  ## train, export and evaluate what weights/shipped is, anew; FRACATLAS and SCIENCE2022
+train-fracatlas: .venv/.full  ## train, export and evaluate the shipped detector again; FRACATLAS and SCIENCE2022 name the data
 	$(BIN)/python tools/train_shipped.py --folder fracatlas="$(FRACATLAS)" --folder science2022="$(SCIENCE2022)" $(ARGS)
 
-# Files stay together, so that what a file prepares for its tests is prepared once; the slowest are said at the end.
+# Files stay together, so that what a file prepares for its tests is prepared once; the slowest are listed at the end.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 test: .venv/.dev  ## the tests but the slow ones; the radiographs are found through FRACATLAS_DIR and SCIENCE2022_DIR
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -74,7 +74,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund
 	@touch $@
 
-format: .venv/.dev  ## format and mend what ruff can mend
+format: .venv/.dev  ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -82,7 +82,7 @@ clean:  ## remove .venv, caches and build folders; output/ and instance/ stay
 	rm -rf .venv build dist htmlcov .coverage* *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One stamp for each set of requirements; a change of the pins installs anew.
+# One stamp for each set of requirements; a change of the pins installs again.
 .venv/.python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found; name one with PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -111,7 +111,7 @@ endif
 	$(PIP) --no-deps -r requirements/reference.txt -r requirements/baselines.txt
 	@touch $@
 
-# Asking for the other Detectron2 makes the other stamp missing, which installs anew.
+# Asking for the other Detectron2 makes the other stamp missing, so that it is installed again.
 .venv/.detectron2-$(DETECTRON2): .venv/.python
 	@rm -f .venv/.detectron2-*
 	@touch $@

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fracture_det.data.records import Dataset, ImageRecord
 
-SITES = ("wrist", "hand", "elbow", "shoulder", "lower limb")
+ANATOMIES = ("wrist", "hand", "elbow", "shoulder", "lower limb")
 IMAGES_PER_PATIENT = 2
 
 
@@ -84,7 +84,7 @@ def build_dataset(
         xml = labelimg_xml(folder / "images" / name, pixels.shape, [("fracture", box) for box in boxes])
         (folder / "annotations" / name).with_suffix(".xml").write_text(xml, encoding="utf-8")
         patient = f"patient_{seed}_{index // IMAGES_PER_PATIENT:04d}"
-        anatomy = SITES[index // IMAGES_PER_PATIENT % len(SITES)]
+        anatomy = ANATOMIES[index // IMAGES_PER_PATIENT % len(ANATOMIES)]
         records.append(
             ImageRecord(index + 1, name, *size, patient, anatomy, boxes, np.zeros(len(boxes), dtype=np.int64))
         )

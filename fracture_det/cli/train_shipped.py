@@ -1,4 +1,4 @@
-"""Train, export and evaluate the shipped detector anew, step by step, as configs/shipped/recipe.yaml describes.
+"""Train, export and evaluate the shipped detector again, step by step, as configs/shipped/recipe.yaml describes.
 
     .venv/bin/python tools/train_shipped.py --dry-run
     .venv/bin/python tools/train_shipped.py --folder fracatlas=../fracatlas --folder science2022=../science2022

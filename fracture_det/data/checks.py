@@ -64,10 +64,10 @@ class _ImageProblems:
     """The problems of one image, in the order of their discovery."""
 
     file: str
-    found: list[Problem] = field(default_factory=list)
+    noted: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, detail: str, action: str = KEPT) -> None:
-        self.found.append(Problem(self.file, kind, detail, action))
+        self.noted.append(Problem(self.file, kind, detail, action))
 
     def repair_or_exclude(self, kind: str, detail: str, repair: str, rules: AnnotationRules) -> bool:
         """Note a problem that `repair` corrects; return whether it was asked for. If not, the image is excluded."""
@@ -79,7 +79,7 @@ class _ImageProblems:
     @property
     def excluded(self) -> bool:
         """Whether one of them excludes the image."""
-        return any(problem.action == EXCLUDED for problem in self.found)
+        return any(problem.action == EXCLUDED for problem in self.noted)
 
 
 def build_record(
@@ -105,7 +105,7 @@ def build_record(
     if annotation.boxes and not boxes and not problems.excluded:
         problems.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
     if problems.excluded:
-        return None, problems.found
+        return None, problems.noted
     record = ImageRecord(
         image_id,
         info.file_name,
@@ -114,7 +114,7 @@ def build_record(
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         classes=np.array(classes, dtype=np.int64),
     )
-    return record, problems.found
+    return record, problems.noted
 
 
 def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:

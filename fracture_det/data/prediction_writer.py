@@ -176,8 +176,8 @@ def _check_torn_header(path: Path, expected: str) -> None:
         raise _not_this_run(path, "header", start[:60].decode(errors="replace"), expected[:60])
 
 
-def _not_this_run(path: Path, name: str, found: object, expected: object) -> PredictionsError:
+def _not_this_run(path: Path, name: str, actual: object, expected: object) -> PredictionsError:
     return PredictionsError(
-        f"{path}, line 1, {name}: another run wrote {found!r}, this one has {expected!r}; "
+        f"{path}, line 1, {name}: another run wrote {actual!r}, this one has {expected!r}; "
         "choose another folder, or start again without --resume"
     )

@@ -44,7 +44,7 @@ class ClassMatches:
     counted: for each area and IoU (area first, 40 in all) the rows (S,) that are not ignored.
     hits: likewise the indices (H,) into `counted` of those that hit.
     truth: (I, 4) number of truth boxes by area.
-    found: (I, 6) truth boxes found, mean over the IoUs: of all sizes by the first 1, 10 and 100 boxes; small; medium;
+    recalled: (I, 6) truth boxes found, mean over the IoUs: of all sizes by the first 1, 10 and 100 boxes; small; medium;
     large.
     """
 
@@ -54,7 +54,7 @@ class ClassMatches:
     counted: tuple[Indices, ...]
     hits: tuple[Indices, ...]
     truth: Floats
-    found: Floats
+    recalled: Floats
 
     def precision(self, weights: Floats) -> Floats:
         """Return COCO's interpolated precision (4 areas, 10 IoUs, 101 recalls); NaN where there is no truth."""
@@ -79,7 +79,7 @@ class ClassMatches:
         means = self.precision(weights).mean(axis=2)
         all_sizes, *by_size = means.mean(axis=1)
         n_truth = (weights @ self.truth)[[0, 0, 0, 1, 2, 3]]
-        recall = np.divide(weights @ self.found, n_truth, out=np.full(6, np.nan), where=n_truth > 0)
+        recall = np.divide(weights @ self.recalled, n_truth, out=np.full(6, np.nan), where=n_truth > 0)
         return np.array([all_sizes, means[0, 0], means[0, IOU_75], *by_size, *recall])
 
 
@@ -217,7 +217,7 @@ def _class_matches(chunks: Sequence[_ClassChunk]) -> ClassMatches:
     hit = np.concatenate([empty, *(chunk.hit for chunk in chunks)], axis=1)
     unignored = np.concatenate([empty, *(chunk.counted for chunk in chunks)], axis=1)
     truth = np.concatenate([np.zeros((0, N_AREAS)), *(chunk.truth for chunk in chunks)])
-    found = _found(hit.reshape(N_AREAS, N_IOU, -1).mean(axis=1), rank, image, len(truth))
+    recalled = _recalled(hit.reshape(N_AREAS, N_IOU, -1).mean(axis=1), rank, image, len(truth))
 
     order = np.argsort(-score, kind="stable")
     rows, copy = _copies(score[order], image[order], hit[:, order], unignored[:, order])
@@ -232,11 +232,11 @@ def _class_matches(chunks: Sequence[_ClassChunk]) -> ClassMatches:
     if (copy >= 0).any():
         above = np.maximum(copy, 0.0)
         most = np.where((copy >= 0) & (copy < COPIES - 1), 1.0, np.inf)
-    return ClassMatches(image[order], above, most, tuple(counted), tuple(hits), truth, found)
+    return ClassMatches(image[order], above, most, tuple(counted), tuple(hits), truth, recalled)
 
 
-def _found(hit: Floats, rank: Indices, image: Indices, n_images: int) -> Floats:
-    """Return ClassMatches.found (I, 6) from the share of the IoUs (4 areas, N) at which each detection hits."""
+def _recalled(hit: Floats, rank: Indices, image: Indices, n_images: int) -> Floats:
+    """Return ClassMatches.recalled (I, 6) from the share of the IoUs (4 areas, N) at which each detection hits."""
     counted = [hit[0] * (rank < 1), hit[0] * (rank < 10), *hit]
     return np.stack([np.bincount(image, column, minlength=n_images) for column in counted], axis=1)
 

@@ -78,18 +78,18 @@ def average_precision(matches: Matches, weights: Floats | None = None) -> float:
 def _class_average_precision(matches: Matches, index: int, weights: Floats, n_truth: float) -> float:
     counted, hits_at = matches.of_class(index)
     box_weights = weights[counted]
-    found, predicted = np.cumsum(box_weights[hits_at]), np.cumsum(box_weights)[hits_at]
-    return float(interpolated_precision(found, predicted, n_truth).mean())
+    true_positives, predicted = np.cumsum(box_weights[hits_at]), np.cumsum(box_weights)[hits_at]
+    return float(interpolated_precision(true_positives, predicted, n_truth).mean())
 
 
-def interpolated_precision(found: Floats, predicted: Floats, n_truth: float) -> Floats:
+def interpolated_precision(true_positives: Floats, predicted: Floats, n_truth: float) -> Floats:
     """Return COCO's precision at recall 0, .01, ... 1 (101,): the highest at that recall or beyond.
 
-    found, predicted: (H,) truth boxes found and boxes predicted, up to each hit in descending order of score.
+    true_positives, predicted: (H,) truth boxes hit and boxes predicted, up to each hit in descending order of score.
     """
-    precision = found / (predicted + np.spacing(1.0))  # as COCOeval divides
+    precision = true_positives / (predicted + np.spacing(1.0))  # as COCOeval divides
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return envelope[np.searchsorted(found / n_truth, RECALL_GRID, side="left")]
+    return envelope[np.searchsorted(true_positives / n_truth, RECALL_GRID, side="left")]
 
 
 def equal_weights(matches: Matches) -> Floats:

@@ -110,7 +110,7 @@ class Matches:
         return {}
 
     def of_images(self, keep: NDArray[np.bool_]) -> Matches:
-        """Return the matches of the images where `keep` (I,) is True, their groups numbered anew."""
+        """Return the matches of the images where `keep` (I,) is True, their groups renumbered."""
         kept = keep[self.image]
         renumbered = np.cumsum(keep) - 1
         group = np.unique(self.group[keep], return_inverse=True)[1]

@@ -164,9 +164,9 @@ class Tide:
         for index in np.unique(self.truth_label[truth > 0]):
             chosen = label == index
             counted, hits = box_weights[chosen], hit[chosen]
-            found, predicted = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
+            true_positives, predicted = np.cumsum(counted[hits]), np.cumsum(counted)[hits]
             n_truth = float(truth[left & (self.truth_label == index)].sum()) or 1.0
-            values.append(interpolated_precision(found, predicted, n_truth).mean())
+            values.append(interpolated_precision(true_positives, predicted, n_truth).mean())
         return float(np.mean(values)) if values else math.nan
 
     @cached_property

@@ -30,7 +30,7 @@ def needs(package):
 
 
 @pytest.mark.parametrize("scheme", BASELINES)
-def test_each_is_a_detector_and_answers_on_the_image(scheme):
+def test_each_is_a_detector_and_predicts_in_the_images_frame(scheme):
     needs(PACKAGES[scheme])
     detector = open_detector(f"{scheme}:random")
     assert isinstance(detector, Detector)
@@ -83,7 +83,7 @@ def test_the_network_sees_what_its_authors_meant(toy):
     assert seen[0][0, :, 99, 0] == pytest.approx([-2, -2, -2])  # padding is black
 
 
-def test_an_export_to_openvino_answers_alike(toy, tmp_path):
+def test_an_export_to_openvino_predicts_alike(toy, tmp_path):
     export_baseline(toy, "random", tmp_path / "toy" / "model.xml")
     (found,) = open_detector(f"yolov3:{tmp_path / 'toy' / 'model.xml'}").predict([np.zeros((100, 200, 3), np.uint8)])
     assert found.boxes.tolist() == [[0, 0, 100, 100]]
@@ -165,7 +165,7 @@ def test_an_export_takes_radiographs_of_any_shape(tmp_path):
         assert found.scores[:5] == pytest.approx(expected.scores[:5], abs=0.01)
 
 
-def test_int8_answers_and_is_smaller(toy, tmp_path):
+def test_int8_predicts_and_is_smaller(toy, tmp_path):
     needs("nncf")
     export_baseline(toy, "random", tmp_path / "fp32" / "model.xml")
     quantize_baseline(toy, tmp_path / "fp32/model.xml", tmp_path / "int8/model.xml", [IMAGE])

@@ -21,7 +21,7 @@ def drawn(tmp_path_factory):
     return folder, build_dataset(folder, n_fractured=4, n_healthy=3, seed=5, size=(150, 200))
 
 
-def test_coco_keeps_site_group_attributes_and_every_bit_of_a_box(tmp_path):
+def test_coco_keeps_anatomy_group_attributes_and_every_bit_of_a_box(tmp_path):
     rng = np.random.default_rng(1)
     corners = np.sort(rng.uniform(0, 1, (5000, 2, 2)) * 10.0 ** rng.integers(-2, 4, (5000, 2, 2)), axis=1)
     boxes = corners.reshape(-1, 4)

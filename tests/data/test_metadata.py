@@ -19,7 +19,7 @@ def found(metadata):
     return [(problem.file, problem.kind) for problem in metadata.problems]
 
 
-def test_flags_become_one_site_and_other_columns_attributes(tmp_path):
+def test_flags_become_one_anatomy_and_other_columns_attributes(tmp_path):
     path = table(
         tmp_path, "image_id,hand,leg,mixed,view\n1.png,1,0,0,front\n2.png,1,1,1,\n3.png,0,0,0,side\n4,1,1,0,\n"
     )
@@ -30,7 +30,7 @@ def test_flags_become_one_site_and_other_columns_attributes(tmp_path):
     assert found(metadata) == [("b/3.png", "anatomy_unknown"), ("b/4.png", "several_anatomies")]
 
 
-def test_one_text_column_is_the_site_and_patients_are_groups(tmp_path):
+def test_one_text_column_is_the_anatomy_and_patients_are_groups(tmp_path):
     path = table(tmp_path, "file_name,anatomy,patient\na/1.png,wrist,p1\na/2.png,,p1\nb/3.png,hand,\nb/4.png,hand,p2\n")
     metadata = read_metadata(path, NAMES, anatomy_columns=["anatomy"], group_column="patient")
     assert metadata.anatomies == {"a/1.png": "wrist", "b/3.png": "hand", "b/4.png": "hand"}

@@ -61,7 +61,7 @@ def test_what_is_written_is_what_was_drawn(drawn, prepared):
     assert read_problems(prepared / "problems.csv") == []
 
 
-def test_pycocotools_reads_site_and_group(prepared):
+def test_pycocotools_reads_anatomy_and_group(prepared):
     coco = COCO(str(prepared / "train.json"))
     image = coco.loadImgs(coco.getImgIds()[:1])[0]
     assert image["anatomy"] in ("wrist", "hand", "elbow", "shoulder", "lower limb")

@@ -67,7 +67,7 @@ def test_fracatlas_problems(fracatlas):
     assert {problem.kind for problem in problems if problem.action == "excluded"} == {"truncated_image"}
 
 
-def test_fracatlas_images_boxes_and_sites(fracatlas):
+def test_fracatlas_images_boxes_and_anatomies(fracatlas):
     folder, parts, _ = fracatlas
     assert sum(1 for _ in (folder / "images").rglob("*.jpg")) == 3670
     records = everything(parts)

@@ -134,7 +134,7 @@ def test_a_group_that_straddles_splits_fails_loudly_or_is_dropped_from_the_earli
     check_leaks(records, kept)
 
 
-def test_counts_are_by_split_class_and_site():
+def test_counts_are_by_split_class_and_anatomy():
     records = [record(1, "a", fractured=True, anatomy="hand"), record(2, "a", anatomy="hand"), record(3, "b")]
     counts = count_split(Dataset(tuple(records), ("fracture",)), dict.fromkeys(("0001.png", "0002.png"), "train"))
     assert counts["train"] == {

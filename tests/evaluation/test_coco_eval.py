@@ -65,7 +65,7 @@ def test_weighted_figures_are_those_of_pycocotools_on_repeated_images(seed, ties
     assert_equal_figures(coco_matches(study, predictions).figures(weights), judge.stats)
 
 
-def test_of_a_set_without_an_image_or_a_class_only_the_rest_is_judged():
+def test_of_a_set_without_an_image_or_a_class_only_the_rest_is_evaluated():
     study, predictions = random_study(0, n_classes=3)
     first = {one.image_id: one for one in study if 1 not in one.classes}  # class 1 is never true, and often found
     few = Dataset(tuple(first.values()), study.class_names)

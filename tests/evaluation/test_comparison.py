@@ -235,7 +235,7 @@ def test_every_pair_has_the_first_detector(three):
             assert 2 / 61 - 1e-9 <= one.p <= 1
 
 
-def test_the_single_figures_are_those_of_the_single_judges(study, three):
+def test_the_figures_of_each_are_those_of_its_own_evaluation(study, three):
     data, detections = study
     n_fractured = sum(record.fractured for record in data)
     for one in three.detectors:

@@ -89,7 +89,7 @@ def test_thresholds_come_from_validation_and_may_be_used_again(evaluate, study):
     assert fitted.calibration == used.calibration
 
 
-def test_a_threshold_cannot_be_chosen_on_the_images_that_are_judged(evaluate, study, capsys):
+def test_a_threshold_cannot_be_chosen_on_the_images_that_are_evaluated(evaluate, study, capsys):
     given = ["--detector", "bright:", "--images", str(study)]
     (study / "copy.json").write_bytes((study / "test.json").read_bytes())
     assert evaluate("out", *given, "--val", str(study / "copy.json")) == 2

@@ -157,7 +157,7 @@ def test_an_operating_score_is_a_share(score):
         evaluate(dataset(record(0)), {0: found()}, prevalences=(score,))
 
 
-def test_sites_have_their_own_rows():
+def test_body_parts_have_their_own_rows():
     study = dataset(
         record(0, (1,), anatomy="wrist"), record(1, (1, 2), anatomy="hand"), record(2, anatomy="hand"), record(3, (1,))
     )

@@ -36,7 +36,7 @@ def rows(score=0.5, **options):
     return strata(RECORDS, matches, options.pop("sized", {}), score, **options), matches
 
 
-def test_every_column_has_its_rows_all_first_then_site():
+def test_every_column_has_its_rows_all_first_then_anatomy():
     table, _ = rows()
     assert [(row.column, row.value) for row in table] == [
         ("all", "all"),
@@ -96,7 +96,7 @@ def test_the_row_of_all_images_is_the_evaluation_of_all_images():
     assert table[0].figures["AUROC"].value == pytest.approx(auroc(matches.top_score, matches.fractured), abs=1e-9)
 
 
-def test_box_size_rows_count_boxes_and_no_images_and_stand_behind_the_sites():
+def test_box_size_rows_count_boxes_and_no_images_and_follow_the_anatomies():
     table, _ = rows(sized=by_box_size(dataset(*RECORDS), PREDICTIONS))
     sizes = table[4:7]
     assert [(row.column, row.n_boxes) for row in sizes] == [("box size", 3), ("box size", 0), ("box size", 0)]

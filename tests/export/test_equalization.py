@@ -61,7 +61,7 @@ def test_in_float_nothing_changes_but_the_scales(inputs):
     assert first[:-1].max() / first[:-1].min() < 100  # the square root of a thousand, and what the draw adds
 
 
-def test_in_8_bits_answers_come_nearer(inputs):
+def test_in_8_bits_outputs_come_nearer(inputs):
     nncf = quiet_nncf()
     expected = answers(graph(), inputs)
     errors = []

@@ -42,7 +42,7 @@ def export(*arguments, out, radiographs):
     return main(["--out", str(out), "--check-images", str(radiographs / "images"), "--check-count", "2", *arguments])
 
 
-def test_every_member_of_a_fused_detector_is_exported(detectors, radiographs, tmp_path, capsys):
+def test_every_member_of_an_ensemble_is_exported(detectors, radiographs, tmp_path, capsys):
     assert export("--detector", f"ensemble:{detectors}", "--to", "onnx", out=tmp_path, radiographs=radiographs) == 0
     fused = open_detector(f"ensemble:{tmp_path}")
     assert [member.info.about["runtime"].split()[0] for member in fused.members] == ["ONNX", "ONNX"]
@@ -136,7 +136,7 @@ def test_a_pruned_start_is_trained_on_and_held_to_its_source(detectors, radiogra
     assert said.err == "" or "drops by" in said.err
 
 
-def test_accuracy_is_that_of_the_judges(radiographs):
+def test_accuracy_is_that_of_the_evaluation(radiographs):
     # BrightDetector's box is never where the fracture is: AP50 0; it scores what is bright .8 and all else nothing.
     measured = measure_accuracy(BrightDetector(), read_coco(radiographs / "val.json"), radiographs / "images")
     assert (measured.n_images, measured.ap50) == (8, 0.0)

@@ -83,7 +83,7 @@ def quantized():
 
 
 @pytest.mark.parametrize("grey", [0, 40, 255])
-def test_flat_areas_answer_as_in_float(grey, quantized):
+def test_flat_areas_respond_as_in_float(grey, quantized):
     weights = weights_of()
     expected = answer(graph(weights), flat(grey))
     inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border the fill is another, see below

@@ -55,7 +55,7 @@ def is_centred(folder):
     return any(node.get_friendly_name() == CENTRED_NODE for node in model.get_ordered_ops())
 
 
-def test_all_in_8_bits_answers_nearly_as_in_float(exported, tmp_path, monkeypatch):
+def test_all_in_8_bits_predicts_nearly_as_in_float(exported, tmp_path, monkeypatch):
     assert run(exported, tmp_path, [GOOD, GOOD], monkeypatch) == ()
     assert is_centred(tmp_path)
     pixels = np.asarray(Image.open(sorted((exported / "images").rglob("*.png"))[0]).convert("RGB"))

@@ -32,7 +32,7 @@ def n_parameters(folder):
 
 
 @NETWORKS
-def test_folding_changes_no_answer(overrides, tmp_path):
+def test_folding_changes_no_prediction(overrides, tmp_path):
     write_random_detector(tmp_path, overrides=overrides)
     plain, folded = (open_detector(f"d2:{tmp_path}") for _ in range(2))
     fold_frozen_norms(folded.predictor.model.backbone)

@@ -80,7 +80,7 @@ class TestPredictFiles:
         assert altered.prediction.detections.boxes[0].tolist() == [0, 0, 60, 40]
         assert altered.pixels[0, 0, 0] == 225
 
-    def test_a_detector_must_answer_for_each_image(self, folder):
+    def test_a_detector_must_return_a_result_for_each_image(self, folder):
         detector = BrightDetector()
         detector.predict = lambda images: []
         with pytest.raises(ValueError, match="expected 1 results, got 0"):

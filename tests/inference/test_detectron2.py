@@ -85,11 +85,11 @@ def test_with_a_step_images_of_one_letterbox_size_go_together(tmp_path, images):
         np.testing.assert_allclose(alone.boxes, batched.boxes, atol=1e-2)
 
 
-def test_no_image_no_answer(detector):
+def test_no_image_no_prediction(detector):
     assert detector.predict([]) == []
 
 
-def test_it_answers_as_detectron2s_predictor_does_on_bgr(detector, images):
+def test_it_predicts_as_detectron2s_predictor_does_on_bgr(detector, images):
     (found,) = detector.predict(images[:1])
     instances = detector.predictor(images[0][:, :, ::-1])["instances"]
     same = undo_letterbox(instances, detector.predictor.letterbox, images[0].shape[:2])

@@ -48,7 +48,7 @@ class TestPredict:
         assert len(fused.predict([IMAGE, IMAGE, IMAGE])) == 3
         assert [member.batches for member in members] == [[6], [6]]
 
-    def test_no_image_no_answer(self):
+    def test_no_image_no_prediction(self):
         assert EnsembleDetector([BrightDetector()], EnsembleConfig("t", ("bright:",))).predict([]) == []
 
 

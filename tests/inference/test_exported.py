@@ -50,7 +50,7 @@ class TestPredict:
         assert second.boxes.tolist() == [[0, 0, 25, 25]]
         assert [first.scores[0], second.scores[0]] == pytest.approx([0.0, 0.1])
 
-    def test_the_last_batch_is_filled_with_black_and_its_answer_left_out(self, toy, engine):
+    def test_the_last_batch_is_filled_with_black_and_its_boxes_left_out(self, toy, engine):
         found = toy.predict([np.full((10, 10, 3), 200, np.uint8)] * 3)
         assert len(found) == 3
         assert [batch.shape for batch in engine.batches] == [(2, 100, 100, 3)] * 2
@@ -94,7 +94,7 @@ def summing_model():
 
 
 @pytest.mark.parametrize("side_by_side", [True, False])
-def test_openvino_answers_inputs_of_many_sizes_in_their_order(side_by_side):
+def test_openvino_runs_inputs_of_many_sizes_in_their_order(side_by_side):
     run = openvino_engine(summing_model(), side_by_side=side_by_side)
     # More than are kept, the first anew; some sizes come several times.
     shapes = [(1, 4, width, 3) for width in (2, 3, 2, 2, *range(4, 4 + COMPILED_KEPT), 2, 3)]

@@ -72,7 +72,7 @@ def test_a_prediction_has_boxes_in_pixels_of_the_upright_image(tmp_path: Path, a
     assert 0 < prediction.latency_ms["total"] < 10_000
 
 
-def test_many_threads_get_their_own_answer_from_few_batches():
+def test_many_threads_get_their_own_prediction_from_few_batches():
     detector = BrightRectangles(delay_s=0.02)
     plates = [png(dark_plate((index, 30, index + 20, 50, 230))) for index in range(50)]
     with PredictionService(detector, max_batch=8, max_wait_ms=20) as service:
@@ -148,7 +148,7 @@ class WrongClass(BrightRectangles):
 
 
 @pytest.mark.parametrize("kind", [WrongCount, WrongType, WrongClass])
-def test_nonsense_from_a_detector_is_a_failure_and_not_an_empty_answer(kind):
+def test_nonsense_from_a_detector_is_a_failure_and_not_an_empty_prediction(kind):
     with PredictionService(kind()) as service, pytest.raises(DetectorFailed):
         service.predict(png(dark_plate(LIKELY)))
 
@@ -175,7 +175,7 @@ class Hanging(BrightRectangles):
         return super().predict(images)
 
 
-def test_a_silent_detector_refuses_at_once_and_is_asked_again_when_it_has_answered():
+def test_a_silent_detector_refuses_at_once_and_is_called_again_when_it_has_returned():
     detector = Hanging()
     plate = png(dark_plate(LIKELY))
     detector.free.set()
@@ -255,7 +255,7 @@ def test_it_says_when_it_is_full():
         assert not service.full
 
 
-def test_closing_answers_what_is_inside_and_refuses_the_rest():
+def test_closing_finishes_what_is_inside_and_refuses_the_rest():
     service = PredictionService(BrightRectangles(delay_s=0.1), max_batch=1, max_wait_ms=0)
     plate = png(dark_plate(LIKELY))
     with ThreadPoolExecutor(4) as pool:
@@ -270,7 +270,7 @@ def test_closing_answers_what_is_inside_and_refuses_the_rest():
     assert "detector" not in [thread.name for thread in threading.enumerate() if thread is service._worker]
 
 
-def test_turning_away_refuses_who_waits_and_answers_what_the_detector_has():
+def test_turning_away_refuses_who_waits_and_finishes_what_the_detector_has():
     service = PredictionService(BrightRectangles(delay_s=0.5), max_batch=1, max_wait_ms=0)
     plate = png(dark_plate(LIKELY))
     with ThreadPoolExecutor(6) as pool:  # one with the detector, two in the queue, three without room in memory

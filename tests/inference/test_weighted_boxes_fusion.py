@@ -8,13 +8,13 @@ from tests.structures.test_detections import detections
 
 
 class TestFuse:
-    def test_one_answer_without_overlaps_comes_back(self):
+    def test_one_prediction_without_overlaps_is_unchanged(self):
         found = detections((0, 0, 10, 10, 0.9), (20, 20, 30, 30, 0.4))
         fused = weighted_boxes_fusion([found])
         assert fused.boxes.tolist() == found.boxes.tolist()
         assert fused.scores == pytest.approx(found.scores)
 
-    def test_two_answers_about_one_place(self):
+    def test_two_predictions_of_one_place(self):
         # IoU of [0, 10] and [2, 12]: 8 / 12 = .67. Left edge: (.6 * 0 + .2 * 2) / .8 = .5; score: (.6 + .2) / 2 = .4.
         fused = weighted_boxes_fusion([detections((0, 0, 10, 10, 0.6)), detections((2, 0, 12, 10, 0.2))])
         assert fused.boxes.tolist() == [pytest.approx([0.5, 0, 10.5, 10])]
@@ -24,7 +24,7 @@ class TestFuse:
         fused = weighted_boxes_fusion([detections((0, 0, 10, 10, 0.9)), Detections.empty(), Detections.empty()])
         assert fused.scores == pytest.approx([0.3])
 
-    def test_of_one_answer_only_the_best_box_at_a_place_counts(self):
+    def test_of_one_prediction_only_the_best_box_at_a_place_counts(self):
         # (.8 + .6) / 2 = .7 and not (.8 + .7 + .6) / 2.
         fused = weighted_boxes_fusion(
             [detections((0, 0, 10, 10, 0.8), (0, 0, 10, 9, 0.7)), detections((0, 0, 10, 10, 0.6))]

@@ -29,7 +29,7 @@ from fracture_det.structures.timing import Stage, Timing
 
 HOSTILE = '<script>alert("x")</script> & |wrist| `a`_b_*c*.png'
 FROC_TARGETS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
-SITES = {"elbow": (61, 17, 19), "hand": (144, 43, 46), "leg": (131, 35, 39), "shoulder": (8, 0, 0)}
+ANATOMIES = {"elbow": (61, 17, 19), "hand": (144, 43, 46), "leg": (131, 35, 39), "shoulder": (8, 0, 0)}
 
 
 def share(count: int, n: int, reason: str = "nothing to count", *, undefined: int = 0) -> Estimate:
@@ -223,7 +223,7 @@ def _reliability(of: str, scores: str, ece: float) -> Reliability:
 
 def _strata() -> list[Stratum]:
     rows = [_stratum("all", "all", 344, 95, 104)]
-    rows += [_stratum("anatomy", anatomy, *sizes) for anatomy, sizes in SITES.items()]
+    rows += [_stratum("anatomy", anatomy, *sizes) for anatomy, sizes in ANATOMIES.items()]
     for name, boxes in (("small", 0), ("medium", 37), ("large", 67)):
         cells = _stratum("box size", f"{name} fractures", 344, 95, boxes).figures
         kept = {key: cells[key] for key in ("AP50", "precision", "recall")}
@@ -264,7 +264,7 @@ def _errors() -> Errors:
             share(round((n - sick) / 5), n - sick),
             figure(0.17, 0.05, n - sick),
         )
-        for anatomy, (n, sick, _) in SITES.items()
+        for anatomy, (n, sick, _) in ANATOMIES.items()
     ]
     healthy.append(HealthyRow("all", 249, 43, share(49, 249), figure(43 / 249, 0.04, 249)))
     return Errors(0.4127, types, healthy, _gallery())

@@ -45,9 +45,9 @@ class Witness:
         page.on("request", lambda request: self.requests.append(request.url))
 
     def _hear(self, kind: str, text: str, url: str) -> None:
-        # Chromium itself writes a line for every refusal of the API and every lost line; neither is the page's fault.
-        is_refusal = text.startswith("Failed to load resource") and "/api/" in url
-        if kind in ("error", "warning") and not is_refusal:
+        # Chromium itself writes a line for each error of the API and each lost connection; neither is the page's fault.
+        is_error_response = text.startswith("Failed to load resource") and "/api/" in url
+        if kind in ("error", "warning") and not is_error_response:
             self.complaints.append(f"{kind}: {text} ({url})")
 
 

@@ -1,4 +1,4 @@
-"""The API: an upload comes in, a body goes out, and every refusal is a sentence."""
+"""The API: an upload comes in, a body goes out, and every error is a sentence."""
 
 import io
 

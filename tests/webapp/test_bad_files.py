@@ -44,7 +44,7 @@ def test_pillow_is_never_asked_for_another_format(post, monkeypatch):
     assert set(asked) == {"JPEG", "PNG"}
 
 
-def test_the_command_tells_a_sound_server_from_one_that_answers_wrongly(capsys, monkeypatch):
+def test_the_command_tells_a_sound_server_from_one_that_responds_wrongly(capsys, monkeypatch):
     assert main(["--count", str(len(KINDS))]) == 0
     said = capsys.readouterr().out
     assert "every answer is allowed, no connection was lost, the worker is the same" in said

@@ -450,8 +450,8 @@ def test_a_busy_server_is_asked_again(page, files, status):
 
 
 def test_who_is_logged_out_is_shown_the_way_in(page, files):
-    refusal = {"ok": False, "error": "Log in first.", "status": 401}
-    page.route(UPLOADS, lambda route: route.fulfill(status=401, json=refusal))
+    rejection = {"ok": False, "error": "Log in first.", "status": 401}
+    page.route(UPLOADS, lambda route: route.fulfill(status=401, json=rejection))
     page.set_input_files("#files", files["wrist.png"])
     wrist = job(page, "wrist.png")
     expect(wrist.locator("[data-part=failure-text]")).to_contain_text("You are logged out. This file was not analysed.")
@@ -524,8 +524,8 @@ def test_a_missed_fracture_is_drawn_with_the_keyboard(page, files):
 
 
 def test_what_could_not_be_saved_stays_and_is_saved_again(page, files):
-    refusal = {"ok": False, "error": "The results cannot be kept just now.", "status": 503}
-    page.route(FEEDBACK, lambda route: route.fulfill(status=503, json=refusal))
+    rejection = {"ok": False, "error": "The results cannot be kept just now.", "status": 503}
+    page.route(FEEDBACK, lambda route: route.fulfill(status=503, json=rejection))
     wrist = upload(page, files["wrist.png"])
     wrist.get_by_role("button", name="Box 1 is wrong").click()
     wrist.get_by_label("Comment").fill("a long thought")

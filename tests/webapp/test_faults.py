@@ -95,7 +95,7 @@ def server(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["another", "the detector"])
-def test_a_worker_that_is_killed_loses_its_own_requests_and_a_new_one_answers(tmp_path, by):
+def test_a_worker_that_is_killed_loses_its_own_requests_and_a_new_one_responds(tmp_path, by):
     with start_bright(tmp_path, detector="bright:1") as server, ThreadPoolExecutor(1) as pool:
         status, before = upload(server)
         assert_finding(status, before)
@@ -157,7 +157,7 @@ def test_a_detector_that_hangs_is_not_ready_refuses_at_once_and_recovers(server)
     assert_finding(*upload(server))
 
 
-def test_a_detector_that_never_answers_is_replaced(tmp_path):
+def test_a_detector_that_never_returns_is_replaced(tmp_path):
     with start_bright(tmp_path, FRACTURE_TIMEOUT_S="1") as server:
         before = worker_of(server)
         assert_failure(*upload(server, plate_with(GREEN)))

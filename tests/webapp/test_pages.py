@@ -1,4 +1,4 @@
-"""The pages work without JavaScript, show refusals beside results, and let nothing foreign in."""
+"""The pages work without JavaScript, show errors beside results, and let nothing foreign in."""
 
 import io
 import re
@@ -22,7 +22,7 @@ def test_the_upload_page_says_what_it_is_and_which_model_speaks(client):
     assert "up to 1 MB each" in page
 
 
-def test_the_plain_form_answers_each_file_with_its_own_result_or_refusal(client):
+def test_the_plain_form_shows_each_file_with_its_own_result_or_error(client):
     files = [
         (io.BytesIO(encoded(dark_plate(LIKELY))), "<wrist>.png"),
         (io.BytesIO(b"broken"), "elbow.png"),
@@ -80,7 +80,7 @@ def test_an_unknown_page_is_a_page(client):
 @pytest.mark.parametrize(
     "path", ["/", "/model", "/nowhere", "/healthz", "/api/v1/nothing", "/static/app.js", "/favicon.ico"]
 )
-def test_every_answer_has_the_headers_that_keep_it_safe(client, path):
+def test_every_response_has_the_headers_that_keep_it_safe(client, path):
     answer = client.get(path)
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy

@@ -285,7 +285,7 @@ class TestDescription:
             for operation in operations.values():
                 assert operation["responses"]
 
-    def test_every_answer_is_as_described(self, client):
+    def test_every_response_is_as_described(self, client):
         body = upload(client).json
         wanted = client.get("/api/openapi.json").json["components"]["schemas"]["PredictionSchema"]
         assert set(body) == set(wanted["properties"])

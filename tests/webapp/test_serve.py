@@ -57,7 +57,7 @@ def test_it_says_its_address_and_model_when_it_is_ready(server):
         assert "gunicorn" in answer.headers["Server"]
 
 
-def test_fifty_uploads_at_once_all_get_their_own_answer(server):
+def test_fifty_uploads_at_once_all_get_their_own_response(server):
     plates = [encoded(dark_plate((index, 30, index + 20, 50, 230))) for index in range(50)]
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda plate: upload(server.address, plate), plates))

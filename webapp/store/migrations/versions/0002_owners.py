@@ -21,7 +21,7 @@ def upgrade() -> None:
         op.add_column("predictions", column)
     for name in ("owner", "finding"):
         op.create_index(f"ix_predictions_{name}", "predictions", [name])
-    # An index and no constraint, for which SQLite would have to make the table anew and lose what refers to it.
+    # An index and no constraint, for which SQLite would have to recreate the table and lose what refers to it.
     op.create_index("ux_predictions_idempotency", "predictions", ["owner", "idempotency_key"], unique=True)
     op.execute(
         "UPDATE predictions SET finding = CASE"
