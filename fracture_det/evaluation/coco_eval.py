@@ -44,7 +44,7 @@ class ClassMatches:
     counted: for each area and IoU (area first, 40 in all) the rows (S,) that are not ignored.
     hits: likewise the indices (H,) into `counted` of those that hit.
     truth: (I, 4) number of truth boxes by area.
-    recalled: (I, 6) truth boxes found, mean over the IoUs: of all sizes by the first 1, 10 and 100 boxes; small; medium;
+    recalled: (I, 6) truth boxes found, mean over the IoUs: all sizes by the first 1, 10 and 100 boxes; small; medium;
     large.
     """
 
