@@ -112,7 +112,7 @@ def confusion_counts(units: UnitScores, score: float, weights: Floats | None = N
 def auroc(scores: ArrayLike, positive: ArrayLike, weights: Floats | None = None) -> float:
     """Return P(score of a positive > score of a negative) + P(equal) / 2 (Mann-Whitney); NaN with one class only.
 
-    The one area under the ROC curve of this project. scikit-learn's roc_auc_score takes weights too, but sorts the
+    The one area under the ROC curve of an evaluation. scikit-learn's roc_auc_score takes weights too, but sorts the
     scores and checks its input again for each of thousands of resamples.
     """
     positive = np.asarray(positive, dtype=bool)
