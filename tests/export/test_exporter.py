@@ -59,7 +59,7 @@ def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, 
     assert "INT8 AP50 0.0" in capsys.readouterr().out
     export_, source = open_detector(f"openvino:{tmp_path}"), open_detector(f"d2:{detectors / 'one'}")
     assert export_.facts.precision == "int8"
-    assert " int8 " in export_.name
+    assert " int8 " in export_.info.name
     assert export_.facts.source_sha256 == source.info.sha256
     # The weights of the parts are bytes now: the file is much smaller than the source's float32.
     size = (detectors / "one" / "model.safetensors").stat().st_size
