@@ -74,7 +74,7 @@ def _predict(args: argparse.Namespace) -> FolderRun:
     )
     images = options.find()
     if images.skipped:
-        print(f"{len(images.skipped)} files are no images and were skipped, first {images.skipped[0]}")
+        print(f"Skipped as not an image: {len(images.skipped)} (first {images.skipped[0]})")
     done = run_predict(options, images.files)
     if done.resumed:
         print(f"{done.resumed} were done before")
