@@ -148,7 +148,7 @@ def _message(error: ErrorDetails) -> str:
     if error["type"] in OUT_OF_RANGE:
         low = next(bound.ge for bound in field.metadata if isinstance(bound, Ge))
         high = next(bound.le for bound in field.metadata if isinstance(bound, Le))
-        return f"{PREFIX}{name.upper()}: expected {low:g} to {high:g}, got {float(value):g}"
+        return f"{PREFIX}{name.upper()}: expected {low:g} to {high:g}, got {value}"
     expected = EXPECTED.get(error["type"]) or error.get("ctx", {}).get("expected") or error["msg"]
     got = f", got {value!r}" if field.repr else ""
     return f"{PREFIX}{name.upper()}: expected {expected}{got}"

@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         values = getattr(arguments, name)
         if values and len(values) != len(arguments.runs):
             parser.error(f"--{name.replace('_', '-')}: expected one for each of {len(arguments.runs)} runs")
+    if arguments.bootstrap < 0:
+        parser.error(f"--bootstrap must be at least 0, got {arguments.bootstrap}")
     try:
         comparison = run(arguments)
     except (ValueError, OSError) as error:

@@ -1,6 +1,6 @@
 """Evaluate a detector, or a file of predictions, on a data set with truth, and write a report fit for publication.
 
-    fracture-det eval --detector shipped --data data/test.json --val data/val.json --images data/images \
+    fracture-det eval --detector shipped --data data/test.json --val data/val.json --images data/images \\
         --out output/eval
     fracture-det eval --predictions output/eval/predictions.jsonl --data data/test.json --out output/again
 

@@ -1,11 +1,11 @@
 """Turn a trained detector into a small or a fast one, and verify that it predicts what its source does.
 
-    fracture-det export --detector d2:output/half --to safetensors \
+    fracture-det export --detector d2:output/half --to safetensors \\
         --check-images datasets/fracatlas/images/Fractured --out output/small
-    fracture-det export --detector d2:output/half --to openvino \
+    fracture-det export --detector d2:output/half --to openvino \\
         --check-images datasets/fracatlas/images/Fractured --out output/openvino
-    fracture-det export --detector shipped --to openvino --int8 \
-        --check-images datasets/fracatlas/images/Fractured --calibration-images output/shipped/fracatlas/train.json \
+    fracture-det export --detector shipped --to openvino --int8 \\
+        --check-images datasets/fracatlas/images/Fractured --calibration-images output/shipped/fracatlas/train.json \\
         --data output/shipped/fracatlas/val.json --images datasets/fracatlas/images --out output/int8
 
 safetensors: a folder for d2:, weights in half precision. openvino, onnx, torchscript: one graph from letterbox to
@@ -15,10 +15,10 @@ on --data drops by more than .005; parts that cost more are left in float. Of an
 Exit code 2 when an export fails.
 
     fracture-det export --detector d2:output/half --prune .3 --out output/pruned
-    fracture-det train --config-file output/pruned/config.yaml --data output/fracatlas \
+    fracture-det train --config-file output/pruned/config.yaml --data output/fracatlas \\
         --images datasets/fracatlas/images OUTPUT_DIR output/pruned_trained
-    fracture-det export --detector d2:output/pruned_trained --to openvino --against d2:output/half \
-        --data output/fracatlas/val.json --images datasets/fracatlas/images \
+    fracture-det export --detector d2:output/pruned_trained --to openvino --against d2:output/half \\
+        --data output/fracatlas/val.json --images datasets/fracatlas/images \\
         --check-images datasets/fracatlas/images/Fractured --out output/pruned_openvino
 
 --prune removes whole channels; the result must be trained further. --against fails when AP50 is then more than .01, or

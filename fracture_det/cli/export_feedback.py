@@ -1,7 +1,7 @@
 """Write the readers' feedback of the web page as a data set to train on: LabelImg XML and COCO.
 
     fracture-det export-feedback --out datasets/feedback
-    fracture-det prepare --images datasets/feedback/images \
+    fracture-det prepare --images datasets/feedback/images \\
         --annotations datasets/feedback/annotations --out output/feedback
 
 Reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were judged right

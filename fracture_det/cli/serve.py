@@ -1,9 +1,10 @@
-"""Serve the upload page and its API, as `python -m webapp` does in a checkout.
+"""Serve the upload page and its API.
 
     fracture-det serve --host 127.0.0.1 --port 8000 --detector shipped
 
 The shipped detector comes with the calibration that makes its scores probabilities; every other one needs
---calibration for that. The rest is set by the FRACTURE_* variables of docs/api.md.
+--calibration for that, as does `python -m webapp` in a checkout. The rest is set by the FRACTURE_* variables of
+docs/api.md.
 """
 
 from __future__ import annotations

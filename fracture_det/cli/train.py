@@ -1,6 +1,6 @@
 """Train a detector on data that `fracture-det prepare` has written.
 
-    fracture-det train --config-file configs/faster_rcnn_R_50_FPN.yaml \
+    fracture-det train --config-file configs/faster_rcnn_R_50_FPN.yaml \\
         --data output/fracatlas --images ../fracatlas/images OUTPUT_DIR output/fpn
 
 Every epoch is evaluated on val.json. OUTPUT_DIR then holds model_best.pth (best validation AP50), the checkpoints,

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from fracture_det.resources import resource
+from fracture_det.structures.strict_json import convert_json
 
 RECIPE = resource("configs/shipped/recipe.yaml")
 
@@ -60,8 +61,10 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True):
 def read_recipe(path: Path, folders: list[str]) -> Recipe:
     """Return the recipe in the file `path` with `folders` (NAME=PATH) instead of its own. Raises RecipeError."""
     try:
-        recipe = msgspec.yaml.decode(path.read_bytes(), type=Recipe)
-    except (OSError, msgspec.DecodeError) as error:
+        recipe = convert_json(msgspec.yaml.decode(path.read_bytes()), Recipe)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, msgspec.DecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error
     for text in folders:
         name, _, folder = text.partition("=")

@@ -35,6 +35,8 @@ def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundIm
     inside the input. Raises InputError when nothing is found.
     """
     path = Path(source)
+    if not path.exists() and not any(sign in str(source) for sign in "*?["):
+        raise InputError(f"{source}: no such file or folder")
     if path.is_file():
         return FoundImages(((path.name, path),))
     if path.is_dir():

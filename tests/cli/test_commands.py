@@ -1,5 +1,6 @@
 """`fracture-det`: its help teaches, its commands are the tools, and what is not installed is a sentence."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,10 @@ def test_every_command_explains_itself_under_its_own_name(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: fracture-det {command} ")
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: fracture-det {command} ")
+    # A command of several lines keeps them: a single backslash in the docstring would join two.
+    assert not re.findall(r"^    fracture-det .*\S {4,}-.*", said, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"]])

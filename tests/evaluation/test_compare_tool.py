@@ -69,6 +69,9 @@ def test_what_cannot_be_compared_is_said_in_one_line(runs, capsys):
     assert "expected 0..1, got 7" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         compare(runs, "--names", "A")
+    with pytest.raises(SystemExit):
+        compare(runs, "--bootstrap", "-1")
+    assert "--bootstrap must be at least 0, got -1" in capsys.readouterr().err
     (runs / "run/report.json").unlink()
     assert compare(runs) == 2
     assert "report.json" in capsys.readouterr().err

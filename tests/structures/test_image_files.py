@@ -41,9 +41,10 @@ class TestFindImages:
         assert [name for name, _ in find_images(folder, leave_out=folder / "out").files] == NAMES
 
     def test_nothing_found_is_an_error(self, folder):
-        for source in (folder / "nowhere", f"{folder}/*.dcm"):
-            with pytest.raises(InputError, match="no image found"):
-                find_images(source)
+        with pytest.raises(InputError, match="nowhere: no such file or folder"):
+            find_images(folder / "nowhere")
+        with pytest.raises(InputError, match="no image found"):
+            find_images(f"{folder}/*.dcm")
         (folder / "c/broken.jpg").unlink()
         with pytest.raises(InputError, match=r"no image found \(1 other files\)"):
             find_images(folder / "c")

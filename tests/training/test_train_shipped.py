@@ -105,7 +105,9 @@ def test_a_step_runs_again_when_it_is_named_or_its_command_has_changed(recipe):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (("name: first", "nom: first"), [], "recipe.yaml: Object contains unknown field `nom`"),
+        (("name: first", "nom: first"), [], "recipe.yaml: steps[0].nom: unknown, got 'first'"),
+        (("name: first", "name: [1]"), [], "recipe.yaml: steps[0].name: expected a text, got [1]"),
+        (("name: first", "name: [1"), [], "recipe.yaml: while parsing a flow sequence"),
         (("{given}'", "{gone}'"), [], "step first: 'gone' is neither a folder nor an argument of the recipe"),
         (("", ""), ["--folder", "in=x"], "--folder: expected NAME=PATH with one of out, got 'in=x'"),
         (("", ""), ["--steps", "third"], "recipe.yaml has no third"),

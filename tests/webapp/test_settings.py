@@ -61,6 +61,7 @@ def test_variables_are_read_and_arguments_win(monkeypatch):
     [
         ({"FRACTURE_PORT": "http"}, "FRACTURE_PORT: expected a whole number, got 'http'"),
         ({"FRACTURE_PORT": "70000"}, "FRACTURE_PORT: expected 0 to 65535, got 70000"),
+        ({"FRACTURE_PORT": "99999999"}, "FRACTURE_PORT: expected 0 to 65535, got 99999999"),
         ({"FRACTURE_SCORE": "50"}, "FRACTURE_SCORE: expected 0 to 1, got 50"),
         ({"FRACTURE_SCORE": "nan"}, "FRACTURE_SCORE: expected 0 to 1, got nan"),
         ({"FRACTURE_NMS_IOU": "-1"}, "FRACTURE_NMS_IOU: expected 0 to 1, got -1"),
