@@ -61,7 +61,7 @@ def detector(work):
 
 
 def test_the_trained_detector_finds_fractures_on_unseen_radiographs(work):
-    # The order of sums, and with it the result, depends on the number of threads: .49 with one, .5 to .6 with more.
+    # The order of sums, and with it the result, depends on the number of threads: .49 with one, above .5 with two.
     assert Report.load(work / "report").coco["AP50"].value > 0.4
 
 
