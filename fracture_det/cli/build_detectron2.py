@@ -178,10 +178,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit code, 2 when no wheel was built."""
     args = build_parser().parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        archive = args.archive or download(Path(folder))
-        check_sha256(archive)
-        print(build(archive, args.out))
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            archive = args.archive or download(Path(folder))
+            check_sha256(archive)
+            print(build(archive, args.out))
+    except (BuildError, OSError, subprocess.CalledProcessError) as error:
+        print(f"build-detectron2: {error}", file=sys.stderr)
+        return 2
     return 0

@@ -19,6 +19,7 @@ import numpy as np
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.strict_json import in_words
 
 FORMAT = "fracture_det predictions"
 VERSION = 1
@@ -216,6 +217,7 @@ def _explain(place: str, content: Any, error: msgspec.ValidationError) -> Predic
         field = f"{field}.{missing[1]}".lstrip(".")
         return PredictionsError(f"{place}, {field}: missing; there is {', '.join(content) or 'nothing'}")
     reason = re.sub(r", got (`\w+`|\d+)$", "", reason)
+    reason = re.sub(r"`([^`]+)`", lambda kinds: in_words(kinds[1]), reason)
     shown = repr(content)
     shown = shown if len(shown) <= SHOWN_LETTERS else f"{shown[:SHOWN_LETTERS]}..."
     return PredictionsError(f"{place}{f', {field}' if field else ''}: {reason[0].lower()}{reason[1:]}, got {shown}")

@@ -237,7 +237,8 @@ def _find_shards(folder: Path) -> dict[Shard, Path]:
     parts = {Shard.parse(path.name.removeprefix("shard-").replace("-of-", "/")): path for path in folders}
     of = {part.of for part in parts}
     if len(of) != 1 or len(parts) != max(of):
-        raise ShardError(f"{folder}: expected all shards of one number, got {[path.name for path in folders]}")
+        got = ", ".join(path.name for path in folders) or "no folder shard-I-of-N"
+        raise ShardError(f"{folder}: expected all shards of one number, got {got}")
     return {part: parts[part] / PREDICTIONS for part in sorted(parts, key=lambda part: part.index)}
 
 

@@ -47,7 +47,7 @@ def _explain(message: str, content: Any) -> str:
     wanted = re.fullmatch(r"Expected (.*?)(?:, got `?([\w.]+)`?)?", message)
     field, value = _locate(path, content, wanted[2] if wanted else None)
     if wanted is not None:
-        expected = re.sub(r"`([^`]+)`", lambda kinds: _in_words(kinds[1]), wanted[1])
+        expected = re.sub(r"`([^`]+)`", lambda kinds: in_words(kinds[1]), wanted[1])
         return f"{field or 'the file'}: expected {expected}, got {value!r}"
     if odd := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", message):
         name = f"{field}.{odd[1]}" if field else odd[1]
@@ -55,7 +55,8 @@ def _explain(message: str, content: Any) -> str:
     return f"{field}: {message}" if field else message
 
 
-def _in_words(kinds: str) -> str:
+def in_words(kinds: str) -> str:
+    """Return what an error message calls msgspec's name of a type, such as "int | null"."""
     return " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | "))
 
 

@@ -116,3 +116,13 @@ def test_what_comes_with_the_package_is_found_in_the_checkout_and_in_a_wheel(mon
     assert find_config("configs/none.yaml") == Path("configs/none.yaml")
     monkeypatch.setattr("fracture_det.resources.CHECKOUT", None)
     assert resource("configs") == PACKAGE / "configs"
+
+
+def test_an_archive_that_detectron2_cannot_be_built_from_is_a_sentence(tmp_path, capsys):
+    archive = tmp_path / "archive.tar.gz"
+    command = ["build-detectron2", "--archive", str(archive), "--out", str(tmp_path / "wheels")]
+    assert main(command) == 2
+    assert f"build-detectron2: [Errno 2] No such file or directory: '{archive}'" in capsys.readouterr().err
+    archive.write_bytes(b"another file")
+    assert main(command) == 2
+    assert f"build-detectron2: {archive}: SHA-256 is " in capsys.readouterr().err
