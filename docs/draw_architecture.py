@@ -97,7 +97,7 @@ def drawing(toml: str) -> str:
     )
     y += 14
     top = [("webapp/", "the page and its API; knows only inference and structures", False)]
-    below = [(f"fracture_det/{name}/", PACKAGES[name], name not in free) for name in packages]
+    below = [(_shown(name), PACKAGES[name], name not in free) for name in packages]
     for name, words, has_torch in top + below:
         parts += [_box(MARGIN, y, WIDTH - 2 * MARGIN, ROW_PX - 4, TORCH if has_torch else PLAIN)]
         parts += [_text(MARGIN + 12, y + 20, name, bold=True), _text(MARGIN + 235, y + 20, words)]
@@ -147,6 +147,11 @@ def _wrapped(words: str, width: int = 17) -> list[str]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
+
+
+def _shown(name: str) -> str:
+    """Return a layer as the folder or the file that it is."""
+    return f"fracture_det/{name}/" if (ROOT / "fracture_det" / name).is_dir() else f"fracture_det/{name}.py"
 
 
 def _box(x: int, y: int, width: int, height: int, fill: str, *, dashed: bool = False) -> str:
