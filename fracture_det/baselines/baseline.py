@@ -18,10 +18,10 @@ from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput
 from fracture_det.inference.checksums import checked_sha256
 from fracture_det.inference.openvino import openvino_engine
-from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.letterbox import Letterbox, detections_on_image
+from fracture_det.structures.processors import available_cpus
 from fracture_det.structures.radiograph import Pixels
 
 # Instead of a file: seeded random weights. Their boxes mean nothing; they are for measuring speed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from fracture_det.data.splits import (
     take,
 )
 from fracture_det.structures.image_files import list_image_names
+from fracture_det.structures.processors import available_cpus
 
 DEFAULT_NEIGHBOURS = 10
 # Wraps a stream, given its length and a title: a progress bar.
@@ -63,7 +63,7 @@ class PrepareOptions:
     missing_xml_is_healthy: bool = False
     strict: bool = False
     seed: int = 0
-    workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
+    workers: int = field(default_factory=lambda: min(available_cpus(), 8))
 
     def __post_init__(self) -> None:
         if self.neighbours < 0:

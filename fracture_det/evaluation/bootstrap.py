@@ -11,7 +11,6 @@ nominal coverage; plain percentile intervals of figures, and BCa intervals of di
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from fracture_det.evaluation.intervals import LEVEL as LEVEL
 from fracture_det.evaluation.intervals import quantile, t_quantile
+from fracture_det.structures.processors import available_cpus
 
 Floats = NDArray[np.float64]
 # Names a statistic.
@@ -155,7 +155,7 @@ def _resample(
     n_blocks = min(n_groups, MAX_BLOCKS) if n_bootstrap else 0
     rows = np.empty((n_bootstrap + n_blocks, len(values)))
     weights = _weights(group, n_groups, n_bootstrap, n_blocks, seed)
-    samples = _evaluated(statistics, weights, _n_threads() if len(group) >= THREADS_FROM else 1)
+    samples = _evaluated(statistics, weights, min(available_cpus(), MAX_THREADS) if len(group) >= THREADS_FROM else 1)
     bar = tqdm(rows, desc=progress, unit="resample", disable=progress is None)
     for row, sample in zip(bar, samples, strict=True):
         row[:] = list(sample.values())
@@ -176,11 +176,6 @@ def _evaluated(statistics: Statistics[Key], weights: Iterable[Floats], n_threads
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _n_threads() -> int:
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(len(usable), MAX_THREADS)
 
 
 def _weights(group: NDArray[np.int64], n_groups: int, n_bootstrap: int, n_blocks: int, seed: int) -> Iterator[Floats]:

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from fracture_det.data.prediction_writer import PredictionWriter
 from fracture_det.data.predictions import ImagePrediction
 from fracture_det.inference.base import Detector, DetectorInfo
-from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.stage_timer import StageTimer, stage, timing_of
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.image_files import NamedFile
+from fracture_det.structures.processors import available_cpus
 from fracture_det.structures.radiograph import Pixels, UnreadableImage, read_radiograph
 from fracture_det.structures.timing import Timing
 

@@ -14,7 +14,7 @@ from fracture_det.inference.exported import (
     model_file,
     model_sha256,
 )
-from fracture_det.inference.processors import available_cpus
+from fracture_det.structures.processors import available_cpus
 from fracture_det.structures.radiograph import Pixels
 
 log = logging.getLogger(__name__)

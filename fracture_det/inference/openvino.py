@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fracture_det.inference.base import DetectorError, card_beside
 from fracture_det.inference.exported import FACTS_KEY, ExportedDetector, GraphFacts, model_file, model_sha256
-from fracture_det.inference.processors import available_cpus
+from fracture_det.structures.processors import available_cpus
 
 # The most inputs that are worked on side by side: each needs memory for its feature maps.
 MOST_STREAMS = 4

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from fracture_det.baselines.speed.candidates import Candidate, Candidates
 from fracture_det.baselines.speed.measurement import Measurement, MeasurementError, MissingPackage, measure_apart
 from fracture_det.baselines.speed.profiling import Profile
-from fracture_det.inference.processors import available_cpus
 from fracture_det.inference.stage_timer import machine_name
 from fracture_det.structures.markdown_table import markdown_table
+from fracture_det.structures.processors import available_cpus
 from fracture_det.visualization.speed_chart import draw_benchmark
 
 VERSIONS = ("torch", "torchvision", "detectron2", "openvino", "onnxruntime", "ultralytics", "effdet", "transformers")

@@ -6,7 +6,7 @@ import os
 import pytest
 from loky.backend import context
 
-from fracture_det.inference.processors import available_cpus
+from fracture_det.structures.processors import available_cpus
 
 
 # processors of the machine, of the mask, the control group's quota, OMP_NUM_THREADS, processors to use
