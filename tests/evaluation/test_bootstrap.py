@@ -153,7 +153,7 @@ def test_a_figure_that_is_not_defined_has_no_interval():
 @pytest.mark.parametrize(("n_threads", "most_kept"), [(1, 2), (3, 2 * 3 + 2 + 3)])
 def test_few_sets_of_weights_are_kept(n_threads, most_kept, monkeypatch):
     monkeypatch.setattr(module, "THREADS_FROM", 0)
-    monkeypatch.setattr(module, "_n_threads", lambda: n_threads)
+    monkeypatch.setattr(module, "available_cpus", lambda: n_threads)
     seen, most, lock = [], [], threading.Lock()
 
     def count(weights):
@@ -177,7 +177,7 @@ def test_threads_change_nothing(monkeypatch):
     alone = bootstrap_intervals(slow_when_even, group, n_bootstrap=60, seed=0)
     used = set()
     monkeypatch.setattr(module, "THREADS_FROM", 90)
-    monkeypatch.setattr(module, "_n_threads", lambda: 3)
+    monkeypatch.setattr(module, "available_cpus", lambda: 3)
 
     def noted(weights):
         used.add(threading.get_ident())
@@ -189,7 +189,7 @@ def test_threads_change_nothing(monkeypatch):
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):
     monkeypatch.setattr(module, "THREADS_FROM", 0)
-    monkeypatch.setattr(module, "_n_threads", lambda: 2)
+    monkeypatch.setattr(module, "available_cpus", lambda: 2)
 
     def broken(weights):
         if weights.max() > 1:
