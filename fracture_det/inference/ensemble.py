@@ -25,6 +25,8 @@ from fracture_det.structures.strict_json import convert_json, parse_json
 ENSEMBLE_FILE = "ensemble.json"
 # Its former name.
 OLD_ENSEMBLE_FILE = "fusion.json"
+# Files of weights/shipped under their former names.
+RENAMED_FILES = {OLD_ENSEMBLE_FILE: ENSEMBLE_FILE, "float.json": "ensemble_float.json"}
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,11 @@ def ensemble_file(target: str | Path) -> Path:
     """Return the ensemble.json that `target`, a folder or the file itself, stands for; it need not exist."""
     path = Path(target)
     if not path.is_dir():
-        return path
+        renamed = path.with_name(RENAMED_FILES.get(path.name, path.name))
+        if path.is_file() or not renamed.is_file():
+            return path
+        log.warning("%s: the file is now called %s", path, renamed.name)
+        return renamed
     current, old = path / ENSEMBLE_FILE, path / OLD_ENSEMBLE_FILE
     if current.is_file() or not old.is_file():
         return current

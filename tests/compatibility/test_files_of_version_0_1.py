@@ -16,8 +16,9 @@ from fracture_det.data.coco import read_coco
 from fracture_det.data.predictions import read_predictions
 from fracture_det.data.splits import read_split
 from fracture_det.evaluation.report import Report
-from fracture_det.inference.ensemble import EnsembleConfig
+from fracture_det.inference.ensemble import EnsembleConfig, ensemble_file
 from fracture_det.reporting.writer import write_report
+from fracture_det.resources import resource
 
 FILES = Path(__file__).with_name("files")
 
@@ -58,6 +59,13 @@ def test_a_report_is_read_and_drawn_again(tmp_path):
 def test_an_ensemble_under_its_former_name(tmp_path):
     shutil.copy(FILES / "fusion.json", tmp_path)
     assert EnsembleConfig.load(tmp_path / "fusion.json").orientations == ("identity", "half_turn")
+
+
+@pytest.mark.parametrize(("former", "now"), [("fusion.json", "ensemble.json"), ("float.json", "ensemble_float.json")])
+def test_the_shipped_ensembles_are_found_under_their_former_names(former, now, caplog):
+    shipped = resource("weights/shipped")
+    assert ensemble_file(shipped / former) == shipped / now
+    assert f"{former}: the file is now called {now}" in caplog.text
 
 
 def test_a_configuration_with_the_former_keys(caplog):
