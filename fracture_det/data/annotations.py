@@ -1,10 +1,12 @@
-"""One annotation file as it was written, before any check."""
+"""One annotation as it was written, before any check; what every reader of annotation_formats returns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from fracture_det.data.records import Problem
 
 
 class AnnotationError(ValueError):
@@ -27,11 +29,18 @@ def _annotation_error(file: str, field: str, value: object, kind: str) -> Annota
 
 @dataclass(frozen=True)
 class RawBox:
-    """One marked box: class name, x0 y0 x1 y1 as written, and LabelImg's flag `difficult`."""
+    """One marked box.
+
+    name: its class. box: x0 y0 x1 y1 as written. difficult: LabelImg's flag.
+    crowd: COCO's `iscrowd`, a region to ignore rather than one box.
+    rotation: degrees that the file turns the box by and that `box` does not contain (CVAT, Label Studio).
+    """
 
     name: str
     box: tuple[float, float, float, float]
     difficult: bool = False
+    crowd: bool = False
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.box) != 4:
@@ -45,12 +54,15 @@ class RawBox:
 
 @dataclass(frozen=True)
 class RawAnnotation:
-    """What one annotation file says about one image.
+    """What one annotation says about one image.
 
-    file: path of the annotation file, for messages.
-    image_name, image_path, folder: what the file says about its image (LabelImg's fields), or None.
+    file: path of the annotation file, and the item in it where it holds many images; for messages.
+    image_name, image_path, folder: what it says about its image (LabelImg's fields), or None. An export for many images
+    gives as image_path what it calls the image, relative or absolute, with forward slashes.
     size: (height, width) in pixels that the file states; None where it states none.
     boxes: as written; pixels, or fractions of the image's width and height when `relative`.
+    notes: (kind, detail) of what was read with tolerance; reported, and the image is kept.
+    fault: why it cannot be used, or None. Its image has an annotation, and is excluded: it is not healthy.
     """
 
     file: str
@@ -60,3 +72,18 @@ class RawAnnotation:
     folder: str | None = None
     size: tuple[int, int] | None = None
     relative: bool = False
+    notes: tuple[tuple[str, str], ...] = ()
+    fault: AnnotationError | None = None
+
+
+@dataclass(frozen=True)
+class ParsedExport:
+    """One file that annotates many images.
+
+    annotations: one per image that the file names. class_names: those that it declares, in order of their ids.
+    problems: of items that belong to no image of the file, such as a box with an unknown image id.
+    """
+
+    annotations: tuple[RawAnnotation, ...]
+    class_names: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
+from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.records import Dataset, ImageRecord
 
 EXACT_KEY = "bbox_xyxy"
@@ -97,27 +97,6 @@ def read_coco(path: str | Path) -> Dataset:
         return Dataset(tuple(records), tuple(names.values()))
     except ValueError as error:
         raise AnnotationError(str(path), "images", str(error)) from error
-
-
-def parse_coco(path: str | Path) -> tuple[dict[str, RawAnnotation], tuple[str, ...]]:
-    """Read a COCO file as {file_name: RawAnnotation}, as written, and its category names.
-
-    Raises AnnotationError for a file that is not COCO.
-    """
-    content, boxes_of = _load(path)
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    annotations: dict[str, RawAnnotation] = {}
-    for image in content["images"]:
-        boxes = []
-        for item in boxes_of[image["id"]]:
-            x0, y0, x1, y1 = _corners(path, item)
-            boxes.append(RawBox(str(names[_category(path, item, names)]), (x0, y0, x1, y1), bool(item.get("iscrowd"))))
-        name = str(image.get("file_name")).replace("\\", "/")
-        if name in annotations:
-            raise AnnotationError(str(path), "file_name", f"{name} is listed twice")
-        size = (int(image.get("height") or 0), int(image.get("width") or 0))
-        annotations[name] = RawAnnotation(f"{path}#{image['id']}", tuple(boxes), image_name=Path(name).name, size=size)
-    return annotations, tuple(names.values())
 
 
 def _load(path: str | Path) -> tuple[Mapping[str, Any], Mapping[Any, list[Mapping[str, Any]]]]:

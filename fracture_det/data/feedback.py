@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fracture_det.data.annotation_formats.voc import voc_xml
 from fracture_det.data.annotations import RawBox
 from fracture_det.data.coco import write_coco
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.data.voc import voc_xml
 
 RIGHT = "right"
 Box = tuple[float, float, float, float]

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fracture_det.data.annotation_formats.voc import voc_xml
+from fracture_det.data.annotation_formats.yolo import CLASSES_FILE, yolo_text
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.coco import write_coco
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.pairing import FORMATS, AnnotationSource, open_annotations
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-from fracture_det.data.voc import voc_xml
-from fracture_det.data.yolo import CLASSES_FILE, yolo_text
 from fracture_det.structures.image_files import list_image_names
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from fracture_det.data.annotation_formats.coco import parse_coco
+from fracture_det.data.annotation_formats.voc import parse_voc
+from fracture_det.data.annotation_formats.yolo import CLASSES_FILE, parse_yolo, read_class_names
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
-from fracture_det.data.coco import parse_coco
 from fracture_det.data.records import EXCLUDED, Problem
-from fracture_det.data.voc import parse_voc
-from fracture_det.data.yolo import CLASSES_FILE, parse_yolo, read_class_names
 
 FORMATS = ("voc", "yolo", "coco")
 
@@ -146,7 +146,7 @@ class CocoAnnotations:
             self._digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise AnnotationError(str(path), "annotations", error.strerror or error) from error
-        annotations, _ = parse_coco(path)
+        annotations = {str(a.image_path): a for a in parse_coco(path).annotations}
         by_name: dict[str, list[str]] = defaultdict(list)
         for image in file_names:
             by_name[PurePosixPath(image).name].append(image)

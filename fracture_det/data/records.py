@@ -41,6 +41,7 @@ class ImageRecord:
     boxes: (M, 4) float64, x0 y0 x1 y1 in pixels of the upright image.
     classes: (M,) int64, indices into the Dataset's class names.
     attributes: further metadata columns (view, hardware, ...), for strata.
+    crowd_boxes: (K, 4) float64, COCO's `iscrowd` regions: neither truth nor background, ignored by every metric.
     """
 
     image_id: int
@@ -52,6 +53,7 @@ class ImageRecord:
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     attributes: Mapping[str, str] = field(default_factory=dict)
+    crowd_boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float64)
@@ -62,7 +64,11 @@ class ImageRecord:
             )
         if self.height < 1 or self.width < 1:
             raise ValueError(f"{self.file_name}: expected a positive size, got {self.height} x {self.width}")
+        crowd_boxes = np.asarray(self.crowd_boxes, dtype=np.float64)
+        if crowd_boxes.ndim != 2 or crowd_boxes.shape[1] != 4:
+            raise ValueError(f"{self.file_name}: expected crowd_boxes (K, 4), got {crowd_boxes.shape}")
         object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "crowd_boxes", crowd_boxes)
         object.__setattr__(self, "classes", classes)
 
     @property

@@ -56,6 +56,50 @@ def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundIm
     return FoundImages(tuple(files), tuple(sorted(skipped)))
 
 
+@dataclass(frozen=True)
+class FolderContents:
+    """Every file under a folder: `images` and `others` together are all that were found.
+
+    Names are relative to the folder, with forward slashes, sorted.
+    images: of a kind that is read. others: every other file. not_entered: (name, reason) of linked folders that were
+    entered under another name before, and of links to nothing.
+    """
+
+    images: tuple[str, ...]
+    others: tuple[str, ...]
+    not_entered: tuple[tuple[str, str], ...] = ()
+
+
+def list_folder(root: str | Path) -> FolderContents:
+    """Return every file under `root`; links to folders are followed, each folder once.
+
+    Raises FileNotFoundError when `root` is not a folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: not a folder")
+    entered: dict[str, str] = {}
+    images, others, not_entered = [], [], []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        relative = Path(folder).relative_to(root).as_posix()
+        real = os.path.realpath(folder)
+        if real in entered:
+            not_entered.append((relative, f"links to {entered[real]}, which is entered there"))
+            subfolders.clear()
+            continue
+        entered[real] = relative
+        subfolders.sort(key=lambda name, folder=folder: (os.path.islink(os.path.join(folder, name)), name))
+        for path in sorted(Path(folder) / name for name in names):
+            name = path.relative_to(root).as_posix()
+            if not path.is_file():
+                not_entered.append((name, "a link to nothing"))
+            elif _is_image(path):
+                images.append(name)
+            else:
+                others.append(name)
+    return FolderContents(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(not_entered)))
+
+
 def list_image_names(root: str | Path) -> list[str]:
     """Return the names of the image files under the folder `root`, relative, with forward slashes, sorted.
 

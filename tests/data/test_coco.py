@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from fracture_det.data.annotation_formats.coco import parse_coco
 from fracture_det.data.annotations import AnnotationError
-from fracture_det.data.coco import parse_coco, read_coco
+from fracture_det.data.coco import read_coco
 from fracture_det.data.formats import write_annotations
 from fracture_det.data.records import Dataset, ImageRecord
 from tests.builders import build_dataset

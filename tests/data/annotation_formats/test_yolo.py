@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from libs.yolo_io import YOLOWriter
 
+from fracture_det.data.annotation_formats.yolo import parse_yolo, yolo_text
 from fracture_det.data.annotations import AnnotationError, RawBox
-from fracture_det.data.yolo import parse_yolo, yolo_text
 
 BOXES = [(1, 1, 40, 30), (12, 7, 13, 8), (100, 50, 200, 150), (0, 0, 200, 150)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from libs.pascal_voc_io import PascalVocReader, PascalVocWriter
 
+from fracture_det.data.annotation_formats.voc import parse_voc, voc_xml
 from fracture_det.data.annotations import AnnotationError, RawBox
-from fracture_det.data.voc import parse_voc, voc_xml
 from tests.builders import labelimg_xml
 
 BOXES = [(1, 1, 40, 30), (12, 7, 13, 8), (100, 50, 200, 150), (0, 0, 200, 150)]

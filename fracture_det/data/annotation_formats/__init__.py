@@ -1,0 +1,1 @@
+"""What each annotation tool writes, read into RawAnnotation."""
