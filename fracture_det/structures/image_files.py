@@ -88,7 +88,7 @@ def list_folder(root: str | Path) -> FolderContents:
             subfolders.clear()
             continue
         entered[real] = relative
-        subfolders.sort(key=lambda name, folder=folder: (os.path.islink(os.path.join(folder, name)), name))
+        subfolders.sort()
         for path in sorted(Path(folder) / name for name in names):
             name = path.relative_to(root).as_posix()
             if not path.is_file():
