@@ -5,15 +5,19 @@ An image is excluded rather than kept with a box missing: a fracture without its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fracture_det.data.annotations import RawAnnotation, RawBox
+from fracture_det.data.annotation_formats.coco import HEALTHY_IN_DOUBT, REPEATED_ANNOTATION_ID
+from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.image_info import ImageInfo, read_image_info
 from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
+from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.image_files import list_image_names
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 
@@ -25,9 +29,19 @@ REPAIRS = {
     "drop-box": "leave out boxes without area, outside the image or not finite, and keep the image's other boxes",
     "drop-unknown": "leave out boxes of an unknown class, and keep the image's other boxes",
     "drop-difficult": "leave out boxes marked `difficult`, and keep the image's other boxes",
+    "drop-duplicates": "keep one of several equal boxes of one class",
+    "rotate": "take the upright box around the corners of a box that the file rotates",
+    "renumber": "read boxes whose id another box of the file has too",
+    "drop-orphans": "believe that boxes which belong to no image of a COCO file are of none of its images",
 }
+# Kinds of faults of whole annotations that a repair can lift.
+REPAIR_OF_FAULT = {REPEATED_ANNOTATION_ID: "renumber", HEALTHY_IN_DOUBT: "drop-orphans"}
 # Six decimals of YOLO are half of a millionth of the width; floats add less. More than this is reported.
 ROUNDING_PX = 0.01
+# A box with a shorter side holds no pixel.
+LEAST_SIDE_PX = 1.0
+# Two boxes of one class with at least this IoU are reported: one fracture marked twice, more likely than two.
+NEAR_DUPLICATE_IOU = 0.9
 
 Box = tuple[float, float, float, float]
 
@@ -61,19 +75,24 @@ class AnnotationRules:
 
 @dataclass
 class _ImageProblems:
-    """The problems of one image, in the order of their discovery."""
+    """The problems of one image, in the order of their discovery.
+
+    stored: the image is one of a data set that was prepared before, for which no repairs are offered.
+    """
 
     file: str
+    rules: AnnotationRules
+    stored: bool = False
     noted: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, detail: str, action: str = KEPT) -> None:
         self.noted.append(Problem(self.file, kind, detail, action))
 
-    def repair_or_exclude(self, kind: str, detail: str, repair: str, rules: AnnotationRules) -> bool:
+    def repair_or_exclude(self, kind: str, detail: str, repair: str) -> bool:
         """Note a problem that `repair` corrects; return whether it was asked for. If not, the image is excluded."""
-        repaired = repair in rules.repairs
+        repaired = repair in self.rules.repairs
         hint = f"; {REPAIRS[repair]}" if repaired else f"; --repair {repair} would {REPAIRS[repair]}"
-        self.add(kind, detail + hint, REPAIRED if repaired else EXCLUDED)
+        self.add(kind, detail + ("" if self.stored else hint), REPAIRED if repaired else EXCLUDED)
         return repaired
 
     @property
@@ -83,27 +102,40 @@ class _ImageProblems:
 
 
 def build_record(
-    image_id: int, info: ImageInfo, annotation: RawAnnotation, rules: AnnotationRules
+    image_id: int, info: ImageInfo, annotation: RawAnnotation, rules: AnnotationRules, *, stored: bool = False
 ) -> tuple[ImageRecord | None, list[Problem]]:
     """Return the record of one readable image, or None when it is excluded, and every problem on the way.
 
     The record's group is the file name and its anatomy None; both are filled in later from metadata.
+    stored: the image is one of a data set that was prepared before. The checks are the same, but no repairs are
+    offered, and an image with crowd regions alone is kept: evaluation knows to ignore them.
     """
     if info.size is None:
         raise ValueError(f"{info.file_name}: an unreadable image has no record")
-    problems = _ImageProblems(info.file_name)
+    problems = _ImageProblems(info.file_name, rules, stored)
+    for kind, detail in annotation.notes:
+        problems.add(kind, detail)
+    if annotation.fault is not None and not _lift(annotation.fault, problems):
+        return None, problems.noted
     _check_names(info.file_name, annotation, problems)
-    raw_boxes = _to_upright_px(info, annotation, rules, problems)
-    boxes: list[Box] = []
-    classes: list[int] = []
-    for raw in raw_boxes:
-        index = _class_of(raw, rules, problems)
-        box = _clip_box(raw, info.size, rules, problems)
+    fractions = _look_like_fractions(annotation)
+    boxes, classes, crowds = [], [], []
+    for raw in _to_upright_px(info, annotation, problems):
+        index = _class_of(raw, problems)
+        box = _clip_box(raw, info.size, problems, fractions=fractions)
         if index is not None and box is not None:
             boxes.append(box)
             classes.append(index)
+            crowds.append(raw.crowd)
+    crowd = np.array(crowds, dtype=bool)
+    corners, labels = np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(classes, dtype=np.int64)
+    kept = np.flatnonzero(~crowd)
+    kept = kept[_without_duplicates(corners[kept], labels[kept], problems)]
     if annotation.boxes and not boxes and not problems.excluded:
         problems.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
+    elif crowd.any() and crowd.all() and not stored:
+        detail = "only crowd regions (iscrowd) are marked: neither a box to learn from, nor a healthy image"
+        problems.add("only_crowd", detail, EXCLUDED)
     if problems.excluded:
         return None, problems.noted
     record = ImageRecord(
@@ -111,14 +143,29 @@ def build_record(
         info.file_name,
         *info.size,
         group_id=info.file_name,
-        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        classes=np.array(classes, dtype=np.int64),
+        boxes=corners[kept],
+        classes=labels[kept],
+        crowd_boxes=corners[crowd],
+        crowd_classes=labels[crowd],
     )
     return record, problems.noted
 
 
+def check_record(record: ImageRecord, class_names: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with the truth of one image, by the checks of `build_record`."""
+    marks = ((record.boxes, record.classes, False), (record.crowd_boxes, record.crowd_classes, True))
+    boxes = tuple(
+        RawBox(class_names[index], (x0, y0, x1, y1), crowd=crowd)
+        for corners, labels, crowd in marks
+        for (x0, y0, x1, y1), index in zip(corners.tolist(), labels.tolist(), strict=True)
+    )
+    info = ImageInfo(record.file_name, record.size, 1, "", None)
+    annotation = RawAnnotation("", boxes, size=record.size)
+    return build_record(record.image_id, info, annotation, AnnotationRules(tuple(class_names)), stored=True)[1]
+
+
 def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
-    """Compare a data set with its image files: missing, unreadable, of another size, boxes outside or without area."""
+    """Compare a data set with its image files: missing, unreadable, of another size, boxes that cannot be true."""
     present = set(list_image_names(image_root))
     problems: list[Problem] = []
     for record in dataset:
@@ -131,11 +178,46 @@ def check(dataset: Dataset, image_root: str | Path) -> list[Problem]:
         elif info.size != record.size:
             detail = f"{_wh(record.size)} in the data set, {_wh(info.size)} in the file"
             problems.append(Problem(record.file_name, "size_mismatch", detail, EXCLUDED))
-        for x0, y0, x1, y1 in record.boxes.tolist():
-            if not (0 <= x0 < x1 <= record.width and 0 <= y0 < y1 <= record.height):
-                detail = f"box {_show((x0, y0, x1, y1))} in an image of {_wh(record.size)}"
-                problems.append(Problem(record.file_name, "bad_box", detail, EXCLUDED))
+        problems += check_record(record, dataset.class_names)
     return problems
+
+
+def _lift(fault: AnnotationError, problems: _ImageProblems) -> bool:
+    """Note the fault of an annotation; return whether a repair lifts it."""
+    repair = REPAIR_OF_FAULT.get(fault.kind)
+    if repair is not None:
+        return problems.repair_or_exclude(fault.kind, f"{fault.field}: {fault.value}", repair)
+    problems.add(fault.kind, str(fault), EXCLUDED)
+    return False
+
+
+def _look_like_fractions(annotation: RawAnnotation) -> bool:
+    """Whether all coordinates, meant as pixels, lie in 0..1, as fractions of the image do."""
+    values = [value for raw in annotation.boxes if raw.finite for value in raw.box]
+    return bool(values) and not annotation.relative and min(values) >= 0 and max(values) <= 1
+
+
+def _without_duplicates(
+    boxes: NDArray[np.float64], classes: NDArray[np.int64], problems: _ImageProblems
+) -> NDArray[np.bool_]:
+    """Return which boxes (M,) are not those of an earlier one again; report these, and boxes that nearly are."""
+    keep = np.ones(len(boxes), dtype=bool)
+    for index in range(1, len(boxes)):
+        iou = box_iou(boxes[index], boxes[:index])[0]
+        iou[~keep[:index]] = 0.0
+        near = int(iou.argmax())
+        if iou[near] < NEAR_DUPLICATE_IOU:
+            continue
+        here, there = _show(boxes[index].tolist()), _show(boxes[near].tolist())
+        equal = np.abs(boxes[index] - boxes[near]).max() <= ROUNDING_PX
+        if classes[index] != classes[near]:
+            if equal:
+                problems.add("near_duplicate_box", f"box {here} is marked with two classes")
+        elif equal:
+            keep[index] = not problems.repair_or_exclude("duplicate_box", f"box {here} twice", "drop-duplicates")
+        else:
+            problems.add("near_duplicate_box", f"boxes {there} and {here} overlap with IoU {iou[near]:.2f}")
+    return keep
 
 
 def _check_names(file_name: str, annotation: RawAnnotation, problems: _ImageProblems) -> None:
@@ -150,9 +232,7 @@ def _check_names(file_name: str, annotation: RawAnnotation, problems: _ImageProb
             problems.add("wrong_path", f"<path> ends in {tail!r}; matched by the name of the annotation file")
 
 
-def _to_upright_px(
-    info: ImageInfo, annotation: RawAnnotation, rules: AnnotationRules, problems: _ImageProblems
-) -> Sequence[RawBox]:
+def _to_upright_px(info: ImageInfo, annotation: RawAnnotation, problems: _ImageProblems) -> Sequence[RawBox]:
     """Return the boxes in pixels of the upright image, noting what the stated size and the EXIF tag say."""
     assert info.size is not None
     assert info.stored_size is not None
@@ -169,7 +249,7 @@ def _to_upright_px(
         detail = f"orientation {info.orientation}; size {_wh(stated)} stated as before turning"
         if not annotation.boxes:
             problems.add("exif_size_unturned", f"{detail}; no box to turn")
-        elif problems.repair_or_exclude("exif_size_unturned", detail, "turn", rules):
+        elif problems.repair_or_exclude("exif_size_unturned", detail, "turn"):
             boxes = np.array([raw.box for raw in annotation.boxes])
             upright = orient_boxes(boxes, EXIF_ORIENTATIONS[info.orientation], info.stored_size).tolist()
             return [replace(raw, box=tuple(box)) for raw, box in zip(annotation.boxes, upright, strict=True)]
@@ -185,61 +265,79 @@ def _to_upright_px(
             problems.add("size_mismatch", f"{detail}; no box to scale")
         elif min(stated) < 0:
             problems.add("size_mismatch", f"{detail}; a negative size", EXCLUDED)
-        elif problems.repair_or_exclude("size_mismatch", detail, "rescale", rules):
+        elif problems.repair_or_exclude("size_mismatch", detail, "rescale"):
             return _scaled(annotation.boxes, width / stated[1], height / stated[0])
     return annotation.boxes
 
 
 def _scaled(boxes: Sequence[RawBox], x: float, y: float) -> list[RawBox]:
-    return [
-        RawBox(raw.name, (raw.box[0] * x, raw.box[1] * y, raw.box[2] * x, raw.box[3] * y), raw.difficult)
-        for raw in boxes
-    ]
+    return [replace(raw, box=(raw.box[0] * x, raw.box[1] * y, raw.box[2] * x, raw.box[3] * y)) for raw in boxes]
 
 
-def _class_of(raw: RawBox, rules: AnnotationRules, problems: _ImageProblems) -> int | None:
+def _class_of(raw: RawBox, problems: _ImageProblems) -> int | None:
+    rules = problems.rules
     index = rules.class_index(raw.name)
     if index is None:
         detail = f"class {raw.name!r}, expected {', '.join((*rules.class_names, *rules.class_map))} (see --class-map)"
-        problems.repair_or_exclude("unknown_class", detail, "drop-unknown", rules)
+        problems.repair_or_exclude("unknown_class", detail, "drop-unknown")
         return None
     if raw.difficult:
         if "drop-difficult" in rules.repairs:
-            problems.repair_or_exclude(
-                "difficult", f"box {_show(raw.box)} is marked difficult", "drop-difficult", rules
-            )
+            problems.repair_or_exclude("difficult", f"box {_show(raw.box)} is marked difficult", "drop-difficult")
             return None
         problems.add("difficult", f"box {_show(raw.box)} is marked difficult; used like any other")
     return index
 
 
-def _clip_box(raw: RawBox, size: tuple[int, int], rules: AnnotationRules, problems: _ImageProblems) -> Box | None:
+def _clip_box(raw: RawBox, size: tuple[int, int], problems: _ImageProblems, *, fractions: bool) -> Box | None:
     """Return the box within the image, or None when nothing usable is left; notes what was wrong."""
     height, width = size
     if not raw.finite:
-        problems.repair_or_exclude("box_not_finite", f"box {_show(raw.box)}", "drop-box", rules)
+        problems.repair_or_exclude("box_not_finite", f"box {_show(raw.box)}", "drop-box")
         return None
     x0, y0, x1, y1 = raw.box
     if x0 > x1 or y0 > y1:
-        if not problems.repair_or_exclude("box_reversed", f"box {_show(raw.box)} ends before it begins", "swap", rules):
+        if not problems.repair_or_exclude("box_reversed", f"box {_show(raw.box)} ends before it begins", "swap"):
             return None
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    overshoot = max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True))
-    inside = cut[0] < cut[2] and cut[1] < cut[3]
     where = f"box {_show(raw.box)} in an image of {_wh(size)}"
     if x0 == x1 or y0 == y1:
-        problems.repair_or_exclude("box_no_area", where, "drop-box", rules)
+        problems.repair_or_exclude("box_no_area", where, "drop-box")
         return None
-    if not inside:
-        problems.repair_or_exclude("box_outside", f"{where}: nothing of it is inside", "drop-box", rules)
+    if fractions or min(x1 - x0, y1 - y0) < LEAST_SIDE_PX - ROUNDING_PX:
+        question = "; all boxes lie in 0..1: were fractions of the image taken for pixels?" if fractions else ""
+        problems.repair_or_exclude("box_tiny", f"{where} is under 1 px on a side{question}", "drop-box")
+        return None
+    # Turned by 180 degrees, a box is itself.
+    if raw.rotation % 180:
+        detail = f"{where} is rotated by {raw.rotation:g} degrees, which its four numbers do not contain"
+        if not problems.repair_or_exclude("box_rotated", detail, "rotate"):
+            return None
+        x0, y0, x1, y1 = _around_rotated((x0, y0, x1, y1), raw.rotation)
+    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    overshoot = max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True))
+    if not (cut[0] < cut[2] and cut[1] < cut[3]):
+        problems.repair_or_exclude("box_outside", f"{where}: nothing of it is inside", "drop-box")
         return None
     if overshoot > ROUNDING_PX:
-        return cut if problems.repair_or_exclude("box_outside", where, "clip", rules) else None
+        return cut if problems.repair_or_exclude("box_outside", where, "clip") else None
     return cut
 
 
-def _show(box: Box) -> str:
+def _around_rotated(box: Box, degrees: float) -> Box:
+    """Return the upright box around the corners of `box`, rotated about its centre."""
+    x, y, half_width, half_height = (
+        (box[0] + box[2]) / 2,
+        (box[1] + box[3]) / 2,
+        (box[2] - box[0]) / 2,
+        (box[3] - box[1]) / 2,
+    )
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    reach_x, reach_y = half_width * cos + half_height * sin, half_width * sin + half_height * cos
+    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
+
+
+def _show(box: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in box) + ")"
 
 

@@ -1,26 +1,29 @@
-"""COCO JSON: how prepared data sets are stored, and a format to import."""
+"""COCO JSON: how prepared data sets are stored."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from fracture_det.data.annotation_formats.coco import EXACT_KEY, CocoImage, load_coco
+from fracture_det.data.annotation_formats.text import show
 from fracture_det.data.annotations import AnnotationError
-from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.data.checks import AnnotationRules, build_record
+from fracture_det.data.image_info import ImageInfo
+from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 
-EXACT_KEY = "bbox_xyxy"
+# Faults that a message lists; a longer one would hide the first.
+SHOWN_FAULTS = 10
 
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
     """Write the data set for pycocotools and Detectron2, with anatomy, group and attributes on each image.
 
-    Boxes are x, y, width, height as floats. Where x + width or y + height
+    Boxes are x, y, width, height as floats, crowd regions likewise, with `iscrowd` 1. Where x + width or y + height
     does not reproduce a corner to the last bit, the corners are stored beside them as `bbox_xyxy`, so that a round trip
     is exact. Category ids are class index + 1.
     """
@@ -43,20 +46,22 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
                 "attributes": dict(record.attributes),
             }
         )
-        for (x0, y0, x1, y1), index in zip(record.boxes.tolist(), record.classes.tolist(), strict=True):
-            width, height = x1 - x0, y1 - y0
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": index + 1,
-                    "bbox": [x0, y0, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-            if (x0 + width, y0 + height) != (x1, y1):
-                annotations[-1][EXACT_KEY] = [x0, y0, x1, y1]
+        marks = ((record.boxes, record.classes, 0), (record.crowd_boxes, record.crowd_classes, 1))
+        for boxes, classes, crowd in marks:
+            for (x0, y0, x1, y1), index in zip(boxes.tolist(), classes.tolist(), strict=True):
+                width, height = x1 - x0, y1 - y0
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": record.image_id,
+                        "category_id": index + 1,
+                        "bbox": [x0, y0, width, height],
+                        "area": width * height,
+                        "iscrowd": crowd,
+                    }
+                )
+                if (x0 + width, y0 + height) != (x1, y1):
+                    annotations[-1][EXACT_KEY] = [x0, y0, x1, y1]
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.class_names)]
     info = {"description": description, "version": "1"}
     return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
@@ -65,70 +70,81 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
 def read_coco(path: str | Path) -> Dataset:
     """Read a COCO file into a Dataset, with anatomy, group and attributes where it has them.
 
-    An image of the file without annotations is a reviewed, healthy image. Raises AnnotationError for a file that is
-    not COCO, with the field that is missing or wrong.
+    An image of the file without annotations is a reviewed, healthy image. Ids that are not whole numbers are replaced
+    by 1, 2, ... The data set's notes say what was read with tolerance.
+    Raises AnnotationError for a file that is not COCO, and one that lists what is wrong with its images and boxes: all
+    that would exclude an image from `prepare`.
     """
-    content, boxes_of = _load(path)
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    index_of = {category_id: index for index, category_id in enumerate(names)}
-    records = []
-    for image in content["images"]:
-        boxes = [_corners(path, item) for item in boxes_of[image["id"]]]
-        classes = [index_of[_category(path, item, names)] for item in boxes_of[image["id"]]]
-        attributes = {key: str(value) for key, value in image.get("attributes", {}).items()}
-        group = image.get("group")
-        anatomy = image.get("anatomy", image.get("site"))  # its name in files written before 2026-11
-        try:
-            record = ImageRecord(
-                int(image["id"]),
-                image["file_name"],
-                int(image["height"]),
-                int(image["width"]),
-                str(group) if group is not None else image["file_name"],
-                anatomy,
-                np.array(boxes, dtype=np.float64).reshape(-1, 4),
-                np.array(classes, dtype=np.int64),
-                attributes,
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            raise AnnotationError(str(path), f"images id {image.get('id')}", repr(error)) from error
-        records.append(record)
-    try:
-        return Dataset(tuple(records), tuple(names.values()))
-    except ValueError as error:
-        raise AnnotationError(str(path), "images", str(error)) from error
+    content = load_coco(path)
+    faults = [problem for problem in content.problems if problem.action == EXCLUDED]
+    noted = [problem for problem in content.problems if problem.action != EXCLUDED]
+    numbered = all(isinstance(image.id, int) for image in content.images)
+    rules = AnnotationRules(content.class_names)
+    twice = [name for name, n in Counter(content.class_names).items() if n > 1]
+    if twice:
+        faults.append(Problem(str(path), "bad_category", f"categories: several are named {twice[0]!r}", EXCLUDED))
+    records: list[ImageRecord] = []
+    for number, image in enumerate(content.images, 1):
+        record, problems = _read_record(image, image.id if numbered and isinstance(image.id, int) else number, rules)
+        faults += [problem for problem in problems if problem.action == EXCLUDED]
+        noted += [problem for problem in problems if problem.action != EXCLUDED]
+        if record is not None:
+            records.append(record)
+    if faults:
+        raise _listed(str(path), faults)
+    notes = _counted(noted)
+    if not numbered:
+        notes.append("Image ids that are not whole numbers were replaced by 1, 2, ...")
+    return Dataset(tuple(records), content.class_names, tuple(notes))
 
 
-def _load(path: str | Path) -> tuple[Mapping[str, Any], Mapping[Any, list[Mapping[str, Any]]]]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AnnotationError(str(path), "json", str(error)) from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise AnnotationError(str(path), key, "expected a list of a COCO file")
-    boxes_of: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    known = {image.get("id") for image in content["images"]}
-    for item in content["annotations"]:
-        if item.get("image_id") not in known:
-            raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"no image {item.get('image_id')}")
-        boxes_of[item["image_id"]].append(item)
-    return content, boxes_of
+def _read_record(image: CocoImage, image_id: int, rules: AnnotationRules) -> tuple[ImageRecord | None, list[Problem]]:
+    annotation, entry = image.annotation, image.entry
+    name, size = str(annotation.image_path), annotation.size
+    if annotation.fault is not None:
+        fault = annotation.fault
+        return None, [Problem(name, fault.kind, f"{fault.field}: {fault.value}", EXCLUDED)]
+    if size is None or min(size) < 1:
+        detail = f"height and width: expected 1 or more, got {show(entry.get('height'))} and {show(entry.get('width'))}"
+        return None, [Problem(name, "size_missing", detail, EXCLUDED)]
+    record, problems = build_record(image_id, ImageInfo(name, size, 1, "", None), annotation, rules, stored=True)
+    group, anatomy = entry.get("group"), entry.get("anatomy", entry.get("site"))  # `site` in files before 2026-11
+    attributes = entry.get("attributes")
+    if attributes is not None and not isinstance(attributes, dict):
+        problems.append(Problem(name, "attributes", f"expected an object, got {show(attributes)}; not used"))
+    if record is not None:
+        record = replace(
+            record,
+            group_id=str(group) if group is not None else record.group_id,
+            anatomy=None if anatomy is None else str(anatomy),
+            attributes=_texts(attributes) if isinstance(attributes, dict) else {},
+        )
+    return record, problems
 
 
-def _category(path: str | Path, item: Mapping[str, Any], names: Mapping[Any, str]) -> Any:
-    if item.get("category_id") not in names:
-        raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"no category {item.get('category_id')}")
-    return item["category_id"]
+def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in attributes.items()}
 
 
-def _corners(path: str | Path, item: Mapping[str, Any]) -> list[float]:
-    try:
-        x, y, width, height = (float(value) for value in item["bbox"])
-        exact = [float(value) for value in item.get(EXACT_KEY, ())]
-    except (KeyError, TypeError, ValueError) as error:
-        raise AnnotationError(str(path), f"annotations id {item.get('id')}", f"bbox {item.get('bbox')}") from error
-    corners = [x, y, x + width, y + height]
-    # Only a last bit may differ: a `bbox` edited by hand wins over stale corners.
-    close = len(exact) == 4 and all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(exact, corners, strict=True))
-    return exact if close else corners
+def _listed(file: str, faults: Sequence[Problem]) -> AnnotationError:
+    """Return one error that lists the first faults and counts the others."""
+    if len(faults) == 1:
+        return AnnotationError(file, faults[0].kind, _line(file, faults[0]), kind=faults[0].kind)
+    shown = "".join(f"\n  {_line(file, fault)}" for fault in faults[:SHOWN_FAULTS])
+    more = f"\n  and {len(faults) - SHOWN_FAULTS:,} more" if len(faults) > SHOWN_FAULTS else ""
+    return AnnotationError(file, "truth", f"{len(faults):,} faults{shown}{more}")
+
+
+def _line(file: str, fault: Problem) -> str:
+    return fault.detail if fault.file == file else f"{fault.file}: {fault.detail}"
+
+
+def _counted(noted: Sequence[Problem]) -> list[str]:
+    """Return a sentence for each kind of note, with the first of it."""
+    of_kind: dict[str, list[Problem]] = {}
+    for problem in noted:
+        of_kind.setdefault(problem.kind, []).append(problem)
+    return [
+        f"Data set: {len(problems)} x {kind}; first {problems[0].file}: {problems[0].detail}."
+        for kind, problems in of_kind.items()
+    ]

@@ -146,7 +146,9 @@ class CocoAnnotations:
             self._digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise AnnotationError(str(path), "annotations", error.strerror or error) from error
-        annotations = {str(a.image_path): a for a in parse_coco(path).annotations}
+        export = parse_coco(path)
+        self.problems += export.problems
+        annotations = {str(a.image_path): a for a in export.annotations}
         by_name: dict[str, list[str]] = defaultdict(list)
         for image in file_names:
             by_name[PurePosixPath(image).name].append(image)

@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One reviewed radiograph with its truth boxes; no boxes means reviewed and healthy.
+    """One reviewed radiograph with its truth boxes; no boxes and no crowd regions mean reviewed and healthy.
 
     image_id: number, unique in its Dataset.
     file_name: path relative to the image folder, with forward slashes.
@@ -41,7 +41,9 @@ class ImageRecord:
     boxes: (M, 4) float64, x0 y0 x1 y1 in pixels of the upright image.
     classes: (M,) int64, indices into the Dataset's class names.
     attributes: further metadata columns (view, hardware, ...), for strata.
-    crowd_boxes: (K, 4) float64, COCO's `iscrowd` regions: neither truth nor background, ignored by every metric.
+    crowd_boxes: (K, 4) float64, COCO's `iscrowd` regions, in which fractures are not told apart: neither truth nor
+    background, so that no metric of boxes counts a box in them.
+    crowd_classes: (K,) int64, their classes; the first class where not given.
     """
 
     image_id: int
@@ -54,6 +56,7 @@ class ImageRecord:
     classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     attributes: Mapping[str, str] = field(default_factory=dict)
     crowd_boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    crowd_classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float64)
@@ -65,10 +68,17 @@ class ImageRecord:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"{self.file_name}: expected a positive size, got {self.height} x {self.width}")
         crowd_boxes = np.asarray(self.crowd_boxes, dtype=np.float64)
-        if crowd_boxes.ndim != 2 or crowd_boxes.shape[1] != 4:
-            raise ValueError(f"{self.file_name}: expected crowd_boxes (K, 4), got {crowd_boxes.shape}")
+        crowd_classes = np.asarray(self.crowd_classes, dtype=np.int64)
+        if not len(crowd_classes):
+            crowd_classes = np.zeros(len(crowd_boxes), dtype=np.int64)
+        if crowd_boxes.ndim != 2 or crowd_boxes.shape[1] != 4 or crowd_classes.shape != (len(crowd_boxes),):
+            raise ValueError(
+                f"{self.file_name}: expected crowd_boxes (K, 4) and crowd_classes (K,), got {crowd_boxes.shape} and "
+                f"{crowd_classes.shape}"
+            )
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "crowd_boxes", crowd_boxes)
+        object.__setattr__(self, "crowd_classes", crowd_classes)
         object.__setattr__(self, "classes", classes)
 
     @property
@@ -78,16 +88,20 @@ class ImageRecord:
 
     @property
     def fractured(self) -> bool:
-        """True when at least one box is marked."""
-        return len(self.boxes) > 0
+        """True when at least one box or crowd region is marked: a region holds fractures that are not told apart."""
+        return len(self.boxes) > 0 or len(self.crowd_boxes) > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Reviewed radiographs and the names of the classes that their boxes point to."""
+    """Reviewed radiographs and the names of the classes that their boxes point to.
+
+    notes: sentences about what was read with tolerance, for a report on the data.
+    """
 
     records: tuple[ImageRecord, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(self.records))
@@ -96,7 +110,8 @@ class Dataset:
         if len(set(ids)) != len(ids):
             raise ValueError("Dataset: two records share one image_id")
         for record in self.records:
-            if len(record.classes) and not (record.classes.min() >= 0 and record.classes.max() < len(self.class_names)):
+            classes = np.concatenate([record.classes, record.crowd_classes])
+            if len(classes) and not (classes.min() >= 0 and classes.max() < len(self.class_names)):
                 raise ValueError(f"{record.file_name}: class index outside 0..{len(self.class_names) - 1}")
 
     def __len__(self) -> int:

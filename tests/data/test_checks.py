@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fracture_det.data.annotations import RawAnnotation, RawBox
-from fracture_det.data.checks import REPAIRS, AnnotationRules, build_record, check
+from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
+from fracture_det.data.checks import REPAIR_OF_FAULT, REPAIRS, AnnotationRules, build_record, check, check_record
 from fracture_det.data.formats import build_dataset
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.pairing import open_annotations
@@ -43,14 +43,18 @@ def test_no_box_is_a_healthy_image():
 @pytest.mark.parametrize(
     ("box", "kind", "repair", "mended"),
     [
-        ((30, 20, 10, 40), "box_reversed", "swap", (10, 20, 30, 40)),
-        ((10, 40, 30, 20), "box_reversed", "swap", (10, 20, 30, 40)),
+        ((90, 20, 50, 40), "box_reversed", "swap", (50, 20, 90, 40)),
+        ((50, 40, 90, 20), "box_reversed", "swap", (50, 20, 90, 40)),
         ((-5, 20, 30, 40), "box_outside", "clip", (0, 20, 30, 40)),
         ((10, 20, 101, 81), "box_outside", "clip", (10, 20, 100, 80)),
         ((100, 20, 130, 40), "box_outside", "drop-box", None),
         ((10, 20, 10, 40), "box_no_area", "drop-box", None),
         ((10, 20, 30, 20), "box_no_area", "drop-box", None),
         ((10, float("nan"), 30, 20), "box_not_finite", "drop-box", None),
+        ((10, 20, 10.5, 40), "box_tiny", "drop-box", None),
+        ((50, 20, 90, 20.5), "box_tiny", "drop-box", None),
+        (GOOD, "duplicate_box", "drop-duplicates", None),
+        ((10.004, 20, 30, 40), "duplicate_box", "drop-duplicates", None),
     ],
 )
 def test_a_bad_box_costs_the_image_unless_its_repair_is_asked_for(box, kind, repair, mended):
@@ -58,6 +62,92 @@ def test_a_bad_box_costs_the_image_unless_its_repair_is_asked_for(box, kind, rep
     assert read(GOOD, box, repairs=[repair]) == ([GOOD] if mended is None else [GOOD, mended], [(kind, "repaired")])
     other = sorted(set(REPAIRS) - {repair})
     assert read(GOOD, box, repairs=other) == (None, [(kind, "excluded")])
+
+
+def test_boxes_that_all_lie_between_0_and_1_are_asked_whether_they_are_fractions():
+    annotation = RawAnnotation("a.json", (RawBox("fracture", (0.2, 0.2, 0.5, 0.4)), RawBox("fracture", (0, 0, 1, 1))))
+    info = ImageInfo("a.png", (80, 100), 1, "0", None)
+    record, problems = build_record(1, info, annotation, AnnotationRules())
+    assert record is None
+    tiny = [problem.detail for problem in problems if problem.kind == "box_tiny"]
+    assert len(tiny) == 2
+    assert all("were fractions of the image taken for pixels?" in detail for detail in tiny)
+    assert read((0, 0, 1, 1), GOOD) == ([(0, 0, 1, 1), GOOD], [])  # beside a box in pixels, one of 1 px
+    relative = RawAnnotation("a.txt", (RawBox("fracture", (0.2, 0.2, 0.5, 0.4)),), relative=True)
+    assert build_record(1, info, relative, AnnotationRules())[1] == []
+
+
+def test_boxes_that_nearly_coincide_are_reported_and_kept():
+    near = (10, 20, 30, 41)
+    assert read(GOOD, near) == ([GOOD, near], [("near_duplicate_box", "kept")])
+    assert read(GOOD, (10, 20, 30, 48)) == ([GOOD, (10, 20, 30, 48)], [])
+    boxes = (RawBox("angle", GOOD), RawBox("line", GOOD))
+    info = ImageInfo("a.png", (80, 100), 1, "0", None)
+    annotation = RawAnnotation("a", boxes, size=(80, 100))
+    record, problems = build_record(1, info, annotation, AnnotationRules(("angle", "line")))
+    assert len(record.boxes) == 2
+    assert [problem.kind for problem in problems] == ["near_duplicate_box"]
+    one_class = AnnotationRules(("fracture",), {"angle": "fracture", "line": "fracture"})
+    record, problems = build_record(1, info, annotation, one_class)
+    assert record is None
+    assert [problem.kind for problem in problems] == ["duplicate_box"]
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_of_a_box_marked_several_times_one_is_kept_on_request(copies):
+    kept, problems = read(*[GOOD] * copies, repairs=["drop-duplicates"])
+    assert kept == [GOOD]
+    assert problems == [("duplicate_box", "repaired")] * (copies - 1)
+
+
+def test_a_rotated_box_costs_the_image_unless_the_box_around_its_corners_is_asked_for():
+    info = ImageInfo("a.png", (80, 100), 1, "0", None)
+
+    def rotated(degrees, *repairs):
+        annotation = RawAnnotation("a", (RawBox("fracture", (40, 30, 60, 40), rotation=degrees),), size=(80, 100))
+        record, problems = build_record(1, info, annotation, AnnotationRules(repairs=frozenset(repairs)))
+        return None if record is None else record.boxes[0].round(9).tolist(), [(p.kind, p.action) for p in problems]
+
+    assert rotated(45) == (None, [("box_rotated", "excluded")])
+    assert rotated(0) == rotated(180) == rotated(-360) == ([40, 30, 60, 40], [])
+    assert rotated(90, "rotate") == ([45, 25, 55, 45], [("box_rotated", "repaired")])
+    reach = (20 + 10) / 2 / 2**0.5  # half of (w + h) / sqrt 2, about the centre (50, 35)
+    for degrees in (45, -45, 135):
+        assert rotated(degrees, "rotate")[0] == pytest.approx([50 - reach, 35 - reach, 50 + reach, 35 + reach])
+
+
+def test_crowd_regions_are_no_boxes_and_alone_no_healthy_image():
+    region = RawBox("fracture", (40, 30, 60, 40), crowd=True)
+    info = ImageInfo("a.png", (80, 100), 1, "0", None)
+    both = RawAnnotation("a", (RawBox("fracture", GOOD), region), size=(80, 100))
+    record, problems = build_record(1, info, both, AnnotationRules())
+    assert (record.boxes.tolist(), record.crowd_boxes.tolist(), problems) == ([[*GOOD]], [[40, 30, 60, 40]], [])
+    alone = RawAnnotation("a", (region,), size=(80, 100))
+    record, problems = build_record(1, info, alone, AnnotationRules())
+    assert (record, [problem.kind for problem in problems]) == (None, ["only_crowd"])
+    record, problems = build_record(1, info, alone, AnnotationRules(), stored=True)
+    assert (len(record.boxes), len(record.crowd_boxes), record.fractured, problems) == (0, 1, True, [])
+
+
+def test_a_fault_excludes_its_image_and_notes_do_not():
+    fault = AnnotationError("a.json", "annotations[3]", "bbox: missing")
+    assert read(GOOD, fault=fault) == (None, [("unreadable_annotation", "excluded")])
+    assert read(fault=fault) == (None, [("unreadable_annotation", "excluded")])
+    assert read(GOOD, notes=(("id_as_text", "0"),)) == ([GOOD], [("id_as_text", "kept")])
+
+
+@pytest.mark.parametrize("kind", REPAIR_OF_FAULT)
+def test_some_faults_are_lifted_on_request(kind):
+    fault = AnnotationError("a.json", "id", "0", kind=kind)
+    assert read(GOOD, fault=fault) == (None, [(kind, "excluded")])
+    assert read(GOOD, fault=fault, repairs=[REPAIR_OF_FAULT[kind]]) == ([GOOD], [(kind, "repaired")])
+
+
+def test_stored_truth_is_checked_by_the_same_rules_without_offering_repairs():
+    record = ImageRecord(1, "a.png", 80, 100, "g", boxes=np.array([[30, 20, 10, 40.0]]), classes=np.zeros(1, int))
+    (problem,) = check_record(record, ("fracture",))
+    assert (problem.file, problem.kind, problem.action) == ("a.png", "box_reversed", "excluded")
+    assert problem.detail == "box (30, 20, 10, 40) ends before it begins"
 
 
 def test_an_image_whose_last_box_is_left_out_does_not_become_healthy():
@@ -86,7 +176,7 @@ def test_a_class_map_to_a_class_that_does_not_exist_is_refused():
 
 
 def test_difficult_boxes_are_used_and_reported_unless_dropped():
-    annotation = RawAnnotation("a.xml", (RawBox("fracture", GOOD), RawBox("fracture", GOOD, difficult=True)))
+    annotation = RawAnnotation("a.xml", (RawBox("fracture", GOOD), RawBox("fracture", (50, 20, 90, 40), True)))
     info = ImageInfo("a.png", (80, 100), 1, "0", None)
     record, problems = build_record(1, info, annotation, AnnotationRules())
     assert len(record.boxes) == 2
@@ -224,6 +314,6 @@ def test_check_compares_a_data_set_with_its_files(folder):
         ("nowhere.png", "missing_image"),
         ("empty.png", "unreadable_image"),
         ("own.png", "size_mismatch"),
-        ("twice.png", "bad_box"),
-        ("röntgen.png", "bad_box"),
+        ("twice.png", "box_outside"),
+        ("röntgen.png", "box_no_area"),
     ]

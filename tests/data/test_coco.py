@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from fracture_det.data.annotation_formats.coco import parse_coco
 from fracture_det.data.annotations import AnnotationError
-from fracture_det.data.coco import read_coco
+from fracture_det.data.coco import read_coco, to_coco
 from fracture_det.data.formats import write_annotations
 from fracture_det.data.records import Dataset, ImageRecord
 from tests.builders import build_dataset
@@ -24,10 +24,12 @@ def drawn(tmp_path_factory):
 
 def test_coco_keeps_anatomy_group_attributes_and_every_bit_of_a_box(tmp_path):
     rng = np.random.default_rng(1)
-    corners = np.sort(rng.uniform(0, 1, (5000, 2, 2)) * 10.0 ** rng.integers(-2, 4, (5000, 2, 2)), axis=1)
-    boxes = corners.reshape(-1, 4)
+    starts = rng.uniform(0, 1, (1000, 2)) * 10.0 ** rng.integers(1, 4, (1000, 2))
+    boxes = np.concatenate(
+        [starts, starts + 1 + rng.uniform(0, 1, (1000, 2)) * 10.0 ** rng.integers(-2, 3, (1000, 2))], 1
+    )
     assert (boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]) != boxes[:, 2:]).any()  # width alone would lose a bit
-    record = ImageRecord(7, "a/b.png", 2000, 2001, "patient 3", "wrist", boxes, np.zeros(5000), {"view": "lateral"})
+    record = ImageRecord(7, "a/b.png", 2000, 2001, "patient 3", "wrist", boxes, np.zeros(1000), {"view": "lateral"})
     healthy = ImageRecord(9, "c.png", 10, 20, "patient 4")
     write_annotations(Dataset((record, healthy), ("fracture",)), tmp_path / "a.json", "coco")
 
@@ -67,22 +69,97 @@ def test_coco_is_valid_for_pycocotools(tmp_path, drawn, capsys):
         assert [item["area"] for item in found] == [w * h for *_, w, h in expected]
 
 
+def written(folder, truth, change=lambda content: None):
+    """Write `truth` as COCO after a change to its content; return the path."""
+    content = to_coco(truth)
+    change(content)
+    path = folder / "a.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize(
-    ("change", "field"),
+    "change",
     [
-        (lambda c: c.pop("categories"), "categories"),
-        (lambda c: c["annotations"][0].update(category_id=9), "annotations id 1"),
-        (lambda c: c["annotations"][0].update(image_id=99), "annotations id 1"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotations id 1"),
-        (lambda c: c["annotations"][0].update(bbox="wide"), "annotations id 1"),
+        lambda c: c["annotations"][0].update(category_id=9),
+        lambda c: c["annotations"][0].update(image_id=99),
+        lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
+        lambda c: c["annotations"][0].update(bbox="wide"),
+        lambda c: c["images"][0].pop("height"),
+        lambda c: c["images"][0].update(width=float("inf")),
+        lambda c: c["images"][0].update(id=c["images"][1]["id"]),
+        lambda c: c["images"][0].update(file_name=c["images"][1]["file_name"]),
+        lambda c: c["annotations"][1].update(id=c["annotations"][0]["id"]),
+        lambda c: c["annotations"].append(dict(c["annotations"][0], id=77)),
+        lambda c: c["annotations"][0].update(bbox=[0.1, 0.2, 0.3, 0.3]),
+        lambda c: c["annotations"][0].update(bbox=[300, 300, 30, 30]),
+        lambda c: c["annotations"][0].update(bbox=[100, 100, -30, -30]),
+        lambda c: c["annotations"][0].update(bbox=[100, 100, 0, 30]),
+        lambda c: c["annotations"][0].update(bbox=[float("nan"), 100, 30, 30]),
+        lambda c: c["annotations"][0].update(attributes={"rotation": 30}),
+        lambda c: c["categories"].append({"id": 5, "name": c["categories"][0]["name"]}),
     ],
 )
-def test_broken_coco_is_an_error_with_file_and_field(tmp_path, drawn, change, field):
-    write_annotations(drawn[1], tmp_path / "a.json", "coco")
-    content = json.loads((tmp_path / "a.json").read_text())
-    change(content)
-    (tmp_path / "a.json").write_text(json.dumps(content))
+def test_impossible_truth_is_refused_with_file_and_value(tmp_path, drawn, change):
+    path = written(tmp_path, drawn[1], change)
+    with pytest.raises(AnnotationError, match=r"a\.json: (truth: \d faults|\w+: .*(\d|'fracture'))"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_file_that_is_not_coco_is_an_error_with_its_field(tmp_path, drawn, key):
+    path = written(tmp_path, drawn[1], lambda content: content.pop(key))
     for read in (read_coco, parse_coco):
         with pytest.raises(AnnotationError) as caught:
-            read(tmp_path / "a.json")
-        assert caught.value.field == field
+            read(path)
+        assert caught.value.field == key
+
+
+def test_all_faults_are_listed_the_first_ten_in_full(tmp_path, drawn):
+    def change(content):
+        content["images"] = [{"id": n, "file_name": f"{n}.png", "height": 9, "width": 9} for n in range(12)]
+        content["annotations"] = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, -1, 3]} for n in range(12)]
+
+    with pytest.raises(AnnotationError) as caught:
+        read_coco(written(tmp_path, drawn[1], change))
+    first, *lines = str(caught.value).splitlines()
+    assert first.endswith("a.json: truth: 12 faults")
+    assert lines[0] == "  0.png: box (1, 2, 0, 5) ends before it begins"
+    assert lines[10:] == ["  and 2 more"]
+
+
+def test_crowd_regions_are_stored_and_read_back(tmp_path):
+    regions = np.array([[1.0, 2.0, 30.0, 40.0], [5.0, 5.0, 9.0, 9.0]])
+    record = ImageRecord(
+        1, "a.png", 50, 50, "g", boxes=np.array([[8.0, 8.0, 20.0, 20.0]]), classes=np.zeros(1, int),
+        crowd_boxes=regions, crowd_classes=np.array([1, 0]),
+    )  # fmt: skip
+    alone = ImageRecord(2, "b.png", 50, 50, "g", crowd_boxes=regions[:1])
+    path = written(tmp_path, Dataset((record, alone), ("angle", "line")))
+
+    back, back_alone = read_coco(path)
+
+    assert [item["iscrowd"] for item in json.loads(path.read_text())["annotations"]] == [0, 1, 1, 1]
+    assert (back.boxes.tolist(), back.crowd_boxes.tolist()) == (record.boxes.tolist(), regions.tolist())
+    assert back.crowd_classes.tolist() == [1, 0]
+    assert (len(back_alone.boxes), len(back_alone.crowd_boxes), back_alone.fractured) == (0, 1, True)
+
+
+def test_what_is_read_with_tolerance_is_noted(tmp_path, drawn):
+    def change(content):
+        for image in content["images"]:
+            image.update(id=f"case {image['id']}", anatomy=3, attributes=["x"])
+        for item in content["annotations"]:
+            item["image_id"] = f"case {item['image_id']}"
+            del item["id"]
+        content["images"][0]["attributes"] = None
+
+    read = read_coco(written(tmp_path, drawn[1], change))
+
+    assert [record.image_id for record in read] == [1, 2, 3, 4, 5, 6, 7]
+    assert {record.anatomy for record in read} == {"3"}
+    assert [len(record.boxes) for record in read] == [len(record.boxes) for record in drawn[1]]
+    kinds = " ".join(read.notes)
+    assert "6 x attributes" in kinds
+    assert "annotation_id_missing" in kinds
+    assert "Image ids that are not whole numbers were replaced by 1, 2, ..." in kinds

@@ -29,7 +29,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
+_XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*encoding=[\"'](utf|ucs|iso-10646)[^>]*\?>", re.IGNORECASE)
 _SHOWN_LETTERS = 60
 
 
@@ -42,9 +42,9 @@ def decode_text(data: bytes) -> tuple[str, Notes]:
         if data.startswith(mark):
             detail = f"the file begins with a byte order mark ({encoding.upper()})"
             return _decode(data[len(mark) :], encoding), (("byte_order_mark", detail),)
-    # Without a mark: every other byte of UTF-16 is zero where the text is ASCII, as numbers and brackets are.
-    for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if len(data) >= 2 and len(data) % 2 == 0 and not any(data[offset::2]) and all(data[1 - offset :: 2]):
+    # Without a mark: the first letter is ASCII (a number, a bracket), one of whose two bytes is zero.
+    for zero, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(data) >= 2 and len(data) % 2 == 0 and data[zero] == 0 != data[1 - zero]:
             return _decode(data, encoding), (("encoding", f"read as {encoding.upper()}"),)
     return _decode(data, "utf-8"), ()
 
@@ -90,7 +90,7 @@ def read_xml(file: str, data: bytes) -> tuple[Element, Notes]:
         try:
             root = ElementTree.fromstring(data, forbid_dtd=True)
         except (ParseError, ValueError, LookupError):
-            # The declaration may name another encoding than that of the bytes.
+            # The declaration may name another encoding of Unicode than that of the bytes.
             text, notes = decode_text(data)
             if not _XML_DECLARATION.match(text):
                 raise

@@ -1,42 +1,58 @@
-"""Pascal VOC XML as LabelImg writes it."""
+"""Pascal VOC XML as LabelImg writes it, and the dialects of roLabelImg, LabelMe, Roboflow and CVAT."""
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
-
+from fracture_det.data.annotation_formats.text import (
+    Note,
+    one_note_per_kind,
+    parse_number,
+    parse_whole_number,
+    read_xml,
+)
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# What holds the place of an object: its box, its box with an angle (roLabelImg), its outline (LabelMe, Roboflow).
+_PLACES = ("bndbox", "robndbox", "polygon")
+# Outside of an <object> these are boxes that would be overlooked.
+_OF_OBJECTS = {*_CORNERS, *_PLACES, "box", "bbox", "difficult", "part", "pose", "rectangle", "truncated"}
 
 
 def parse_voc(path: str | Path, data: bytes | None = None) -> RawAnnotation:
     """Read one LabelImg XML file (`data`: its bytes, where already read).
 
     Coordinates are used as written: LabelImg clamps xmin and ymin up to 1 and never subtracts 1, so nothing is
-    taken off here. Raises AnnotationError for XML that is broken, is no annotation, lacks a field or holds one that
-    is not a number, and for entities and document types, which LabelImg never writes.
+    taken off here. Raises AnnotationError for XML that is broken, is no annotation, lacks a field, holds one that
+    is not a number, or a box outside of an <object>; and for entities and document types, which LabelImg never writes.
     """
     file = str(path)
-    try:
-        root = ElementTree.fromstring(Path(path).read_bytes() if data is None else data, forbid_dtd=True)
-    except DefusedXmlException as error:
-        raise AnnotationError(file, "entity", type(error).__name__, kind="entity_attack") from error
-    except (ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
-        raise AnnotationError(file, "xml", str(error)) from error
+    root, notes = read_xml(file, Path(path).read_bytes() if data is None else data)
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.lower()
     if root.tag != "annotation":
         raise AnnotationError(file, "xml", f"<{root.tag}> instead of <annotation>")
+    reader = _Reader(file, list(notes))
+    objects = list(root.iter("object"))
+    boxes = tuple(reader.box(item) for item in objects)
+    within = {id(element) for item in objects for element in item.iter()}
+    stray = next((e.tag for e in root.iter() if e.tag in _OF_OBJECTS and id(e) not in within), None)
+    if stray is not None:
+        raise AnnotationError(file, stray, "stands outside of every <object>")
     return RawAnnotation(
         file=file,
         image_name=_text(root, "filename"),
         image_path=_text(root, "path"),
         folder=_text(root, "folder"),
-        size=_size(root, file),
-        boxes=tuple(_box(item, file) for item in root.iterfind("object")),
+        size=reader.size(root),
+        boxes=boxes,
+        notes=one_note_per_kind(reader.notes),
     )
 
 
@@ -74,29 +90,84 @@ def _text(parent: Element, tag: str) -> str | None:
     return text.strip() if text and text.strip() else None
 
 
-def _number(parent: Element, tag: str, file: str) -> float:
-    text = _text(parent, tag)
-    if text is None:
-        raise AnnotationError(file, tag, "missing")
-    try:
-        return float(text)
-    except ValueError:
-        raise AnnotationError(file, tag, text) from None
+class _Reader:
+    """Reads the fields of one file and collects the notes on the way."""
 
+    def __init__(self, file: str, notes: list[Note]) -> None:
+        self.file, self.notes = file, notes
 
-def _size(root: Element, file: str) -> tuple[int, int] | None:
-    size = root.find("size")
-    if size is None:
-        return None
-    return int(_number(size, "height", file)), int(_number(size, "width", file))
+    def size(self, root: Element) -> tuple[int, int] | None:
+        size = root.find("size")
+        if size is None:
+            return None
+        sides = []
+        for tag in ("height", "width"):
+            try:
+                side, notes = parse_whole_number(self._required(size, tag))
+            except ValueError as error:
+                raise self._error(tag, error) from None
+            self.notes += notes
+            sides.append(side)
+        return sides[0], sides[1]
 
+    def box(self, item: Element) -> RawBox:
+        name = self._required(item, "name")
+        if (_text(item, "deleted") or "0").lower() not in ("0", "false"):
+            raise AnnotationError(self.file, "deleted", "the object is marked as deleted; take it out of the file")
+        difficult = (_text(item, "difficult") or "0").lower() not in ("0", "false")
+        rotation = self._rotation_attribute(item)
+        if len(item.findall("bndbox")) > 1:
+            raise AnnotationError(self.file, "bndbox", "two in one <object>")
+        corners, rotated, outline = (item.find(tag) for tag in _PLACES)
+        if corners is not None:
+            x0, y0, x1, y1 = (self._number(corners, tag) for tag in _CORNERS)
+            return RawBox(name, (x0, y0, x1, y1), difficult, rotation=rotation)
+        if rotated is not None:
+            x, y, width, height, angle = (self._number(rotated, tag) for tag in ("cx", "cy", "w", "h", "angle"))
+            if not math.isfinite(angle):
+                raise AnnotationError(self.file, "angle", angle)
+            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            return RawBox(name, box, difficult, rotation=math.degrees(angle))
+        if outline is not None:
+            self.notes.append(("box_from_polygon", f"no <bndbox> of {name!r}; the box around its polygon was taken"))
+            return RawBox(name, self._around(outline), difficult)
+        raise AnnotationError(self.file, "bndbox", "missing")
 
-def _box(item: Element, file: str) -> RawBox:
-    name, corners = _text(item, "name"), item.find("bndbox")
-    if name is None:
-        raise AnnotationError(file, "name", "missing")
-    if corners is None:
-        raise AnnotationError(file, "bndbox", "missing")
-    x0, y0, x1, y1 = (_number(corners, tag, file) for tag in _CORNERS)
-    difficult = (_text(item, "difficult") or "0").lower() not in ("0", "false")
-    return RawBox(name, (x0, y0, x1, y1), difficult)
+    def _around(self, outline: Element) -> tuple[float, float, float, float]:
+        """Return the box around <pt><x/><y/></pt> ... (LabelMe), or <x1/><y1/><x2/> ... (Roboflow)."""
+        xs, ys = (
+            [self._float(e.tag, e.text) for e in outline.iter() if re.fullmatch(rf"{axis}\d*", e.tag)] for axis in "xy"
+        )
+        if len(xs) != len(ys) or len(xs) < 3 or not all(map(math.isfinite, (*xs, *ys))):
+            raise AnnotationError(self.file, "polygon", f"expected 3 points or more, got {len(xs)} x and {len(ys)} y")
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def _rotation_attribute(self, item: Element) -> float:
+        """Return CVAT's <attribute><name>rotation</name><value>45.0</value></attribute>, in degrees."""
+        for attribute in item.iterfind("attributes/attribute"):
+            if _text(attribute, "name") == "rotation":
+                degrees = self._number(attribute, "value")
+                if not math.isfinite(degrees):
+                    raise AnnotationError(self.file, "rotation", degrees)
+                return degrees
+        return 0.0
+
+    def _required(self, parent: Element, tag: str) -> str:
+        text = _text(parent, tag)
+        if text is None:
+            raise AnnotationError(self.file, tag, "missing")
+        return text
+
+    def _number(self, parent: Element, tag: str) -> float:
+        return self._float(tag, self._required(parent, tag))
+
+    def _float(self, tag: str, text: str | None) -> float:
+        try:
+            value, notes = parse_number(text)
+        except ValueError as error:
+            raise self._error(tag, error) from None
+        self.notes += notes
+        return value
+
+    def _error(self, tag: str, error: ValueError) -> AnnotationError:
+        return AnnotationError(self.file, tag, str(error))
