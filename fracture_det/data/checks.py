@@ -26,7 +26,7 @@ REPAIRS = {
     "swap": "exchange xmin and xmax (ymin and ymax) where they are reversed",
     "rescale": "scale boxes by the ratio of the true image size to the size in the XML, where these differ",
     "turn": "turn boxes with the EXIF orientation, where the XML states the size before turning",
-    "drop-box": "leave out boxes without area, outside the image or not finite, and keep the image's other boxes",
+    "drop-box": "leave out boxes without area, under 1 px, outside or not finite, and keep the image's other boxes",
     "drop-unknown": "leave out boxes of an unknown class, and keep the image's other boxes",
     "drop-difficult": "leave out boxes marked `difficult`, and keep the image's other boxes",
     "drop-duplicates": "keep one of several equal boxes of one class",
@@ -306,7 +306,7 @@ def _clip_box(raw: RawBox, size: tuple[int, int], problems: _ImageProblems, *, f
         return None
     if fractions or min(x1 - x0, y1 - y0) < LEAST_SIDE_PX - ROUNDING_PX:
         question = "; all boxes lie in 0..1: were fractions of the image taken for pixels?" if fractions else ""
-        problems.repair_or_exclude("box_tiny", f"{where} is under 1 px on a side{question}", "drop-box")
+        problems.repair_or_exclude("box_tiny", f"{where} has a side under 1 px{question}", "drop-box")
         return None
     # Turned by 180 degrees, a box is itself.
     if raw.rotation % 180:

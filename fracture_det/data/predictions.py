@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from fracture_det.data.annotation_formats.text import decode_text, marked_encoding
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.strict_json import in_words
@@ -60,6 +62,7 @@ class Predictions:
     class_names: what the classes of the detections point to.
     operating_score: score (0..1) from which the detector counts a box as a fracture, or None where it states none.
     about: facts that the detector states about itself, such as the SHA-256 of its weights.
+    notes: sentences about what was read with tolerance.
     """
 
     detector: str
@@ -67,6 +70,7 @@ class Predictions:
     images: tuple[ImagePrediction, ...] = ()
     operating_score: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def weights_sha256(self) -> str | None:
@@ -122,8 +126,10 @@ def read_predictions(path: str | Path) -> Predictions:
         if image.file_name in by_name:
             raise PredictionsError(f"{place}, file_name: {image.file_name!r} occurs a second time")
         by_name[image.file_name] = image
+    encoding = _marked_encoding(Path(path))
+    notes = (f"Predictions: the file begins with a byte order mark ({encoding.upper()}).",) if encoding else ()
     return Predictions(
-        header.detector, tuple(header.class_names), tuple(by_name.values()), header.operating_score, header.about
+        header.detector, tuple(header.class_names), tuple(by_name.values()), header.operating_score, header.about, notes
     )
 
 
@@ -151,20 +157,37 @@ def _open(path: str | Path) -> tuple[dict[str, Any], Iterator[tuple[str, ImagePr
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the place, for messages, and the text of each line that is not blank."""
     try:
+        encoding = _marked_encoding(path)
+        if encoding is not None:  # seldom, so that the file may be read whole
+            lines = [line.encode() for line in decode_text(path.read_bytes())[0].split("\n")]
+            yield from ((f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
+            return
         with path.open("rb") as file:
             for number, text in enumerate(file, 1):
                 if text.strip():
                     yield f"{path}, line {number}", text
     except OSError as error:
         raise PredictionsError(f"{path}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise PredictionsError(f"{path}: {error}") from error
+
+
+def _marked_encoding(path: Path) -> str | None:
+    """Return the encoding that the byte order mark of a file names, or None without one."""
+    with path.open("rb") as file:
+        return marked_encoding(file.read(4))
 
 
 def _decode_header(place: str, text: bytes) -> dict[str, Any]:
     content = _as_python(place, text)
     for name, expected in (("format", FORMAT), ("version", VERSION)):
         value = content.get(name) if isinstance(content, dict) else content
+        if isinstance(content, list) and content and isinstance(content[0], dict) and "image_id" in content[0]:
+            raise PredictionsError(
+                f"{place}: a list of COCO results, not predictions.jsonl, whose first line is a header"
+            )
         if value != expected:
-            raise PredictionsError(f"{place}, {name}: expected {expected!r} in the first line, got {value!r}")
+            raise PredictionsError(f"{place}, {name}: expected {expected!r} in the first line, got {_shown(value)}")
     try:
         msgspec.convert(content, _Header)
     except msgspec.ValidationError as error:
@@ -218,9 +241,13 @@ def _explain(place: str, content: Any, error: msgspec.ValidationError) -> Predic
         return PredictionsError(f"{place}, {field}: missing; there is {', '.join(content) or 'nothing'}")
     reason = re.sub(r", got (`\w+`|\d+)$", "", reason)
     reason = re.sub(r"`([^`]+)`", lambda kinds: in_words(kinds[1]), reason)
+    where = f"{place}, {field}" if field else place
+    return PredictionsError(f"{where}: {reason[0].lower()}{reason[1:]}, got {_shown(content)}")
+
+
+def _shown(content: Any) -> str:
     shown = repr(content)
-    shown = shown if len(shown) <= SHOWN_LETTERS else f"{shown[:SHOWN_LETTERS]}..."
-    return PredictionsError(f"{place}{f', {field}' if field else ''}: {reason[0].lower()}{reason[1:]}, got {shown}")
+    return shown if len(shown) <= SHOWN_LETTERS else f"{shown[:SHOWN_LETTERS]}..."
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,34 +257,52 @@ class AlignedPredictions:
     detections: by image id, classes as the data set counts them.
     failures: by image id, the error of an image that could not be predicted.
     not_asked: how many predicted images are not in the data set.
+    notes: sentences about what was matched with tolerance.
     """
 
     detections: Mapping[int, Detections]
     failures: Mapping[int, str]
     not_asked: int
+    notes: tuple[str, ...] = ()
 
 
 def align(predictions: Predictions, dataset: Dataset) -> AlignedPredictions:
     """Match predictions to a data set: images by file name, classes by name.
 
-    Raises PredictionsError naming the image when the data set's image is missing or has another size in the
-    predictions, and naming the label when the data set does not know a class that was predicted.
+    A backslash in a name is a slash, and Unicode is compared in its composed form (NFC).
+    Raises PredictionsError naming the image when the data set's image is missing, occurs twice or has another size in
+    the predictions, and naming the label when the data set does not know a class that was predicted.
     """
-    by_name = {image.file_name: image for image in predictions.images}
-    missing = [record.file_name for record in dataset if record.file_name not in by_name]
+    by_name: dict[str, ImagePrediction] = {}
+    for image in predictions.images:
+        other = by_name.setdefault(_comparable(image.file_name), image)
+        if other is not image:
+            raise PredictionsError(f"{image.file_name!r} and {other.file_name!r} are one name")
+    wanted = {record.image_id: _comparable(record.file_name) for record in dataset}
+    missing = [record.file_name for record in dataset if wanted[record.image_id] not in by_name]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise PredictionsError(f"no prediction for {len(missing)} of {len(dataset)} images: {shown}")
     detections: dict[int, Detections] = {}
     failures: dict[int, str] = {}
+    renamed: list[str] = []
     for record in dataset:
-        image = by_name[record.file_name]
+        image = by_name[wanted[record.image_id]]
+        if image.file_name != record.file_name:
+            renamed.append(f"{image.file_name!r} is {record.file_name!r}")
         if image.detections is None:
             failures[record.image_id] = str(image.error)
         else:
             detections[record.image_id] = _fit(image, record, predictions.class_names, dataset.class_names)
-    not_asked = set(by_name) - {record.file_name for record in dataset}
-    return AlignedPredictions(detections, failures, len(not_asked))
+    not_asked = set(by_name) - set(wanted.values())
+    notes = (
+        (f"Predictions: {len(renamed)} names differ in their writing alone; first {renamed[0]}.",) if renamed else ()
+    )
+    return AlignedPredictions(detections, failures, len(not_asked), notes)
+
+
+def _comparable(file_name: str) -> str:
+    return unicodedata.normalize("NFC", file_name.replace("\\", "/"))
 
 
 def _fit(image: ImagePrediction, record: ImageRecord, names: tuple[str, ...], wanted: tuple[str, ...]) -> Detections:

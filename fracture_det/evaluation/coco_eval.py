@@ -119,7 +119,8 @@ def coco_matches(dataset: Dataset, detections: Mapping[int, Detections], *, prog
     """Let COCOeval match the images of `dataset` that `detections` has, once.
 
     The area of a truth box is its width times its height; small ends at 32^2 and medium at 96^2 px of the original
-    image. At most 100 detections per image and class count. progress: title of a progress bar, or None.
+    image. At most 100 detections per image and class count; crowd regions are ignored, and what lies in them.
+    progress: title of a progress bar, or None.
     """
     records = shared_records(dataset, detections)
     by_class: list[list[_ClassChunk]] = [[] for _ in dataset.class_names]
@@ -151,7 +152,7 @@ class _ClassChunk:
 def _evaluate(
     records: Sequence[ImageRecord], first: int, names: Sequence[str], detections: Mapping[int, Detections]
 ) -> list[_ClassChunk]:
-    truth = [row for record in records for row in _rows(record.image_id, record.boxes, record.classes)]
+    truth = [row for record in records for row in _truth_rows(record)]
     predicted = [
         {**row, "score": score}
         for record in records
@@ -197,6 +198,11 @@ def _coco(records: Iterable[ImageRecord], names: Sequence[str], annotations: lis
     }
     coco.createIndex()
     return coco
+
+
+def _truth_rows(record: ImageRecord) -> list[dict[str, Any]]:
+    crowds = _rows(record.image_id, record.crowd_boxes, record.crowd_classes)
+    return [*_rows(record.image_id, record.boxes, record.classes), *({**row, "iscrowd": 1} for row in crowds)]
 
 
 def _rows(image_id: int, boxes: ArrayLike, classes: ArrayLike) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ MATCH_COLUMNS = (
     "file_name", "group", "anatomy", "fractured", "kind", "score", "shown", "label", "x0", "y0", "x1", "y1",
     "truth_label", "truth_x0", "truth_y0", "truth_x1", "truth_y1", "iou", "error",
 )  # fmt: skip
-NOTHING, NOT_COUNTED, NOT_PREDICTED = "nothing", "not counted", "not predicted"
+NOTHING, NOT_COUNTED, NOT_PREDICTED, IGNORED = "nothing", "not counted", "not predicted", "ignored"
 Box = NDArray[np.floating[Any]]
 
 
@@ -170,8 +170,9 @@ def write_match_csv(
 
     Images in order of image id; in each the detections by descending score, then the truth boxes that no box of at
     least `score` hits, in their own order. Flags are 1 or 0; what does not apply is empty. Columns:
-    kind: hit, false positive, missed, nothing (a healthy image without a box), not counted (beyond the 100 highest
-        scores of its class), not predicted (the image has no detections because it failed).
+    kind: hit, false positive, missed, nothing (an image with neither truth box nor detection), not counted (beyond the
+        100 highest scores of its class), ignored (in a crowd region), not predicted (the image has no detections
+        because it failed).
     score, label, x0 y0 x1 y1: of the detection, in pixels. shown: its score is at least `score`.
     truth_...: the truth box that is hit or missed, or that the error is about. iou: of the two; for a missed truth box
         the highest with any predicted box; empty when nothing overlaps.
@@ -193,7 +194,7 @@ def _match_rows(
 ) -> Iterator[dict[str, str]]:
     if detections is None:
         yield {"kind": NOT_PREDICTED}
-    elif not len(detections) and not record.fractured:
+    elif not len(detections) and not len(record.boxes):
         yield {"kind": NOTHING}
     else:
         errors, predicted = image_errors(detections, record), detections.scores >= np.float32(score)
@@ -206,7 +207,9 @@ def _detection_row(
     record: ImageRecord, detections: Detections, errors: ImageErrors, index: int, names: Sequence[str]
 ) -> dict[str, str]:
     kind, error = FALSE_POSITIVE, KINDS[errors.kind[index]]
-    if not errors.counted[index]:
+    if errors.ignored[index]:
+        kind, error = IGNORED, ""
+    elif not errors.counted[index]:
         kind, error = NOT_COUNTED, ""
     elif errors.kind[index] == HIT_KIND:
         kind, error = HIT, ""

@@ -140,7 +140,13 @@ def evaluate(
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
         timing=timing,
     )
-    notes = [*_notes(report, results, predictions), *_calibration_notes(calibration), *_left_out_notes(records)]
+    notes = [
+        *_notes(report, results, predictions),
+        *_crowd_notes(main),
+        *_calibration_notes(calibration),
+        *_left_out_notes(records),
+        *dataset.notes,
+    ]
     return replace(report, notes=notes)
 
 
@@ -169,10 +175,10 @@ def evaluate_predictions(
         about={"detector": predictions.detector, **(about or {})},
         **options,
     )
-    if not aligned.not_asked:
-        return report
-    ignored = f"{aligned.not_asked} predicted images are not in this data set and were ignored."
-    return replace(report, notes=[*report.notes, ignored])
+    notes = [*report.notes, *predictions.notes, *aligned.notes]
+    if aligned.not_asked:
+        notes.append(f"{aligned.not_asked} predicted images are not in this data set and were ignored.")
+    return replace(report, notes=notes)
 
 
 def _thresholds(given: float | None, detector: float | None, calibration: Calibration | None) -> Iterator[Threshold]:
@@ -301,6 +307,16 @@ def _headline(report: Report) -> Iterator[tuple[str, Estimate]]:
     for figures in (point.lesion, point.image):
         for name, figure in figures.items():
             yield f"{name} at the operating point", figure
+
+
+def _crowd_notes(matches: Matches) -> Iterator[str]:
+    regions, alone = int(matches.n_crowd.sum()), int(((matches.n_crowd > 0) & (matches.truth.sum(axis=1) == 0)).sum())
+    if regions:
+        yield (
+            f"{regions} crowd regions (iscrowd) on {int((matches.n_crowd > 0).sum())} images are neither truth nor "
+            f"background, as in COCO: {int(matches.n_ignored.sum())} boxes in them are ignored. {alone} images have no "
+            "other mark; at the image level they count as fractured."
+        )
 
 
 def _calibration_notes(calibration: Calibration | None) -> Iterator[str]:

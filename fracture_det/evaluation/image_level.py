@@ -1,5 +1,8 @@
 """Image-level and group-level figures: is this image, or this patient, fractured at all?
 
+An image whose only marks are crowd regions counts as fractured: a region holds fractures that nobody told apart, and to
+count them as healthy would reward the detector that misses them. A detection in the region makes it predicted so.
+
 Functions take `weights` (U,): how often each unit counts in a bootstrap resample. NaN means "not defined".
 """
 
@@ -18,7 +21,8 @@ from fracture_det.evaluation.matching import Matches
 class UnitScores:
     """U units (images, or groups of images), each with one score.
 
-    score: (U,) float32, the highest box score, 0 without a box. positive: (U,) bool, at least one truth box.
+    score: (U,) float32, the highest box score, 0 without a box.
+    positive: (U,) bool, at least one truth box or crowd region.
     has_box: (U,) bool; a unit without a box is never predicted fractured, whatever the threshold.
     image: (U,) index of the unit's first image, whose weight is the unit's.
     """

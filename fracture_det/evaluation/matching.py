@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.structures.boxes import box_iou, centre_inside
+from fracture_det.structures.boxes import box_iou, box_share_inside, centre_inside
 from fracture_det.structures.detections import Detections
 
 # Of an image and class, the surest, as in COCO.
@@ -48,16 +48,33 @@ def match_to_truth(
     return matches
 
 
+def in_crowd(detections: Detections, record: ImageRecord, *, iou: float | None = 0.5) -> NDArray[np.bool_]:
+    """Return for each detection (N,) whether it lies in a crowd region of its class.
+
+    As in pycocotools: the share of the detection's own area inside one region is at least `iou`. With `iou` None: its
+    centre lies in one. A region takes any number of detections. One that hits no truth box is then ignored: neither
+    true nor false.
+    """
+    if not len(record.crowd_boxes) or not len(detections):
+        return np.zeros(len(detections), dtype=bool)
+    own = detections.classes[:, None] == record.crowd_classes[None, :]
+    if iou is None:
+        return np.asarray((centre_inside(detections.boxes, record.crowd_boxes) & own).any(axis=1))
+    share = box_share_inside(detections.boxes, record.crowd_boxes)
+    return np.asarray(((share >= min(iou, 1 - 1e-10)) & own).any(axis=1))
+
+
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The matched results of I images with D detections in C classes.
+    """The matched results of I images with D detections in C classes; ignored detections are not among them.
 
     Detections, in descending order of score (ties in order of image):
     score: (D,) float32. hit: (D,) bool, True where a truth box was hit. image: (D,) index into the images.
     label: (D,) class index.
     Images, in order of image id:
     truth: (I, C) number of truth boxes. group: (I,) group index from 0. top_score: (I,) float32, highest box score
-    or 0 without a box.
+    or 0 without a box, ignored detections included. n_crowd: (I,) number of crowd regions. n_ignored: (I,) number of
+    detections that are ignored because they lie in one.
     """
 
     score: NDArray[np.float32]
@@ -67,6 +84,8 @@ class Matches:
     truth: NDArray[np.int64]
     group: NDArray[np.int64]
     top_score: NDArray[np.float32]
+    n_crowd: NDArray[np.int64]
+    n_ignored: NDArray[np.int64]
 
     @property
     def n_images(self) -> int:
@@ -85,13 +104,13 @@ class Matches:
 
     @cached_property
     def fractured(self) -> NDArray[np.bool_]:
-        """(I,) True where an image has at least one truth box."""
-        return np.asarray(self.truth.sum(axis=1) > 0)
+        """(I,) True where an image has at least one truth box or crowd region, as in ImageRecord."""
+        return np.asarray((self.truth.sum(axis=1) > 0) | (self.n_crowd > 0))
 
     @cached_property
     def has_box(self) -> NDArray[np.bool_]:
-        """(I,) True where an image has at least one detection."""
-        return np.bincount(self.image, minlength=self.n_images) > 0
+        """(I,) True where an image has at least one detection, ignored or not."""
+        return np.asarray((np.bincount(self.image, minlength=self.n_images) > 0) | (self.n_ignored > 0))
 
     @cached_property
     def tie_ends(self) -> NDArray[np.int64]:
@@ -122,6 +141,8 @@ class Matches:
             self.truth[keep],
             group,
             self.top_score[keep],
+            self.n_crowd[keep],
+            self.n_ignored[keep],
         )
 
 
@@ -133,20 +154,24 @@ def shared_records(dataset: Dataset, detections: Mapping[int, Detections]) -> li
 def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rule: str = "iou50") -> Matches:
     """Match the images of `dataset` that `detections` has, by image id.
 
-    rule: a name in MATCH_RULES. As COCO does, at most 100 detections per image and class count, the surest first.
+    rule: a name in MATCH_RULES. As COCO does, at most 100 detections per image and class count, the surest first, and
+    those that lie in a crowd region and hit no truth box are ignored.
     Raises ValueError for another rule.
     """
     if rule not in MATCH_RULES:
         raise ValueError(f"match rule: expected one of {', '.join(MATCH_RULES)}, got {rule!r}")
     records = shared_records(dataset, detections)
     n_classes = len(dataset.class_names)
-    scores, hits, images, labels = [], [], [], []
+    scores, hits, images, labels, n_ignored = [], [], [], [], []
     for index, record in enumerate(records):
         capped = _capped(detections[record.image_id])
-        scores.append(capped.scores)
-        hits.append(match_to_truth(capped, record.boxes, record.classes, iou=_LEAST_IOU[rule]) >= 0)
-        images.append(np.full(len(capped), index, dtype=np.int64))
-        labels.append(capped.classes)
+        hit = match_to_truth(capped, record.boxes, record.classes, iou=_LEAST_IOU[rule]) >= 0
+        counted = hit | ~in_crowd(capped, record, iou=_LEAST_IOU[rule])
+        scores.append(capped.scores[counted])
+        hits.append(hit[counted])
+        images.append(np.full(int(counted.sum()), index, dtype=np.int64))
+        labels.append(capped.classes[counted])
+        n_ignored.append(int((~counted).sum()))
     score = np.concatenate([np.zeros(0, np.float32), *scores])
     order = np.argsort(-score, kind="stable")
     truth = [np.bincount(record.classes, minlength=n_classes) for record in records]
@@ -158,6 +183,8 @@ def match_dataset(dataset: Dataset, detections: Mapping[int, Detections], *, rul
         np.array(truth, dtype=np.int64).reshape(len(records), n_classes),
         np.unique([record.group_id for record in records], return_inverse=True)[1].astype(np.int64),
         np.array([detections[r.image_id].scores.max(initial=0.0) for r in records], dtype=np.float32),
+        np.array([len(record.crowd_boxes) for record in records], dtype=np.int64),
+        np.array(n_ignored, dtype=np.int64),
     )
 
 

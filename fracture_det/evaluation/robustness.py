@@ -73,6 +73,19 @@ class _Cell:
     def truth(self, record: ImageRecord) -> PerturbedTruth:
         return perturb_truth(record.boxes, record.size, self.kind, self.strength, file_name=record.file_name)
 
+    def moved(self, record: ImageRecord, truth: PerturbedTruth) -> ImageRecord:
+        """Return the record with its boxes where `truth` has them, and its crowd regions moved likewise."""
+        crowd = perturb_truth(record.crowd_boxes, record.size, self.kind, self.strength, file_name=record.file_name)
+        return replace(
+            record,
+            height=truth.size[0],
+            width=truth.size[1],
+            boxes=truth.boxes,
+            classes=record.classes[truth.kept],
+            crowd_boxes=crowd.boxes,
+            crowd_classes=record.crowd_classes[crowd.kept],
+        )
+
 
 def measure_robustness(
     detector: Detector,
@@ -228,9 +241,10 @@ class _EvaluatedRow:
 def _evaluate(cell: _Cell, dataset: Dataset, path: Path, n_bootstrap: int, seed: int) -> _EvaluatedRow:
     """Return a cell's row, its notes, and file name -> error of the images that failed."""
     truths = {record.image_id: cell.truth(record) for record in dataset}
-    moved = Dataset(tuple(_moved(record, truths[record.image_id]) for record in dataset), dataset.class_names)
+    moved = Dataset(tuple(cell.moved(record, truths[record.image_id]) for record in dataset), dataset.class_names)
     aligned = align(read_predictions(path), moved)
-    lost = [record for record in dataset if record.fractured and not truths[record.image_id].kept.any()]
+    left = {record.image_id for record in moved if record.fractured}
+    lost = [record for record in dataset if record.fractured and record.image_id not in left]
     left_out = {record.image_id for record in lost}
     detections = {image_id: boxes for image_id, boxes in aligned.detections.items() if image_id not in left_out}
     matches = match_dataset(moved, detections, rule="iou50")
@@ -245,11 +259,6 @@ def _evaluate(cell: _Cell, dataset: Dataset, path: Path, n_bootstrap: int, seed:
     }
     row = RobustnessRow(cell.name, cell.strength, cell.setting, figures)
     return _EvaluatedRow(row, _loss_notes(cell, truths, lost), failures)
-
-
-def _moved(record: ImageRecord, truth: PerturbedTruth) -> ImageRecord:
-    height, width = truth.size
-    return replace(record, height=height, width=width, boxes=truth.boxes, classes=record.classes[truth.kept])
 
 
 def _statistics(matches: Matches, weights: Floats) -> dict[str, float]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.lesion_level import interpolated_precision
-from fracture_det.evaluation.matching import MAX_DETECTIONS, match_to_truth, shared_records
+from fracture_det.evaluation.matching import MAX_DETECTIONS, in_crowd, match_to_truth, shared_records
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 
@@ -43,13 +43,15 @@ class ImageErrors:
 
     kind: (N,) index into KINDS. truth: (N,) index of the truth box that it hits, or that the error is about, or that
     it overlaps most; -1 when it touches none. iou: (N,) its overlap with that one.
-    counted: (N,) bool, among the 100 highest scores of its class, as COCO counts.
+    ignored: (N,) bool, it lies in a crowd region and hits nothing. counted: (N,) bool, it is among the 100 highest
+    scores of its class, as COCO counts, and not ignored.
     """
 
     kind: Indices
     truth: Indices
     iou: NDArray[np.float64]
     counted: Flags
+    ignored: Flags
 
 
 def image_errors(detections: Detections, record: ImageRecord) -> ImageErrors:
@@ -59,9 +61,11 @@ def image_errors(detections: Detections, record: ImageRecord) -> ImageErrors:
     its class, where a higher score hit; background: at most .1 with all; both: the rest, .1 to .5 with another class.
     """
     n, counted = len(detections), _counted(detections.classes)
-    if not record.fractured:
+    crowd = in_crowd(detections, record, iou=FOREGROUND_IOU)
+    if not len(record.boxes):
         no_truth = np.full(n, -1, dtype=np.int64)
-        return ImageErrors(np.full(n, BACKGROUND, dtype=np.int64), no_truth, np.zeros(n), counted)
+        background = np.full(n, BACKGROUND, dtype=np.int64)
+        return ImageErrors(background, no_truth, np.zeros(n), counted & ~crowd, crowd)
     overlaps = box_iou(detections.boxes, record.boxes)
     own = detections.classes[:, None] == record.classes[None, :]
     within, across = np.where(own, overlaps, 0.0), np.where(own, 0.0, overlaps)
@@ -73,7 +77,8 @@ def image_errors(detections: Detections, record: ImageRecord) -> ImageErrors:
     partners = [hits, within.argmax(axis=1), across.argmax(axis=1), within.argmax(axis=1)]
     truth = np.select(tests[:4], partners, overlaps.argmax(axis=1)).astype(np.int64)
     iou = overlaps[np.arange(n), truth]
-    return ImageErrors(kind, np.where(iou > 0, truth, -1), iou, counted)
+    ignored = crowd & (hits < 0)
+    return ImageErrors(kind, np.where(iou > 0, truth, -1), iou, counted & ~ignored, ignored)
 
 
 def _counted(classes: Indices) -> Flags:
@@ -206,7 +211,7 @@ class Tide:
 def tide(dataset: Dataset, detections: Mapping[int, Detections], *, progress: bool = False) -> Tide:
     """Find the errors on the images of `dataset` that `detections` has, by image id.
 
-    As in COCO, the 100 highest scores of each image and class count.
+    As in COCO, the 100 highest scores of each image and class count, and those in crowd regions are ignored.
     """
     records = shared_records(dataset, detections)
     sizes = [len(record.boxes) for record in records]

@@ -19,13 +19,28 @@ def box_iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
 
     Widths are x1 - x0 (continuous coordinates, as in pycocotools). Two boxes without area have IoU 0.
     """
+    intersection = _intersection(boxes, others)
+    union = box_area(boxes)[:, None] + box_area(others)[None, :] - intersection
+    iou: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return iou
+
+
+def box_share_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Return the share (N, M) of the area of boxes (N, 4) that lies inside others (M, 4), both x0 y0 x1 y1.
+
+    This is what pycocotools takes for the IoU with a crowd region. A box without area has 0.
+    """
+    intersection = _intersection(boxes, others)
+    area = np.broadcast_to(box_area(boxes)[:, None], intersection.shape)
+    share: NDArray[np.float64] = np.divide(intersection, area, out=np.zeros_like(intersection), where=area > 0)
+    return share
+
+
+def _intersection(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
     a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
     b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
     sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = box_area(a)[:, None] + box_area(b)[None, :] - intersection
-    iou: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-    return iou
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:

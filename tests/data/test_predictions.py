@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from fracture_det.data.predictions import (
     ImagePrediction,
     Predictions,
     PredictionsError,
+    align,
     read_predictions,
     stream_predictions,
 )
+from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.detections import Detections
 
 HEADER = {"format": "fracture_det predictions", "version": 1, "class_names": ["fracture"], "detector": "toy"}
@@ -149,3 +152,40 @@ def test_fields_that_are_not_known_are_left_alone(tmp_path):
     header, images = stream_predictions(path)
     assert header["author"] == "me"
     assert [image.file_name for image in images] == ["a.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_read_and_noted(tmp_path, encoding):
+    path = write_lines(tmp_path / "p.jsonl", HEADER, {**IMAGE, "file_name": "Röntgen 骨.png"})
+    path.write_bytes(path.read_text("utf-8").encode(encoding))
+
+    read = read_predictions(path)
+
+    assert [image.file_name for image in read.images] == ["Röntgen 骨.png"]
+    assert "byte order mark" in read.notes[0]
+    assert [image.file_name for image in stream_predictions(path)[1]] == ["Röntgen 骨.png"]
+
+
+def test_coco_results_are_called_by_their_name(tmp_path):
+    rows = [{"image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} for n in range(1000)]
+    path = write_lines(tmp_path / "p.jsonl", json.dumps(rows))
+    with pytest.raises(PredictionsError, match=r"p\.jsonl, line 1: a list of COCO results") as caught:
+        read_predictions(path)
+    assert len(str(caught.value)) < 400
+
+
+def test_names_that_differ_in_their_writing_alone_are_one_name(tmp_path):
+    names = ("sub\\a.png", unicodedata.normalize("NFD", "Röntgen.png"))
+    path = write_lines(tmp_path / "p.jsonl", HEADER, *({**IMAGE, "file_name": name} for name in names))
+    records = (ImageRecord(1, "sub/a.png", 10, 20, "a"), ImageRecord(2, "Röntgen.png", 10, 20, "b"))
+
+    aligned = align(read_predictions(path), Dataset(records, ("fracture",)))
+
+    assert sorted(aligned.detections) == [1, 2]
+    assert aligned.not_asked == 0
+    assert aligned.notes == (
+        "Predictions: 2 names differ in their writing alone; first 'sub\\\\a.png' is 'sub/a.png'.",
+    )
+    both = write_lines(tmp_path / "q.jsonl", HEADER, *({**IMAGE, "file_name": f"sub{s}a.png"} for s in "/\\"))
+    with pytest.raises(PredictionsError, match="are one name"):
+        align(read_predictions(both), Dataset(records[:1], ("fracture",)))

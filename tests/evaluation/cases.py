@@ -65,6 +65,30 @@ def random_study(
     return Dataset(tuple(records), tuple("abcdef"[:n_classes])), predictions
 
 
+def crowded_study(
+    seed: int, n_images: int = 60, n_classes: int = 2, ties: bool = False
+) -> tuple[Dataset, dict[int, Detections]]:
+    """Return a random study in which two images of three have two or four crowd regions, some of them no other mark."""
+    study, predictions = random_study(seed, n_images, n_classes, ties)
+    random = np.random.default_rng(seed + 1000)
+    records = []
+    for number, image in enumerate(study):
+        n_crowd = 2 * (number % 3)
+        corners = random.uniform(0, 250, (n_crowd, 2))
+        regions = np.concatenate([corners, corners + random.uniform(80, 250, (n_crowd, 2))], axis=1)
+        alone = n_crowd and random.random() < 0.2
+        records.append(
+            replace(
+                image,
+                boxes=image.boxes[:0] if alone else image.boxes,
+                classes=image.classes[:0] if alone else image.classes,
+                crowd_boxes=regions,
+                crowd_classes=random.integers(0, n_classes, n_crowd),
+            )
+        )
+    return Dataset(tuple(records), study.class_names), predictions
+
+
 def truth_as_detections(study: Dataset) -> dict[int, Detections]:
     """Return what a detector says that knows the truth: each truth box with a score of its own."""
     return {

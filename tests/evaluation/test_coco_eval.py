@@ -14,8 +14,19 @@ from fracture_det.evaluation import coco_eval
 from fracture_det.evaluation.coco_eval import STATS, coco_matches
 from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import match_dataset
+from fracture_det.evaluation.strata import by_box_size
+from fracture_det.evaluation.tide import tide
 from fracture_det.structures.detections import Detections
-from tests.evaluation.cases import dataset, found, random_study, record, repeated, result_rows, truth_as_detections
+from tests.evaluation.cases import (
+    crowded_study,
+    dataset,
+    found,
+    random_study,
+    record,
+    repeated,
+    result_rows,
+    truth_as_detections,
+)
 
 
 def pycocotools_judge(study, predictions):
@@ -63,6 +74,36 @@ def test_weighted_figures_are_those_of_pycocotools_on_repeated_images(seed, ties
     weights = np.random.default_rng(seed).integers(0, 5, len(study)).astype(float)
     judge = pycocotools_judge(*repeated(study, predictions, weights))
     assert_equal_figures(coco_matches(study, predictions).figures(weights), judge.stats)
+
+
+@pytest.mark.parametrize("n_classes", [1, 3])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_crowd_regions_are_ignored_as_pycocotools_ignores_them(seed, ties, n_classes):
+    study, predictions = crowded_study(seed, ties=ties, n_classes=n_classes)
+    stats = pycocotools_judge(study, predictions).stats
+    assert_equal_figures(coco_matches(study, predictions).figures(), stats)
+    matches = match_dataset(study, predictions)
+    assert average_precision(matches) == pytest.approx(stats[1], abs=1e-12)
+    assert tide(study, predictions).ap50 == pytest.approx(stats[1], abs=1e-12)
+    assert matches.n_ignored.sum() > 10
+    by_size = by_box_size(study, predictions)
+    for area, of_size in zip(stats_at_iou50(study, predictions), by_size.values(), strict=True):
+        assert average_precision(of_size) == pytest.approx(area, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_weighted_figures_with_crowd_regions_are_those_of_pycocotools(seed):
+    study, predictions = crowded_study(seed, ties=True)
+    weights = np.random.default_rng(seed).integers(0, 5, len(study)).astype(float)
+    judge = pycocotools_judge(*repeated(study, predictions, weights))
+    assert_equal_figures(coco_matches(study, predictions).figures(weights), judge.stats)
+
+
+def stats_at_iou50(study, predictions):
+    """Return pycocotools' AP50 of small, medium and large truth boxes."""
+    precision = pycocotools_judge(study, predictions).eval["precision"][0, :, :, 1:, -1]
+    return [np.mean(of_area[:, (of_area > -1).all(axis=0)]) for of_area in np.moveaxis(precision, 2, 0)]
 
 
 def test_of_a_set_without_an_image_or_a_class_only_the_rest_is_evaluated():

@@ -71,7 +71,9 @@ def lesion_study(seed: int, n_groups: int) -> Matches:
     top = np.zeros(len(group), dtype=np.float32)
     np.maximum.at(top, image, score)
     label = np.zeros(len(image), dtype=np.int64)
-    return Matches(score[order], hit[order], image[order], label, n_truth[:, None].astype(np.int64), group, top)
+    none = np.zeros(len(group), dtype=np.int64)
+    truth = n_truth[:, None].astype(np.int64)
+    return Matches(score[order], hit[order], image[order], label, truth, group, top, none, none)
 
 
 def lesion_statistics(matches: Matches) -> Callable[[np.ndarray], dict[str, float]]:

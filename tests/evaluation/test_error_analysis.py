@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -256,3 +256,33 @@ def test_gains_have_intervals_over_groups_and_one_group_has_none():
     assert gain.low < gain.delta_ap50 < gain.high
     alone = find_errors(dataset(record(0, [1])), {0: found((2, 0.9))}, score=0.3, n_bootstrap=60, seed=0)
     assert (alone.types["background"].low, alone.types["background"].high) == (None, None)
+
+
+class TestCrowdRegions:
+    # box 1 is truth; boxes 3 and 4 lie in a region, whose edge is box 5's; the second image has a region alone
+    REGION = np.array([[55.0, 0, 105, 20]])
+    FIRST = replace(record(0, (1,)), crowd_boxes=REGION)
+    ALONE = replace(record(1), crowd_boxes=REGION)
+    STUDY = ((FIRST, found((3, 0.9), (1, 0.8), (4, 0.7), (9, 0.6))), (ALONE, found((3, 0.9))))
+
+    def test_what_lies_in_a_region_is_no_error(self):
+        errors = errors_of(*self.STUDY)
+        assert errors.types["background"].count == errors.types["false positive"].count == 1
+        # precision 1 to recall 1: the false box comes after the hit
+        assert errors.base_ap50 == 1
+        assert errors.healthy == []  # an image with a region alone is not healthy
+        assert listed(errors.gallery, "false positive") == [(1, "image0.png", 0.6)]
+
+    def test_it_has_its_own_kind_in_the_table(self, tmp_path):
+        study, predictions = dataset(self.FIRST, self.ALONE, record(2)), {0: self.STUDY[0][1], 1: NOTHING, 2: NOTHING}
+        write_match_csv(study, predictions, tmp_path / "m.csv", score=0.5)
+        with (tmp_path / "m.csv").open() as file:
+            rows = [(row["file_name"], row["kind"], row["fractured"], row["error"]) for row in csv.DictReader(file)]
+        assert rows == [
+            ("image0.png", "ignored", "1", ""),
+            ("image0.png", "hit", "1", ""),
+            ("image0.png", "ignored", "1", ""),
+            ("image0.png", "false positive", "1", "background"),
+            ("image1.png", "nothing", "1", ""),
+            ("image2.png", "nothing", "0", ""),
+        ]

@@ -9,7 +9,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fracture_det.data.coco import to_coco
-from fracture_det.data.records import ImageRecord
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.evaluation.image_level import confusion_counts, images_of
 from fracture_det.evaluation.matching import MATCH_RULES, match_dataset, match_to_truth
 from fracture_det.structures.detections import Detections
 from tests.evaluation.cases import dataset, found, random_study, record, result_rows, truth_as_detections
@@ -201,3 +202,44 @@ def test_of_images_counts_as_if_only_these_were_there():
     alone = match_dataset(few, {one.image_id: predictions[one.image_id] for one in few})
     for name in ("score", "hit", "image", "label", "truth", "group", "top_score"):
         np.testing.assert_array_equal(getattr(part, name), getattr(alone, name))
+
+
+REGION = [200, 0, 300, 100]
+# name, detections (box, score, class), rule, counted hits in order of score, how many are ignored
+CROWD_CASES = [
+    ("a detection inside is ignored", [(210, 10, 220, 20, 0.9, 0)], "iou50", [], 1),
+    ("half of it inside is enough", [(190, 0, 210, 10, 0.9, 0)], "iou50", [], 1),  # 100 of 200 square pixels
+    ("less than half is a false positive", [(189, 0, 210, 10, 0.9, 0)], "iou50", [False], 0),
+    ("less than half is enough at .3", [(189, 0, 210, 10, 0.9, 0)], "iou30", [], 1),
+    ("its centre decides, on the edge", [(190, 0, 210, 10, 0.9, 0)], "centre", [], 1),
+    ("its centre decides, outside", [(189, 0, 210, 10, 0.9, 0)], "centre", [False], 0),
+    ("another class is a false positive", [(210, 10, 220, 20, 0.9, 1)], "iou50", [False], 0),
+    ("a region takes any number", [(210, 10, 220, 20, s, 0) for s in (0.9, 0.8, 0.7)], "iou50", [], 3),
+    ("truth in the region is hit, and the second ignored",
+     [(240, 40, 260, 60, 0.9, 0), (240, 40, 260, 60, 0.8, 0)], "iou50", [True], 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rows", "rule", "hits", "ignored"), CROWD_CASES, ids=[c[0] for c in CROWD_CASES])
+def test_crowd_regions(name, rows, rule, hits, ignored):
+    truth = np.array([[240, 40, 260, 60]], float)
+    image = ImageRecord(
+        1, "a.png", 400, 400, "a", boxes=truth, classes=np.zeros(1, int), crowd_boxes=np.array([REGION], float)
+    )
+    matches = match_dataset(Dataset((image,), ("a", "b")), {1: detections(*rows)}, rule=rule)
+    assert matches.hit.tolist() == hits
+    assert matches.n_ignored.tolist() == [ignored]
+    assert matches.n_crowd.tolist() == [1]
+
+
+def test_an_image_with_crowd_regions_alone_is_fractured_and_found_by_a_box_in_one():
+    region = np.array([REGION], float)
+    images = [ImageRecord(n, f"{n}.png", 400, 400, f"{n}", crowd_boxes=region) for n in (1, 2)]
+    healthy = ImageRecord(3, "3.png", 400, 400, "3")
+    seen = {1: detections((210, 10, 220, 20, 0.9)), 2: Detections.empty(), 3: Detections.empty()}
+    matches = match_dataset(dataset(*images, healthy), seen)
+    assert (matches.n_truth, len(matches.score)) == (0, 0)
+    assert matches.fractured.tolist() == [True, True, False]
+    counts = confusion_counts(images_of(matches), 0.5)
+    assert (counts.true_positives, counts.false_negatives, counts.true_negatives) == (1, 1, 1)
+    assert matches.of_images(np.array([True, False, True])).has_box.tolist() == [True, False]

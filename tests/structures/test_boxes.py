@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fracture_det.structures.boxes import box_area, box_iou, centre_inside, rotate_boxes
+from fracture_det.structures.boxes import box_area, box_iou, box_share_inside, centre_inside, rotate_boxes
 
 # two boxes -> IoU
 IOU_CASES = [
@@ -64,3 +64,15 @@ def test_a_rotated_box_is_the_frame_of_the_rotated_ellipse(box, degrees, extent)
 
 def test_no_boxes_stay_none_when_rotated():
     assert rotate_boxes([], 0.3, []).shape == (0, 4)
+
+
+def test_the_share_inside_agrees_with_pycocotools_for_crowds():
+    from pycocotools import mask
+
+    random = np.random.default_rng(3)
+    corners = random.uniform(0, 50, (2, 20, 2))
+    boxes, others = np.concatenate([corners, corners + random.uniform(0, 60, (2, 20, 2))], axis=2)
+    as_coco = [np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1) for b in (boxes, others)]
+    expected = mask.iou(*as_coco, [1] * 20)
+    np.testing.assert_allclose(box_share_inside(boxes, others), expected, atol=1e-12)
+    assert box_share_inside([[1, 1, 1, 9]], [[0, 0, 9, 9]]).tolist() == [[0]]

@@ -101,3 +101,4 @@ def test_notes_of_one_kind_become_one():
 def test_a_value_in_a_message_is_short():
     assert show("x" * 500).endswith("...")
     assert show(10**5000) == "a int"
+    assert (show(None), show(True), show("a")) == ("null", "true", "'a'")
