@@ -310,12 +310,13 @@ def _headline(report: Report) -> Iterator[tuple[str, Estimate]]:
 
 
 def _crowd_notes(matches: Matches) -> Iterator[str]:
-    regions, alone = int(matches.n_crowd.sum()), int(((matches.n_crowd > 0) & (matches.truth.sum(axis=1) == 0)).sum())
-    if regions:
+    crowded = matches.n_crowd > 0
+    if crowded.any():
+        alone = int((crowded & (matches.truth.sum(axis=1) == 0)).sum())
         yield (
-            f"{regions} crowd regions (iscrowd) on {int((matches.n_crowd > 0).sum())} images are neither truth nor "
-            f"background, as in COCO: {int(matches.n_ignored.sum())} boxes in them are ignored. {alone} images have no "
-            "other mark; at the image level they count as fractured."
+            f"Crowd regions (iscrowd): {int(matches.n_crowd.sum())}, on {int(crowded.sum())} of the images. As in COCO "
+            f"they are neither truth nor background; predicted boxes ignored in them: {int(matches.n_ignored.sum())}. "
+            f"Images with no other mark: {alone}; at the image level they count as fractured."
         )
 
 
