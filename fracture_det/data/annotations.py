@@ -33,7 +33,7 @@ class RawBox:
 
     name: its class. box: x0 y0 x1 y1 as written. difficult: LabelImg's flag.
     crowd: COCO's `iscrowd`, a region to ignore rather than one box.
-    rotation: degrees that the file turns the box by and that `box` does not contain (CVAT, Label Studio).
+    rotation: degrees that the file turns the box by, about its centre, and that `box` does not contain (CVAT).
     """
 
     name: str

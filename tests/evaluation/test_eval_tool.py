@@ -196,3 +196,58 @@ def load_tool(name):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     return tool
+
+
+def change_truth(study, change):
+    """Change the content of test.json."""
+    content = json.loads((study / "test.json").read_text())
+    change(content)
+    (study / "test.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda boxes: boxes[0].update(bbox=[100, 100, 10, 10]),
+        lambda boxes: boxes[0].update(bbox=[30, 30, -10, -10]),
+        lambda boxes: boxes[0].update(bbox=[3, 3, 0, 10]),
+        lambda boxes: boxes[0].update(bbox=[float("nan"), 3, 9, 10]),
+        lambda boxes: boxes[0].update(bbox=[0.1, 0.2, 0.3, 0.4]),
+        lambda boxes: boxes.append({**boxes[0], "id": 99}),
+        lambda boxes: boxes[0].update(category_id=None),
+        lambda boxes: boxes[0].update(image_id=None),
+        lambda boxes: boxes[1].update(id=boxes[0]["id"]),
+    ],
+)
+@pytest.mark.parametrize("tool", ["eval", "compare"])
+def test_impossible_truth_is_refused_with_image_and_value(study, capsys, tool, change):
+    change_truth(study, lambda content: change(content["annotations"]))
+    more = ["--predictions", "p.jsonl"] if tool == "eval" else ["--runs", "p.jsonl", "p.jsonl"]
+
+    assert load_tool(tool).main(["--data", str(study / "test.json"), "--out", str(study / "out"), *more]) == 2
+
+    message = capsys.readouterr().err
+    assert message.startswith(f"{tool}: {study / 'test.json'}: ")
+    assert "images/" in message
+    assert not (study / "out" / "report.json").exists()
+
+
+def test_odd_metadata_is_read_and_crowd_regions_are_noted(evaluate, study):
+    assert evaluate("out", "--detector", "bright:0.3", "--images", str(study)) == 0
+
+    def change(content):
+        for image in content["images"]:
+            image.update(anatomy=image["id"] % 2, attributes=None)
+        healthy = content["images"][0]["id"]
+        content["annotations"].append(
+            {"id": 99, "image_id": healthy, "category_id": 1, "bbox": [0, 0, 60, 40], "iscrowd": 1, "area": 2400}
+        )
+
+    change_truth(study, change)
+    assert evaluate("again", "--predictions", str(study / "out" / "predictions.jsonl")) == 0
+
+    first, again = (Report.load(study / name) for name in ("out", "again"))
+    assert again.coco["AP50"].value == first.coco["AP50"].value
+    assert again.counts["images_fractured"] == first.counts["images_fractured"] + 1
+    assert {row.value for row in again.strata if row.column == "anatomy"} == {"0", "1"}
+    assert any(note.startswith("Crowd regions (iscrowd): 1, on 1 of the images.") for note in again.notes)
