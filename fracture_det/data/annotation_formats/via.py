@@ -84,7 +84,7 @@ def _json_entries(file: str, data: bytes) -> tuple[list[_Entry], dict[str, str],
         attributes = content.get("_via_attributes")
         options = _options(attributes.get("region") if isinstance(attributes, dict) else None)
         content = content["_via_img_metadata"]
-    if not isinstance(content, dict) or (content and not any(map(is_via_item, content.values()))):
+    if not isinstance(content, dict) or not any(map(is_via_item, content.values())):
         raise AnnotationError(file, "json", "expected a VIA 2 project, or an object of filename and regions per image")
     entries = []
     for key, item in content.items():
