@@ -59,6 +59,42 @@ def referred_path(reference: str) -> tuple[str, tuple[str, ...]]:
     return stored, ()
 
 
+class ImageNames:
+    """The images of a data set, by the names under which an export may know them.
+
+    file_names: relative to the image folder, with forward slashes.
+    """
+
+    def __init__(self, file_names: Iterable[str]) -> None:
+        self._paths = {same_name(name) for name in file_names}
+        self._of_upload: dict[str, set[str]] = defaultdict(set)
+        for path in self._paths:
+            self._of_upload[_upload_form(path)].add(path.rpartition("/")[2])
+        self._bare = {path.rpartition("/")[2] for path in self._paths}
+
+    def path_of(self, annotation: RawAnnotation) -> str:
+        """Return by which of its names to look for the image of an export's annotation; its own one by default.
+
+        The stored name of an upload is surer than the name that it had. Label Studio stores `hand a.png` as
+        hand_a.png: an upload that fits no image as it is named fits the one image whose name would be stored so.
+        """
+        path = annotation.image_path or ""
+        names = (*annotation.other_names, path) if annotation.other_names else ()
+        for name in names:
+            if same_name(name) in self._paths:
+                return name
+        for name in names:
+            if same_name(name).rpartition("/")[2] in self._bare:
+                return name
+        uploads = self._of_upload.get(_upload_form(path), set()) if names else set()
+        return next(iter(uploads)) if len(uploads) == 1 else path
+
+
+def _upload_form(path: str) -> str:
+    """Return the bare name as Django, and so Label Studio, stores an upload of it."""
+    return re.sub(r"[^-\w.]", "", same_name(path).rpartition("/")[2].strip().replace(" ", "_"))
+
+
 def same_name(name: str) -> str:
     """Return the key under which two spellings of one name are equal: Unicode's composed form."""
     return unicodedata.normalize("NFC", name)

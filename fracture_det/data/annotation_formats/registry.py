@@ -34,13 +34,12 @@ class PerImageFormat:
 class ExportFormat:
     """A format with many images per file.
 
-    suffix: of its files; other_suffixes: of further ones. parse: path -> ParsedExport; raises AnnotationError.
-    takes_class_names: parse has the keyword class_names, the names that are known, which helps it.
+    suffix: of its files in a folder. parse: path -> ParsedExport; raises AnnotationError. takes_class_names: parse has
+    the keyword class_names, the names of classes that are known, which tell the class from other attributes.
     """
 
     suffix: str
     parse: Callable[..., ParsedExport]
-    other_suffixes: tuple[str, ...] = ()
     takes_class_names: bool = False
 
 
@@ -51,7 +50,7 @@ ANNOTATION_FORMATS: dict[str, PerImageFormat | ExportFormat] = {
     "labelme": PerImageFormat(".json", parse_labelme),
     "label-studio": ExportFormat(".json", parse_label_studio),
     "cvat": ExportFormat(".xml", parse_cvat),
-    "via": ExportFormat(".json", parse_via, other_suffixes=(".csv",), takes_class_names=True),
+    "via": ExportFormat(".json", parse_via, takes_class_names=True),
     "createml": ExportFormat(".json", parse_createml),
     "tensorflow-csv": ExportFormat(".csv", parse_tensorflow_csv),
 }

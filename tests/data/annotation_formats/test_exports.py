@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from fracture_det.data.annotation_formats.detect import detect_format
-from fracture_det.data.annotation_formats.exports import read_export
 from fracture_det.data.annotation_formats.labelme import parse_labelme
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat
 from fracture_det.data.annotations import AnnotationError, ParsedExport
-from tests.data.annotation_formats.exporters import EXPORTS, TRUTH, createml, labelme
+from tests.data.annotation_formats.exporters import EXPORTS, TRUTH, labelme
 
 
 def written(tmp_path, name):
@@ -28,7 +27,7 @@ def test_every_export_gives_the_truth_back(tmp_path, name):
     assert detect_format(path) == fmt
     assert detect_format(tmp_path) == fmt
 
-    export = read_export(path, fmt)
+    export = ANNOTATION_FORMATS[fmt].parse(path)
 
     assert not export.problems
     annotations = {annotation.image_path.rpartition("/")[2]: annotation for annotation in export.annotations}
@@ -52,38 +51,6 @@ def test_labelme_gives_the_truth_back(tmp_path):
         assert annotation.fault is None
         assert [(raw.name, *raw.box) for raw in annotation.boxes] == boxes
     assert detect_format(tmp_path) == "labelme"
-
-
-def test_a_folder_of_exports_is_one_export(tmp_path):
-    # As Roboflow writes it, and with one name in two of its folders.
-    for split, images in (("train", ["hand a.png", "hand_b.png"]), ("valid", ["hand a.png"])):
-        (tmp_path / split).mkdir()
-        text = createml({image: TRUTH[image] for image in images})
-        (tmp_path / split / "_annotations.createml.json").write_text(text, encoding="utf-8")
-    export = read_export(tmp_path, "createml")
-    assert {a.image_path: a.other_names for a in export.annotations} == {
-        "train/hand a.png": ("hand a.png",),
-        "train/hand_b.png": ("hand_b.png",),
-        "valid/hand a.png": ("hand a.png",),
-    }
-
-
-def test_a_damaged_file_of_a_folder_is_the_fault_of_its_image(tmp_path):
-    # LabelImg writes one CreateML file per image, named after it.
-    (tmp_path / "hand_b.json").write_text(createml({"hand_b.png": TRUTH["hand_b.png"]}), encoding="utf-8")
-    (tmp_path / "hand_c.json").write_text('[{"image": "hand_c.p', encoding="utf-8")
-    good, bad = read_export(tmp_path, "createml").annotations
-    assert (good.image_path, good.fault) == ("hand_b.png", None)
-    assert bad.image_path == "hand_c"
-    assert bad.fault is not None
-
-
-def test_a_folder_without_the_format_is_an_error(tmp_path):
-    (tmp_path / "readme.json").write_text("{}")
-    with pytest.raises(AnnotationError, match=r"no \.json of this format"):
-        read_export(tmp_path, "createml")
-    with pytest.raises(ValueError, match="many images per file"):
-        read_export(tmp_path, "voc")
 
 
 @pytest.mark.parametrize("fmt", sorted(set(ANNOTATION_FORMATS) - {"voc", "yolo", "coco"}))

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from fracture_det.data.annotation_formats.image_names import referred_path
+from fracture_det.data.annotation_formats.image_names import ImageNames, referred_path
 from fracture_det.data.annotation_formats.label_studio import parse_label_studio
-from fracture_det.data.annotations import AnnotationError, RawBox
+from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from tests.data.annotation_formats.exporters import label_studio_result
 
 SIZE = (240, 200)
@@ -172,6 +172,21 @@ def test_choices_of_json_min_are_labels_and_its_data_is_not(tmp_path):
 )
 def test_what_the_reference_to_an_image_means(reference, path, stored):
     assert referred_path(reference) == (path, (stored,) if stored else ())
+
+
+def test_the_image_is_looked_for_by_the_name_that_is_there():
+    upload = RawAnnotation("e.json", image_path="hand_a.png", other_names=("0a1b2c3d-hand_a.png",))
+    for names, path in (
+        (["0a1b2c3d-hand_a.png", "hand_a.png"], "0a1b2c3d-hand_a.png"),
+        (["left/0a1b2c3d-hand_a.png"], "0a1b2c3d-hand_a.png"),
+        (["left/hand_a.png"], "hand_a.png"),
+        (["left/hand a.png", "other.png"], "hand a.png"),
+        (["hand (a).png"], "hand (a).png"),  # stored as hand_a.png
+        (["hand a.png", "hand_(a).png"], "hand_a.png"),  # either
+        (["other.png"], "hand_a.png"),
+    ):
+        assert ImageNames(names).path_of(upload) == path
+    assert ImageNames(["hand a.png"]).path_of(RawAnnotation("a.json", image_path="hand_a.png")) == "hand_a.png"
 
 
 def test_uploads_of_one_name_go_by_their_stored_names(tmp_path):
