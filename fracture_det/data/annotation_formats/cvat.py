@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from fracture_det.data.annotation_formats.fields import BOX_FROM_SHAPE, TURNED_BOX, FieldReader, read_bytes
+from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, plain_path
-from fracture_det.data.annotation_formats.shapes import Box, Point, centre, ellipse_box, enclosing_box, turned_box
+from fracture_det.data.annotation_formats.shapes import Box, Point, ellipse_box, enclosing_box
 from fracture_det.data.annotation_formats.text import Notes, read_xml
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
@@ -19,7 +19,7 @@ _CUBOID = [f"{side}{face}" for face in "12" for side in ("tl", "bl", "tr", "br")
 def parse_cvat(path: str | Path, data: bytes | None = None) -> ParsedExport:
     """Read an export "CVAT for images 1.1" (`data`: its bytes, where already read).
 
-    Turned boxes, ellipses, polygons, masks and cuboids become the box that encloses them; points, polylines and
+    Ellipses, polygons, masks and cuboids become the box that encloses them; points, polylines and
     skeletons are a fault of their image. CVAT lists every image of a task, opened or not: one without a shape counts
     as healthy, with a note; one with a tag that does not say so has a fault. Raises AnnotationError for another
     file, and for "CVAT for video", whose tracks name frames and not images.
@@ -59,7 +59,10 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
         for number, shape in enumerate((shape for shape in image if shape.tag not in ("tag", "attribute")), 1):
             place = f"{shape.tag} {number}"
             label = reader.name(shape.get("label"), f"{place}: label")
-            boxes.append(RawBox(label, _corners(reader, shape, place)))
+            degrees = reader.degrees(shape.get("rotation"), f"{place}: rotation")
+            # About its centre, as RawBox means it; an ellipse's box contains it.
+            rotation = degrees if shape.tag == "box" else 0.0
+            boxes.append(RawBox(label, _corners(reader, shape, place, degrees), rotation=rotation))
         check_image_labels(reader, tags, boxes)
         if not boxes and not tags:
             detail = "no shape: healthy, if it was opened; CVAT lists every image of a task"
@@ -78,21 +81,17 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
     )
 
 
-def _corners(reader: FieldReader, shape: Element, place: str) -> Box:
+def _corners(reader: FieldReader, shape: Element, place: str, degrees: float) -> Box:
     written = shape.attrib
     if shape.tag == "box":
         x0, y0, x1, y1 = reader.numbers(written, ("xtl", "ytl", "xbr", "ybr"), place)
-        degrees = reader.number(written.get("rotation", "0"), f"{place}: rotation")
-        if not degrees:
-            return x0, y0, x1, y1
-        reader.note(TURNED_BOX, f"{place}: turned by {degrees:g} degrees; the upright box that encloses it is used")
-        return turned_box((x0, y0, x1, y1), degrees, centre((x0, y0, x1, y1)))
+        return x0, y0, x1, y1
     if shape.tag not in ("polygon", "ellipse", "mask", "cuboid"):
         raise reader.fail(place, f"a {shape.tag} is no box")
-    reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the {shape.tag}")
+    reader.note_shape(shape.tag, place)
     if shape.tag == "ellipse":
         x, y, rx, ry = reader.numbers(written, ("cx", "cy", "rx", "ry"), place)
-        return ellipse_box((x, y), (rx, ry), reader.number(written.get("rotation", "0"), f"{place}: rotation"))
+        return ellipse_box((x, y), (rx, ry), degrees)
     if shape.tag == "mask":
         left, top, width, height = reader.numbers(written, ("left", "top", "width", "height"), place)
         return left, top, left + width, top + height

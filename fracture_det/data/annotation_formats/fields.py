@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,6 @@ from fracture_det.data.annotation_formats.text import (
     show,
 )
 from fracture_det.data.annotations import AnnotationError
-
-# Notes on boxes that were made from another shape; counted by kind in the report.
-BOX_FROM_SHAPE, TURNED_BOX = "box_from_shape", "turned_box"
 
 
 class FieldReader:
@@ -37,6 +35,10 @@ class FieldReader:
         """Add a note."""
         self._notes.append((kind, detail))
 
+    def note_shape(self, kind: str, place: str) -> None:
+        """Note that a box was made from a shape of another kind."""
+        self.note("box_from_polygon" if kind == "polygon" else "box_from_shape", f"{place}: the box around the {kind}")
+
     def fail(self, field: str, value: object, *, kind: str = "unreadable_annotation") -> AnnotationError:
         """Return the error that says what is wrong with a field of this file."""
         return AnnotationError(self.file, field, value, kind=kind)
@@ -50,6 +52,13 @@ class FieldReader:
         except ValueError as error:
             raise self.fail(field, error) from None
         self._notes.extend(notes)
+        return number
+
+    def degrees(self, value: object, field: str) -> float:
+        """Return a finite angle; 0 for none."""
+        number = self.number(value or 0, field)
+        if not math.isfinite(number):
+            raise self.fail(field, f"expected degrees, got {show(value)}")
         return number
 
     def numbers(self, item: Mapping[str, Any], keys: Iterable[str], field: str) -> list[float]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fracture_det.data.annotation_formats.fields import BOX_FROM_SHAPE, TURNED_BOX, FieldReader, read_bytes
+from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, referred_path
-from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box, turned_box
+from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box, rotated_about_corner
 from fracture_det.data.annotation_formats.text import Notes, read_json, show
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
@@ -24,7 +24,7 @@ _GEOMETRY = ("x", "y", "points", "rle", "vertices", "radiusX")
 _IMAGE_LABELS = ("choices", "taxonomy")
 _RECORD_KEYS = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "meta")
 # Two readings with corners as near as this are one opinion.
-_SAME_PX = 1.0
+_SAME_PX, _SAME_DEGREES = 1.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def parse_label_studio(path: str | Path, data: bytes | None = None) -> ParsedExp
 
     A submitted annotation without a result means reviewed and healthy. A task that has no annotation, or only
     skipped ones, is not reviewed, whatever its predictions say: a fault. Of several annotations of one task, those
-    marked as ground truth count; they have to agree. Turned boxes, ellipses and polygons become the upright box that
-    encloses them; brushes, key points and vectors are a fault. Sizes are of the upright image, as the browser shows
-    it. Raises AnnotationError for another file.
+    marked as ground truth count; they have to agree. Ellipses and polygons become the box that encloses them; brushes,
+    key points and vectors are a fault. Sizes are of the upright image, as the browser shows it. Raises AnnotationError
+    for another file.
     """
     file = str(path)
     content, notes = read_json(file, read_bytes(path) if data is None else data)
@@ -184,8 +184,9 @@ def _order(box: RawBox) -> tuple[str, Box]:
 
 
 def _same(first: RawBox, second: RawBox, tolerance: float) -> bool:
-    near = all(math.isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in zip(first.box, second.box, strict=True))
-    return first.name == second.name and near
+    corners = zip(first.box, second.box, strict=True)
+    near = all(math.isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in corners)
+    return near and first.name == second.name and abs(first.rotation - second.rotation) <= _SAME_DEGREES
 
 
 def _reading(reader: FieldReader, item: Mapping[str, Any], place: str) -> _Reading:
@@ -241,35 +242,37 @@ def _region(
         raise reader.fail(place, "a shape without a label")
     shape = shapes[0]
     if shape.get("image_rotation") and reader.number(shape["image_rotation"], f"{place}: image_rotation") % 360:
-        raise reader.fail(place, "marked on an image that was turned in Label Studio; turn it back and export again")
+        raise reader.fail(place, "marked on an image that was rotated in Label Studio; rotate it back and export again")
     size = reader.size(shape.get("original_height"), shape.get("original_width"))
-    box = _corners(reader, shape["value"], size, place)
-    return size, [RawBox(name, box) for name in names]
+    box, rotation = _corners(reader, shape["value"], size, place)
+    return size, [RawBox(name, box, rotation=rotation) for name in names]
 
 
-def _corners(reader: FieldReader, value: Mapping[str, Any], size: tuple[int, int] | None, place: str) -> Box:
-    """Return corners in pixels, or as fractions where the size is not known. Label Studio writes percent."""
+def _corners(
+    reader: FieldReader, value: Mapping[str, Any], size: tuple[int, int] | None, place: str
+) -> tuple[Box, float]:
+    """Return corners in pixels, or as fractions where the size is not known, and the rotation about the centre.
+
+    Label Studio writes percent, and rotates about the upper left corner.
+    """
     height, width = size or (1, 1)
     scale = (width / 100, height / 100)
     if "points" in value:
         points = reader.pairs(value["points"], f"{place}: points")
         if len(points) < 3:
             raise reader.fail(place, f"a polygon of {len(points)} points is no box")
-        reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the polygon")
-        return enclosing_box([(x * scale[0], y * scale[1]) for x, y in points])
-    degrees = reader.number(value.get("rotation") or 0, f"{place}: rotation")
+        reader.note_shape("polygon", place)
+        return enclosing_box([(x * scale[0], y * scale[1]) for x, y in points]), 0.0
+    degrees = reader.degrees(value.get("rotation"), f"{place}: rotation")
     if degrees and size is None:
-        raise reader.fail(place, f"turned by {degrees:g} degrees, on an image whose size is not stated")
+        raise reader.fail(place, f"rotated by {degrees:g} degrees, on an image whose size is not stated")
     if "radiusX" in value:
         x, y, rx, ry = reader.numbers(value, ("x", "y", "radiusX", "radiusY"), place)
-        reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the ellipse")
-        return ellipse_box((x * scale[0], y * scale[1]), (rx * scale[0], ry * scale[1]), degrees)
+        reader.note_shape("ellipse", place)
+        return ellipse_box((x * scale[0], y * scale[1]), (rx * scale[0], ry * scale[1]), degrees), 0.0
     if "rle" in value or "vertices" in value or "height" not in value:
         kind = "brush" if "rle" in value else "vector" if "vertices" in value else "key point"
         raise reader.fail(place, f"a {kind} is no box; its labels: {show(list(value))}")
     x, y, w, h = reader.numbers(value, ("x", "y", "width", "height"), place)
     box = (x * scale[0], y * scale[1], (x + w) * scale[0], (y + h) * scale[1])
-    if not degrees:
-        return box
-    reader.note(TURNED_BOX, f"{place}: turned by {degrees:g} degrees; the upright box that encloses it is used")
-    return turned_box(box, degrees, (box[0], box[1]))  # Label Studio turns about the upper left corner
+    return (rotated_about_corner(box, degrees) if degrees else box), degrees

@@ -6,7 +6,7 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fracture_det.data.annotation_formats.fields import BOX_FROM_SHAPE, FieldReader, read_bytes
+from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import plain_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box
@@ -65,14 +65,14 @@ def _corners(reader: FieldReader, shape: dict[str, Any], place: str) -> Box:
     if kind == "rectangle" and len(points) in (2, 4):
         return enclosing_box(points)
     if kind == "mask" and len(points) == 2:
-        reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the mask")
+        reader.note_shape(kind, place)
         x0, y0, x1, y1 = enclosing_box(points)
         return x0, y0, x1 + 1, y1 + 1  # the corners are the first and the last pixel
     if kind == "circle" and len(points) == 2:
         radius = math.dist(*points)
-        reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the circle")
+        reader.note_shape(kind, place)
         return ellipse_box(points[0], (radius, radius))
     if kind in _POLYGONS and len(points) > 2:
-        reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the {kind}")
+        reader.note_shape(kind, place)
         return enclosing_box(points)
     raise reader.fail(place, f"a {show(kind)} of {len(points)} points is no box")

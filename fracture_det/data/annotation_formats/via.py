@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fracture_det.data.annotation_formats.fields import BOX_FROM_SHAPE, FieldReader, read_bytes
+from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, referred_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box
@@ -206,13 +206,13 @@ def _corners(reader: FieldReader, shape: Mapping[str, Any], place: str) -> Box:
         return x, y, x + width, y + height
     if kind not in ("circle", "ellipse", "polygon"):
         raise reader.fail(place, f"a region of shape {show(kind)} is no box")
-    reader.note(BOX_FROM_SHAPE, f"{place}: the box that encloses the {kind}")
+    reader.note_shape(str(kind), place)
     if kind == "circle":
         x, y, r = reader.numbers(shape, ("cx", "cy", "r"), place)
         return ellipse_box((x, y), (r, r))
     if kind == "ellipse":
         x, y, rx, ry = reader.numbers(shape, ("cx", "cy", "rx", "ry"), place)
-        theta = reader.number(shape.get("theta", 0), f"{place}: theta")  # radians, since 2.0.6
+        theta = reader.degrees(shape.get("theta"), f"{place}: theta")  # in radians, since 2.0.6
         return ellipse_box((x, y), (rx, ry), math.degrees(theta))
     xs, ys = (reader.list(shape.get(key), f"{place}: {key}") for key in ("all_points_x", "all_points_y"))
     if len(xs) < 3:

@@ -1,4 +1,4 @@
-"""CVAT's own XML: turned boxes, other shapes, tags, subsets, videos."""
+"""CVAT's own XML: rotated boxes, other shapes, tags, subsets, videos."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ def test_a_box_is_used_as_written_and_its_attributes_are_not_shapes(tmp_path):
     assert (found.size, found.notes, found.fault) == ((240, 200), (), None)
 
 
-def test_a_box_turned_by_90_degrees_turns_about_its_centre(tmp_path):
-    # The centre is (70, 65); 60 x 30 becomes 30 x 60.
+def test_a_rotation_is_passed_on_about_the_centre(tmp_path):
     found = only(tmp_path, BOX.format(' rotation="90.00"'))
-    assert found.boxes[0].box == pytest.approx((55, 35, 85, 95))
-    assert [kind for kind, _ in found.notes] == ["turned_box"]
+    assert found.boxes == (RawBox("fracture", (40, 50, 100, 80), rotation=90),)
+    assert only(tmp_path, BOX.format(' rotation="nan"')).fault is not None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,8 @@ def test_a_box_turned_by_90_degrees_turns_about_its_centre(tmp_path):
 def test_other_shapes_become_the_box_that_encloses_them(tmp_path, shape, box):
     found = only(tmp_path, shape)
     assert found.boxes[0].box == pytest.approx(box)
-    assert [kind for kind, _ in found.notes] == ["box_from_shape"]
+    assert found.boxes[0].rotation == 0
+    assert [kind for kind, _ in found.notes] == ["box_from_polygon" if "polygon" in shape else "box_from_shape"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Label Studio's export: percent into pixels, turned boxes, readers, skipped tasks, and how it names images."""
+"""Label Studio's export: percent into pixels, rotated boxes, readers, skipped tasks, and how it names images."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_percent_becomes_pixels_of_the_original_image(tmp_path):
     assert found.notes == ()
 
 
-def test_a_box_turned_by_90_degrees_lies_to_the_left_of_its_corner(tmp_path):
-    # Clockwise about the upper left corner (100, 60): 40 wide and 20 high becomes 20 wide and 40 high.
+def test_a_rotation_about_the_corner_becomes_one_about_the_centre(tmp_path):
+    # Clockwise about the upper left corner (100, 60), the centre (120, 70) goes to (90, 80); 40 x 20 stays 40 x 20.
     found = only(tmp_path, annotation(label_studio_result(("fracture", 100, 60, 140, 80), SIZE, rotation=90)))
-    assert found.boxes[0].box == pytest.approx((80, 60, 100, 100))
-    assert [kind for kind, _ in found.notes] == ["turned_box"]
+    assert found.boxes[0].rotation == 90
+    assert found.boxes[0].box == pytest.approx((70, 70, 110, 90))
 
 
 def test_polygons_and_ellipses_become_the_box_that_encloses_them(tmp_path):
@@ -61,7 +61,7 @@ def test_polygons_and_ellipses_become_the_box_that_encloses_them(tmp_path):
     assert [raw.name for raw in found.boxes] == ["fracture", "angle"]
     assert found.boxes[0].box == pytest.approx((20, 24, 60, 120))
     assert found.boxes[1].box == pytest.approx((80, 108, 120, 132))
-    assert [kind for kind, _ in found.notes] == ["box_from_shape"]
+    assert [kind for kind, _ in found.notes] == ["box_from_polygon", "box_from_shape"]
 
 
 def test_a_rectangle_and_the_label_of_its_id_are_one_box(tmp_path):
@@ -91,9 +91,9 @@ def test_what_is_no_box_is_a_fault_of_its_image_alone(tmp_path, value, kind, sai
     assert (other.fault, len(other.boxes)) == (None, 1)
 
 
-def test_an_image_turned_in_label_studio_is_a_fault(tmp_path):
-    turned = {**label_studio_result(BOX, SIZE), "image_rotation": 90}
-    assert "turned" in str(only(tmp_path, annotation(turned)).fault)
+def test_an_image_rotated_in_label_studio_is_a_fault(tmp_path):
+    rotated = {**label_studio_result(BOX, SIZE), "image_rotation": 90}
+    assert "rotated" in str(only(tmp_path, annotation(rotated)).fault)
 
 
 def test_only_a_submitted_annotation_without_result_is_healthy(tmp_path):

@@ -38,7 +38,8 @@ def test_shapes_with_area_are_boxes(tmp_path, points, kind, box):
     found = parse(tmp_path, shape(points, kind))
     assert found.fault is None
     assert found.boxes == (RawBox("fracture", box),)
-    assert [k for k, _ in found.notes] == ([] if kind == "rectangle" else ["box_from_shape"])
+    expected = {"rectangle": [], "polygon": ["box_from_polygon"], None: ["box_from_polygon"]}
+    assert [noted for noted, _ in found.notes] == expected.get(kind, ["box_from_shape"])
 
 
 @pytest.mark.parametrize(
