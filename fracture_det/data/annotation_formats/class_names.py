@@ -33,6 +33,18 @@ def find_class_names(place: str | Path) -> tuple[str, ...] | None:
     return None
 
 
+def label_folder(place: str | Path) -> Path:
+    """Return the folder of the labels whose names lie at `place`: itself, or that of a file of names.
+
+    The `path` of a data.yaml counts where it leads to a folder. Raises AnnotationError for a broken data.yaml.
+    """
+    place = Path(place)
+    if not place.is_file():
+        return place
+    root = read_data_yaml(place).root if place.name.lower().endswith(YAML_SUFFIXES) else ""
+    return place.parent / root if root and (place.parent / root).is_dir() else place.parent
+
+
 def is_name_file(path: str | Path) -> bool:
     """Return whether a file of this name holds class names, by its name alone."""
     name = Path(path).name.lower()

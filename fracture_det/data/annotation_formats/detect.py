@@ -28,13 +28,14 @@ _TOOLS = {
     "tensorflow-csv": "TensorFlow's CSV",
 }
 _LOOKED_AT = 100
-_YOLO_LINE = re.compile(r"\s*\d+(\.0*)?(\s+[-+]?[\d.]+([eE][-+]?\d+)?){4,}\s*")
+# A class, by its id or its name, and four numbers or more; parse_yolo says what is wrong with them.
+_YOLO_LINE = re.compile(r"\s*[^\s,;]+([\s,;]+[-+]?\d*[.,]?\d+([eE][-+]?\d+)?){4,}[\s,;]*")
 
 
 def detect_format(path: str | Path) -> str:
     """Return the format, a key of ANNOTATION_FORMATS, of a file or of the files of a folder and below.
 
-    Of each suffix the first hundred files are read. Raises AnnotationError that says what was seen, where nothing or
+    Of each suffix the first hundred files are read; damaged XML alone counts as LabelImg's. Raises AnnotationError that says what was seen, where nothing or
     more than one format fits.
     """
     path = Path(path)
@@ -61,8 +62,9 @@ def detect_format(path: str | Path) -> str:
             seen[fmt, suffix] += 1
         has_empty_label |= suffix == ".txt" and not is_no_label(file.name) and file.stat().st_size == 0
     formats = {fmt for fmt, _ in seen}
-    if not formats and has_empty_label:
-        return "yolo"
+    if not formats and (has_empty_label or looked_at[".xml"]):
+        # XML of which no file can be read was LabelImg's before it was damaged; its reader says how.
+        return "voc" if looked_at[".xml"] else "yolo"
     if len(formats) == 1:
         return formats.pop()
     if not formats:

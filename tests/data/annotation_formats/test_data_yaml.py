@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fracture_det.data.annotation_formats.class_names import find_class_names, is_no_label
+from fracture_det.data.annotation_formats.class_names import find_class_names, is_no_label, label_folder
 from fracture_det.data.annotation_formats.data_yaml import read_data_yaml, split_of_images
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.metadata import MetadataError
@@ -138,6 +138,15 @@ def test_names_of_the_parent_count_after_those_of_the_folder(tmp_path):
     yaml(tmp_path / "labels", "names: [other]")
     with pytest.raises(AnnotationError, match="--yolo-names"):
         find_class_names(tmp_path / "labels")
+
+
+def test_a_file_of_names_stands_for_the_labels_beside_it(tmp_path):
+    (tmp_path / "datasets" / "hands").mkdir(parents=True)
+    (tmp_path / "configs").mkdir()
+    path = yaml(tmp_path / "configs", ULTRALYTICS)
+    assert label_folder(path).resolve() == tmp_path / "datasets" / "hands"
+    assert label_folder(yaml(tmp_path, ULTRALYTICS)) == tmp_path  # its path leads nowhere
+    assert label_folder(tmp_path / "datasets") == tmp_path / "datasets"
 
 
 def test_another_yaml_is_passed_over_and_a_broken_data_yaml_is_not(tmp_path):

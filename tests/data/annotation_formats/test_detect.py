@@ -56,6 +56,14 @@ def test_a_folder_of_empty_labels_is_yolo(tmp_path):
     assert detect_format(write(tmp_path, a_dot_txt="", classes_dot_txt="fracture\n")) == "yolo"
 
 
+def test_damaged_xml_alone_is_labelimgs_and_dialects_of_yolo_are_yolo(tmp_path):
+    assert detect_format(write(tmp_path / "xml", a_dot_xml="<annotation>")) == "voc"
+    for number, line in enumerate(
+        ["0.0 .5 .5 .1 .1", "0,0.5,0.5,0.1,0.1", "fracture 0,5 0,5 0,1 0,1", "0;.5;.5;.1;1e-1"]
+    ):
+        assert detect_format(write(tmp_path / str(number), a_dot_txt=line + "\n")) == "yolo"
+
+
 def test_two_formats_are_counted_and_not_guessed(tmp_path):
     write(tmp_path, **{f"{n}_dot_xml": voc_xml("a.png", (9, 9), ()) for n in range(12)})
     write(tmp_path, **{f"{n}_dot_json": labelme("a.png", (9, 9), []) for n in range(3)})
@@ -69,8 +77,8 @@ def test_two_formats_are_counted_and_not_guessed(tmp_path):
 def test_nothing_known_says_what_is_there(tmp_path):
     with pytest.raises(AnnotationError, match="0 files"):
         detect_format(tmp_path)
-    write(tmp_path, a_dot_json="{}", b_dot_xml="<html/>", notes_dot_txt="seen by hand\n", c_dot_md="")
-    with pytest.raises(AnnotationError, match=r"4 files \(.*1 \.xml"):
+    write(tmp_path, a_dot_json="{}", b_dot_csv="a,b\n1,2\n", notes_dot_txt="seen by hand\n", c_dot_md="")
+    with pytest.raises(AnnotationError, match=r"4 files \(.*1 \.csv"):
         detect_format(tmp_path)
     for name in ("a.json", "notes.txt", "missing"):
         with pytest.raises(AnnotationError):
