@@ -35,8 +35,8 @@ _YOLO_LINE = re.compile(r"\s*[^\s,;]+([\s,;]+[-+]?\d*[.,]?\d+([eE][-+]?\d+)?){4,
 def detect_format(path: str | Path) -> str:
     """Return the format, a key of ANNOTATION_FORMATS, of a file or of the files of a folder and below.
 
-    Of each suffix the first hundred files are read; damaged XML alone counts as LabelImg's. Raises AnnotationError that says what was seen, where nothing or
-    more than one format fits.
+    Of each suffix the first hundred files are read; damaged XML alone counts as LabelImg's. Raises AnnotationError
+    that says what was seen, where nothing or more than one format fits.
     """
     path = Path(path)
     if path.is_file():
