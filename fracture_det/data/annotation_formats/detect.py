@@ -57,7 +57,7 @@ def detect_format(path: str | Path) -> str:
         looked_at[suffix] += 1
         if looked_at[suffix] > _LOOKED_AT or file.name.startswith("."):
             continue
-        fmt = _format_of_file(file)
+        fmt = _format_in_folder(file)
         if fmt is not None:
             seen[fmt, suffix] += 1
         has_empty_label |= suffix == ".txt" and not is_no_label(file.name) and file.stat().st_size == 0
@@ -81,24 +81,32 @@ def _counted(suffixes: Counter[str]) -> str:
     return f"{total:,} files ({kinds})" if total else "0 files"
 
 
-def _format_of_file(path: Path) -> str | None:
-    """Return the format of one file; None for what is no annotation, or is damaged."""
-    suffix = path.suffix.lower()
-    if suffix not in (".xml", ".json", ".txt", ".csv"):
-        return None
+def _format_in_folder(path: Path) -> str | None:
+    """Return the format of one file of a folder; None for what is no annotation, or is damaged."""
     try:
-        data = read_bytes(path)
-        if suffix == ".xml":
-            return {"annotation": "voc", "annotations": "cvat"}.get(read_xml(str(path), data)[0].tag)
-        if suffix == ".json":
-            return _format_of_json(read_json(str(path), data)[0])
-        if suffix == ".csv":
-            rows, _ = read_csv(str(path), data)
-            columns = set(rows[0]) if rows else set()
-            return "via" if set(CSV_COLUMNS) <= columns else "tensorflow-csv" if set(COLUMNS) <= columns else None
-        return _format_of_text(path.name, decode_text(data)[0])
-    except (AnnotationError, ValueError):
+        return _format_of_file(path)
+    except AnnotationError:
         return None
+
+
+def _format_of_file(path: Path) -> str | None:
+    """Return the format of one file; None for what is no annotation. Raises AnnotationError for damaged ones."""
+    suffix, file = path.suffix.lower(), str(path)
+    if suffix == ".xml":
+        return {"annotation": "voc", "annotations": "cvat"}.get(read_xml(file, read_bytes(path))[0].tag)
+    if suffix == ".json":
+        return _format_of_json(read_json(file, read_bytes(path))[0])
+    if suffix == ".csv":
+        rows, _ = read_csv(file, read_bytes(path))
+        columns = set(rows[0]) if rows else set()
+        return _first((set(CSV_COLUMNS) <= columns, "via"), (set(COLUMNS) <= columns, "tensorflow-csv"))
+    if suffix == ".txt" and not is_no_label(path.name):
+        try:
+            lines = decode_text(read_bytes(path))[0].splitlines()
+        except ValueError as error:
+            raise AnnotationError(file, "text", error) from error
+        return _first((any(map(_YOLO_LINE.fullmatch, lines)), "yolo"))
+    return None
 
 
 def _format_of_json(content: object) -> str | None:
@@ -110,7 +118,8 @@ def _format_of_json(content: object) -> str | None:
     if not isinstance(content, dict):
         return None
     return _first(
-        (all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories")), "coco"),
+        # Its reader says which of the three lists is missing.
+        (sum(isinstance(content.get(key), list) for key in ("images", "annotations", "categories")) > 1, "coco"),
         (isinstance(content.get("shapes"), list), "labelme"),
         ("_via_img_metadata" in content or any(map(is_via_item, content.values())), "via"),
         (is_task(content), "label-studio"),
@@ -119,8 +128,3 @@ def _format_of_json(content: object) -> str | None:
 
 def _first(*cases: tuple[bool, str]) -> str | None:
     return next((fmt for fits, fmt in cases if fits), None)
-
-
-def _format_of_text(name: str, text: str) -> str | None:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return "yolo" if lines and not is_no_label(name) and any(map(_YOLO_LINE.fullmatch, lines)) else None

@@ -83,3 +83,10 @@ def test_nothing_known_says_what_is_there(tmp_path):
     for name in ("a.json", "notes.txt", "missing"):
         with pytest.raises(AnnotationError):
             detect_format(tmp_path / name)
+
+
+def test_a_damaged_file_says_how_it_is_damaged(tmp_path):
+    write(tmp_path, a_dot_json='{"images": [', b_dot_xml="<annotation>")
+    for name, said in (("a.json", "Expecting value"), ("b.xml", "no element found")):
+        with pytest.raises(AnnotationError, match=said):
+            detect_format(tmp_path / name)
