@@ -52,8 +52,9 @@ def read_data_yaml(path: str | Path, data: bytes | None = None) -> DataYaml:
     if not isinstance(content, dict):
         raise AnnotationError(file, "yaml", "expected names and splits, as Ultralytics' data.yaml")
     splits: dict[str, tuple[str, ...]] = {}
+    keys = {str(key).lower(): key for key in content}
     for key, split in _SPLIT_OF_KEY.items():
-        written = content.get(key)
+        written = content.get(keys.get(key))
         places = [written] if isinstance(written, str) else written
         if not isinstance(places, list | None) or not all(isinstance(place, str) for place in places or ()):
             raise AnnotationError(file, key, f"expected a folder, or a list of them, got {show(written)}")

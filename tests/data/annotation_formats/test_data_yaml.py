@@ -30,7 +30,7 @@ def test_names_are_a_list_or_an_object_by_id(tmp_path, text):
 
 
 def test_splits_are_folders_lists_of_folders_or_nothing(tmp_path):
-    content = read_data_yaml(yaml(tmp_path, f"train: [a, b]\nvalid: c\ntest: null\n{NAMES}"))
+    content = read_data_yaml(yaml(tmp_path, f"Train: [a, b]\nvalid: c\ntest: null\n{NAMES}"))
     assert content.splits == {"train": ("a", "b"), "val": ("c",)}
 
 
