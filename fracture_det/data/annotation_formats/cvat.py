@@ -69,12 +69,14 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
             reader.note("review_not_stated", detail)
     except AnnotationError as error:
         boxes, fault = [], error
+    # In the archive of the export, images lie under images/, and of a project, by subset.
     subset = (image.get("subset") or "").strip()
+    in_subset = (f"{subset}/{name}", f"images/{subset}/{name}") if subset else ()
     return RawAnnotation(
         reader.file,
         tuple(boxes),
         image_path=name,
-        other_names=(f"{subset}/{name}",) if subset else (),
+        other_names=(*in_subset, f"images/{name}"),
         size=size,
         notes=reader.notes,
         fault=fault,

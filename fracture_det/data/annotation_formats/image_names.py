@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -84,8 +84,9 @@ class ImageNames:
             if same_name(name) in self._paths:
                 return name
         for name in names:
-            if same_name(name).rpartition("/")[2] in self._bare:
-                return name
+            bare = same_name(name).rpartition("/")[2]
+            if bare in self._bare:
+                return path if bare == same_name(path).rpartition("/")[2] else name
         uploads = self._of_upload.get(_upload_form(path), set()) if names else set()
         return next(iter(uploads)) if len(uploads) == 1 else path
 
@@ -116,9 +117,11 @@ def one_per_image(annotations: Iterable[RawAnnotation]) -> tuple[RawAnnotation, 
             continue
         places = ", ".join(annotation.file.rpartition("#")[2] for annotation in namesakes[:4])
         fault = AnnotationError(namesakes[0].file, "image", f"{name} is annotated {len(namesakes)} times: {places}")
-        own_names = {annotation.other_names[0] for annotation in namesakes if annotation.other_names}
-        if len(own_names) == len(namesakes):
-            result += [replace(item, image_path=item.other_names[0], other_names=()) for item in namesakes]
+        counts = Counter(other for annotation in namesakes for other in set(annotation.other_names))
+        own_names = [[other for other in item.other_names if counts[other] == 1] for item in namesakes]
+        if all(own_names):
+            for item, (path, *others) in zip(namesakes, own_names, strict=True):
+                result.append(replace(item, image_path=path, other_names=tuple(others)))
             result.append(RawAnnotation(namesakes[0].file, image_path=name, fault=fault))
         else:
             other_names = tuple(dict.fromkeys(other for item in namesakes for other in item.other_names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fracture_det.data.annotation_formats.cvat import parse_cvat
+from fracture_det.data.annotation_formats.image_names import ImageNames
 from fracture_det.data.annotations import AnnotationError, RawBox
 from tests.data.annotation_formats.exporters import TRUTH, cvat
 
@@ -82,13 +83,20 @@ def test_an_image_without_shapes_is_healthy_with_a_note_unless_a_tag_says_so(tmp
 def test_names_may_hold_folders_and_class_names_are_read(tmp_path):
     (tmp_path / "a.xml").write_text(cvat({"left/hand.png": TRUTH["hand a.png"]}), encoding="utf-8")
     export = parse_cvat(tmp_path / "a.xml")
-    assert [annotation.image_path for annotation in export.annotations] == ["left/hand.png"]
+    (found,) = export.annotations
+    assert (found.image_path, found.other_names) == ("left/hand.png", ("images/left/hand.png",))
+    # From the folder of the export, and from that of its images.
+    assert ImageNames(["images/left/hand.png", "images/right/hand.png"]).path_of(found) == "images/left/hand.png"
+    assert ImageNames(["left/hand.png", "right/hand.png"]).path_of(found) == "left/hand.png"
+    assert ImageNames(["other/hand.png"]).path_of(found) == "left/hand.png"
     assert export.class_names == ("fracture", "angle")
 
 
 def test_one_name_in_two_subsets_of_a_project_is_told_apart(tmp_path):
     images = image(BOX.format(""), subset="train", task_id="1"), image(subset="test", task_id="2")
-    found = {a.image_path: (len(a.boxes), a.fault is not None) for a in parse(tmp_path, *images).annotations}
+    annotations = parse(tmp_path, *images).annotations
+    assert annotations[0].other_names == ("images/train/hand.png",)
+    found = {a.image_path: (len(a.boxes), a.fault is not None) for a in annotations}
     assert found == {"train/hand.png": (1, False), "test/hand.png": (0, False), "hand.png": (0, True)}
 
 
