@@ -120,6 +120,13 @@ def _bases(content: DataYaml) -> list[Path]:
     return [here / content.root, here] if content.root else [here]
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
 def _inside(content: DataYaml, entry: str, names: Sequence[str], image_root: str | Path | None) -> dict[str, int]:
     """Return the images in a folder of a split, each with how sure that is: the more, the surer."""
     written = entry.replace("\\", "/")
@@ -127,7 +134,7 @@ def _inside(content: DataYaml, entry: str, names: Sequence[str], image_root: str
         root = Path(image_root).resolve()
         for base in _bases(content):
             for folder in ((base / written).resolve(), (base / plain_path(written)).resolve()):
-                inside = [name for name in names if (root / name).is_relative_to(folder)] if folder.is_dir() else []
+                inside = [name for name in names if (root / name).is_relative_to(folder)] if _exists(folder) else []
                 if inside:  # of two nested folders, the inner one is the surer
                     return dict.fromkeys(inside, _EXISTS + len(folder.parts))
     parts = tuple(same_name(part) for part in PurePosixPath(plain_path(written)).parts if part != "/")
@@ -143,7 +150,7 @@ def _inside(content: DataYaml, entry: str, names: Sequence[str], image_root: str
 def _listed(content: DataYaml, entry: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the images that a list names, and its lines that name none or several."""
     candidates = [base / place for base in _bases(content) for place in (entry, plain_path(entry))]
-    file = next((path for path in candidates if path.is_file()), None)
+    file = next((path for path in candidates if _exists(path) and path.is_file()), None)
     if file is None:
         raise AnnotationError(str(content.path), entry, "no such file")
     try:

@@ -97,8 +97,7 @@ def _format_of_file(path: Path) -> str | None:
     if suffix == ".json":
         return _format_of_json(read_json(file, read_bytes(path))[0])
     if suffix == ".csv":
-        rows, _ = read_csv(file, read_bytes(path))
-        columns = set(rows[0]) if rows else set()
+        columns = set(read_csv(file, read_bytes(path))[0])
         return _first((set(CSV_COLUMNS) <= columns, "via"), (set(COLUMNS) <= columns, "tensorflow-csv"))
     if suffix == ".txt" and not is_no_label(path.name):
         try:

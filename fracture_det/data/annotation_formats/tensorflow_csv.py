@@ -27,13 +27,13 @@ def parse_tensorflow_csv(path: str | Path, data: bytes | None = None) -> ParsedE
     all for such an image. Raises AnnotationError for a file without these columns.
     """
     file = str(path)
-    rows, notes = read_csv(file, read_bytes(path) if data is None else data)
-    if not rows or not set(COLUMNS) <= set(rows[0]):
+    columns, rows, notes = read_csv(file, read_bytes(path) if data is None else data)
+    if not set(COLUMNS) <= set(columns):
         raise AnnotationError(file, "columns", f"expected {', '.join(COLUMNS)}")
     problems: list[Problem] = []
     of_image: dict[str, list[tuple[int, Row]]] = defaultdict(list)
     for number, row in enumerate(rows, 2):
-        image = plain_path(row["filename"])
+        image = plain_path(row.get("filename", ""))
         if image:
             of_image[image].append((number, row))
         else:
@@ -42,8 +42,8 @@ def parse_tensorflow_csv(path: str | Path, data: bytes | None = None) -> ParsedE
     return ParsedExport(one_per_image(annotations), problems=tuple(problems))
 
 
-def read_csv(file: str, data: bytes) -> tuple[list[dict[str, str]], Notes]:
-    """Return the rows of a CSV, whose columns are divided by comma, semicolon or tab; a missing field is empty.
+def read_csv(file: str, data: bytes) -> tuple[tuple[str, ...], list[dict[str, str]], Notes]:
+    """Return columns and rows of a CSV, divided by comma, semicolon or tab; a row that is cut off lacks its last ones.
 
     Column names are without case, spaces at the ends and a leading `#`. Raises AnnotationError for what is no text.
     """
@@ -56,9 +56,9 @@ def read_csv(file: str, data: bytes) -> tuple[list[dict[str, str]], Notes]:
     except (ValueError, csv.Error) as error:
         raise AnnotationError(file, "csv", str(error)) from error
     if not lines:
-        return [], notes
-    names = [name.strip().lstrip("#").lower() for name in lines[0]]
-    return [dict(zip(names, [*line, *[""] * len(names)], strict=False)) for line in lines[1:]], notes
+        return (), [], notes
+    columns = tuple(name.strip().lstrip("#").lower() for name in lines[0])
+    return columns, [dict(zip(columns, line, strict=False)) for line in lines[1:]], notes
 
 
 def _annotation(reader: FieldReader, image: str, rows: Sequence[tuple[int, Row]], notes: Notes) -> RawAnnotation:
@@ -69,6 +69,9 @@ def _annotation(reader: FieldReader, image: str, rows: Sequence[tuple[int, Row]]
     try:
         for number, row in rows:
             place = f"row {number}"
+            missing = [column for column in COLUMNS if column not in row]
+            if missing:
+                raise reader.fail(place, f"it ends before {missing[0]}")
             sizes.add(reader.size(row["height"].strip() or None, row["width"].strip() or None))
             if any(row[column].strip() for column in _OF_BOX):
                 x0, y0, x1, y1 = (reader.number(row[key].strip() or None, f"{place}: {key}") for key in _OF_BOX[1:])

@@ -98,19 +98,24 @@ def _json_entries(file: str, data: bytes) -> tuple[list[_Entry], dict[str, str],
 
 
 def _csv_entries(file: str, data: bytes) -> tuple[list[_Entry], dict[str, str], Notes]:
-    rows, notes = read_csv(file, data)
-    if not rows or not set(CSV_COLUMNS) <= set(rows[0]):
+    columns, rows, notes = read_csv(file, data)
+    if not set(CSV_COLUMNS) <= set(columns):
         raise AnnotationError(file, "columns", f"expected {', '.join(CSV_COLUMNS)}, as VIA's CSV")
     entries: dict[tuple[str, str], _Entry] = {}
+    stated: dict[tuple[str, str], str] = {}
     for number, row in enumerate(rows, 2):
-        key = (row["filename"], row.get("file_size", ""))
-        place = f"{file}#{row['filename']}"
-        entry = entries.setdefault(key, _Entry(place, row["filename"], [], _loads(row.get("file_attributes", ""))))
-        shape = _loads(row["region_shape_attributes"])
-        if shape == {} and row["region_count"].strip() == "0":
+        name, count = row.get("filename", ""), row.get("region_count", "").strip()
+        key = (name, row.get("file_size", ""))
+        entry = entries.setdefault(key, _Entry(f"{file}#{name}", name, [], _loads(row.get("file_attributes", ""))))
+        stated[key] = count
+        shape = _loads(row.get("region_shape_attributes", ""))
+        if shape == {} and count == "0":
             continue
-        region = {"shape_attributes": shape, "region_attributes": _loads(row["region_attributes"])}
+        region = {"shape_attributes": shape, "region_attributes": _loads(row.get("region_attributes", ""))}
         entry.regions.append(region if shape is not None else f"row {number}")
+    for key, entry in entries.items():
+        if stated[key] != str(len(entry.regions)):
+            entry.regions.append(f"{stated[key]} stated, {len(entry.regions)} read")
     return list(entries.values()), {}, notes
 
 

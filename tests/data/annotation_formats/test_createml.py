@@ -84,6 +84,15 @@ def test_one_bad_row_of_the_csv_excludes_its_image_alone(tmp_path):
     assert [problem.action for problem in export.problems] == ["excluded"]
 
 
+@pytest.mark.parametrize("cut", ["b.png", "b.png,200,240", "b.png,200,240,,,,", "b.png,200,240,fracture,1,2,3"])
+def test_a_row_that_is_cut_off_is_a_fault_and_not_a_healthy_image(tmp_path, cut):
+    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax", "a.png,200,240,,,,,", cut]
+    a, b = csv(tmp_path, "\n".join(rows)).annotations
+    assert (a.boxes, a.fault) == ((), None)
+    assert (b.image_path, b.boxes) == ("b.png", ())
+    assert b.fault is not None
+
+
 def test_a_csv_with_other_columns_is_an_error(tmp_path):
     with pytest.raises(AnnotationError, match="xmin"):
         csv(tmp_path, "image_id,fractured\na.png,1\n")

@@ -103,6 +103,15 @@ def test_csv_with_a_broken_cell_is_a_fault_of_its_image_alone(tmp_path):
     assert faults == {"hand a.png": True, "hand_b.png": False, "hand_c.png": False}
 
 
+def test_csv_that_is_cut_off_is_a_fault_of_its_last_image(tmp_path):
+    text = via_csv(dict(list(TRUTH.items())[:2]))
+    for end in (text.rindex("hand_b"), text.rindex("angle") - 20, text.rindex('1,"{')):
+        (tmp_path / "via.csv").write_text(text[:end], encoding="utf-8")
+        first, last = parse_via(tmp_path / "via.csv").annotations
+        assert (first.fault, last.image_path, last.boxes) == (None, "hand_b.png", ())
+        assert last.fault is not None
+
+
 def test_via_3_is_refused(tmp_path):
     content = {"project": {"pid": "x", "vid_list": ["1"]}, "config": {}, "attribute": {}, "file": {}, "metadata": {}}
     (tmp_path / "via.json").write_text(json.dumps(content))
