@@ -29,7 +29,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
+_XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*encoding=[\"'](utf|ucs|iso-10646)[^>]*\?>", re.IGNORECASE)
 _SHOWN_LETTERS = 60
 
 
@@ -38,15 +38,20 @@ def decode_text(data: bytes) -> tuple[str, Notes]:
 
     Raises ValueError, in words, for bytes that are none of these.
     """
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            detail = f"the file begins with a byte order mark ({encoding.upper()})"
-            return _decode(data[len(mark) :], encoding), (("byte_order_mark", detail),)
-    # Without a mark: every other byte of UTF-16 is zero where the text is ASCII, as numbers and brackets are.
-    for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if len(data) >= 2 and len(data) % 2 == 0 and not any(data[offset::2]) and all(data[1 - offset :: 2]):
+    marked = marked_encoding(data)
+    if marked is not None:
+        detail = f"the file begins with a byte order mark ({marked.upper()})"
+        return _decode(data, marked).removeprefix("\ufeff"), (("byte_order_mark", detail),)
+    # Without a mark: the first letter is ASCII (a number, a bracket), one of whose two bytes is zero.
+    for zero, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(data) >= 2 and len(data) % 2 == 0 and data[zero] == 0 != data[1 - zero]:
             return _decode(data, encoding), (("encoding", f"read as {encoding.upper()}"),)
     return _decode(data, "utf-8"), ()
+
+
+def marked_encoding(data: bytes) -> str | None:
+    """Return the encoding that the byte order mark at the start of a file names, or None without one."""
+    return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
 
 
 def _decode(data: bytes, encoding: str) -> str:
@@ -90,7 +95,7 @@ def read_xml(file: str, data: bytes) -> tuple[Element, Notes]:
         try:
             root = ElementTree.fromstring(data, forbid_dtd=True)
         except (ParseError, ValueError, LookupError):
-            # The declaration may name another encoding than that of the bytes.
+            # The declaration may name another encoding of Unicode than that of the bytes.
             text, notes = decode_text(data)
             if not _XML_DECLARATION.match(text):
                 raise
@@ -175,6 +180,8 @@ def one_note_per_kind(notes: Iterable[Note]) -> Notes:
 
 def show(value: object) -> str:
     """Return a value of a file as an error message shows it: short, on one line."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an int of more than 4,300 digits
