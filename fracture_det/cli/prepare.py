@@ -70,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 _SPLIT_FROM = (
-    "a CSV with columns file_name (or image_id) and split (train, val, test or none), or a split.json of this tool. "
+    "a CSV with columns file_name (or image_id) and split (train, val, test or none), a split.json of this tool, or "
+    "a data.yaml of Ultralytics, whose folders are the splits. "
     "Images that it does not name are divided by --fractions; without --fractions, among the splits it does not name"
 )
 _NEIGHBOURS = (

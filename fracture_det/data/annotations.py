@@ -59,6 +59,7 @@ class RawAnnotation:
     file: path of the annotation file, and the item in it where it holds many images; for messages.
     image_name, image_path, folder: what it says about its image (LabelImg's fields), or None. An export for many images
     gives as image_path what it calls the image, relative or absolute, with forward slashes.
+    other_names: further names under which the image may lie, such as the name that Label Studio stores an upload under.
     size: (height, width) in pixels that the file states; None where it states none.
     boxes: as written; pixels, or fractions of the image's width and height when `relative`.
     notes: (kind, detail) of what was read with tolerance; reported, and the image is kept.
@@ -70,6 +71,7 @@ class RawAnnotation:
     image_name: str | None = None
     image_path: str | None = None
     folder: str | None = None
+    other_names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     relative: bool = False
     notes: tuple[tuple[str, str], ...] = ()

@@ -199,7 +199,9 @@ def _split(
     problems: list[Problem] = []
     records: Sequence[ImageRecord] = dataset.records
     if options.split_from is not None:
-        fixed, digests, problems = read_split(options.split_from, [info.file_name for info in infos])
+        fixed, digests, problems = read_split(
+            options.split_from, [info.file_name for info in infos], image_root=options.images
+        )
         for info in infos:
             if digests.get(info.file_name, info.sha256) != info.sha256:
                 problems.append(Problem(info.file_name, "changed_file", f"not the bytes of {options.split_from.name}"))

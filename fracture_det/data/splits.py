@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fracture_det.data.annotation_formats.data_yaml import YAML_SUFFIXES, read_data_yaml, split_of_images
+from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.metadata import MetadataError, NameIndex, read_table
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 
@@ -112,14 +114,20 @@ def drop_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) ->
     return kept, problems
 
 
-def read_split(path: str | Path, file_names: Sequence[str]) -> tuple[Assignment, dict[str, str], list[Problem]]:
-    """Read {file name: split} from a CSV (file_name or image_id, and split) or from a split.json of this project.
+def read_split(
+    path: str | Path, file_names: Sequence[str], *, image_root: str | Path | None = None
+) -> tuple[Assignment, dict[str, str], list[Problem]]:
+    """Read {file name: split} from a CSV, from a split.json of this project, or from Ultralytics' data.yaml.
 
-    A split is train, val, test, or `none` for an image that is to be left out.
+    A CSV has the columns file_name (or image_id) and split. A split is train, val, test, or `none` for an image that
+    is to be left out. image_root: the folder to which `file_names` are relative; a data.yaml is read better with it.
     Returns also the SHA-256 that split.json holds per file, and problems for names without an image. Raises
-    MetadataError for a file that is neither, an unknown split, a name that fits several images, or one named twice.
+    MetadataError for a file that is none of these, an unknown split, a name that fits several images, or one named
+    twice.
     """
     path = Path(path)
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return _read_data_yaml_split(path, file_names, image_root)
     rows = _split_json_rows(path) if path.suffix.lower() == ".json" else _split_csv_rows(path)
     index = NameIndex(file_names)
     assignment: Assignment = {}
@@ -207,6 +215,23 @@ def _place(groups: Mapping[str, Sequence[ImageRecord]], shares: Mapping[str, flo
         for stratum, n in counts:
             lack[best, stratum] -= n
     return placed
+
+
+def _read_data_yaml_split(
+    path: Path, file_names: Sequence[str], image_root: str | Path | None
+) -> tuple[Assignment, dict[str, str], list[Problem]]:
+    try:
+        content = read_data_yaml(path)
+        assignment, unmatched = split_of_images(content, file_names, image_root)
+    except AnnotationError as error:
+        raise MetadataError(str(error)) from error
+    if not assignment:
+        folders = ", ".join(place for places in content.splits.values() for place in places) or "no split"
+        raise MetadataError(f"{path}: it names {folders}, and none of the images lies there")
+    problems = [
+        Problem(entry, "split_without_image", f"named in {path.name} for {split}") for entry, split in unmatched
+    ]
+    return assignment, {}, problems
 
 
 def _split_csv_rows(path: Path) -> list[tuple[str, str, str]]:
