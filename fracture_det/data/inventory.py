@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
@@ -73,7 +73,7 @@ class FileInventory:
 
     images: to be read. unread: picture -> why it is not read; named like images, or relative to the annotations.
     annotation_files: of the format's suffix, relative to the annotation root. others: everything else.
-    image_folders, annotation_folders: names of all subfolders, compared by `fold`.
+    image_folders: names of the folders that hold pictures, and of empty ones, in the form of `fold`.
     problems: files that are listed whatever the annotations say (hidden ones, links).
     n_files: how many files were found, links to nothing included.
     """
@@ -85,7 +85,6 @@ class FileInventory:
     unread: dict[str, str] = field(default_factory=dict)
     others: tuple[OtherFile, ...] = ()
     image_folders: frozenset[str] = frozenset()
-    annotation_folders: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
     n_files: int = 0
 
@@ -122,8 +121,7 @@ def take_inventory(
         tuple(of_format),
         lister.unread,
         tuple(lister.others),
-        _folder_names([*contents.folders, *map(posixpath.dirname, read)]),
-        _folder_names([*found.folders, *map(posixpath.dirname, of_format)]),
+        _folder_names([*_empty_folders(contents), *map(posixpath.dirname, (*read, *lister.unread))]),
         tuple(lister.problems),
         len(lister.entries) if image_root is not None else len(lister.entries) + len(read),
     )
@@ -146,6 +144,8 @@ class _Lister:
         for name in (*contents.images, *contents.others):
             if self._is_new(root, name):
                 self._sort(name, beside_images=beside_images)
+                if self.unread.get(name, "").endswith("(no suffix)") and (target := _link_as_text(root / name)):
+                    self.unread[name] = f"holds only the path {target}: a link that was copied as text, not followed"
         for name, reason in contents.not_entered:
             if self._is_new(root, name):
                 lost = reason.startswith("a link to nothing")
@@ -183,6 +183,17 @@ class _Lister:
             self.others.append(OtherFile(name, beside_images))
 
 
+def _link_as_text(path: Path) -> str:
+    """Return the path that a small text file holds, which is what becomes of a link where links cannot be made."""
+    try:
+        if not 0 < path.stat().st_size < 512:
+            return ""
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if "/" in text and "\n" not in text else ""
+
+
 def _is_annotation(name: str, suffix: str, bare_names: set[str]) -> bool:
     stem, own_suffix = posixpath.splitext(posixpath.basename(name))
     if own_suffix.lower() != suffix or is_hidden(name):
@@ -199,5 +210,12 @@ def _entry(root: Path, name: str, real: dict[tuple[Path, str], str]) -> str:
     return f"{real[root, folder]}/{base}"
 
 
-def _folder_names(folders: Sequence[str]) -> frozenset[str]:
+def _empty_folders(contents: FolderContents) -> list[str]:
+    """Return the folders without any file, from which images may have been removed."""
+    filled = {posixpath.dirname(name) for name in (*contents.images, *contents.others)}
+    filled |= {str(parent) for folder in filled for parent in PurePosixPath(folder).parents}
+    return [folder for folder in contents.folders if folder not in filled]
+
+
+def _folder_names(folders: Iterable[str]) -> frozenset[str]:
     return frozenset(fold(part) for folder in set(folders) for part in folder.split("/") if part not in ("", "."))

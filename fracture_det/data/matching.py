@@ -76,6 +76,7 @@ class Matcher:
             self._by_stem[fold(posixpath.basename(stem))].append(name)
         self._encoded = [name for name in (*inventory.images, *inventory.unread) if plain(name, decode=True) != name]
         self._n_items = Counter(self._known_bare_name(item) for item in items)
+        self._item_folders = {part for folders in {_own_folders(item) for item in items} for part in folders}
         self._layout = self._layout_folders()
         self._layout_of: dict[tuple[Path, str], list[str]] = {}
 
@@ -194,7 +195,7 @@ class Matcher:
             return Match(tuple(without_case), UNDERSTOOD, doubt, f"{item.path!r} read as {without_case[0]!r}")
         content = RawAnnotation(item.name, image_path=item.path) if item.entry else self._content(item)
         named = set() if content is None else self.named(content, with_folder=True) & set(pictures)
-        against = {picture: self._speaks_against(item, picture, content, named) for picture in pictures}
+        against = {picture: self._speaks_against(item, picture, content) for picture in pictures}
         if len(named) == 1:
             (picture,) = named
             if against[picture] is None:
@@ -204,7 +205,7 @@ class Matcher:
             other = pictures[0]
             return Match((), BARE_NAME, f"no image of this name in its folder; {other} is another: {against[other]}")
         if len(pictures) == 1 and self._n_items[bare_name(item.path)] == 1:
-            return Match(possible, BARE_NAME)
+            return Match(possible, BARE_NAME, self._mirrored_elsewhere(item, pictures[0]))
         return Match(possible, BARE_NAME, self._doubt(item, pictures, possible))
 
     def _doubt(self, item: Item, pictures: Sequence[str], possible: Sequence[str]) -> str:
@@ -227,15 +228,12 @@ class Matcher:
             found = self._by_fold.get(posixpath.splitext(path)[0], [])
         return sorted(set(found))
 
-    def _speaks_against(self, item: Item, picture: str, content: RawAnnotation | None, named: set[str]) -> str | None:
+    def _speaks_against(self, item: Item, picture: str, content: RawAnnotation | None) -> str | None:
         """Return what says that an annotation of this bare name means another image, or None."""
         of_picture = _parts(posixpath.dirname(picture))
-        own = _parts(item.folder) if not item.entry else [*_parts(item.folder), *_parts(posixpath.dirname(item.path))]
+        own = _own_folders(item)
         if not _in_order([part for part in own if part in self._files.image_folders], of_picture):
             return f"the annotation lies in {item.folder or posixpath.dirname(item.path)}"
-        mirrored = [part for part in of_picture if part in self._files.annotation_folders]
-        if not item.entry and picture not in named and not _in_order(mirrored, own):
-            return f"the annotations have a folder {'/'.join(mirrored)} too"
         if content is None or item.entry:
             return None
         for tag, written in (("folder", content.folder), ("path", _parent(content.image_path))):
@@ -244,6 +242,19 @@ class Matcher:
                 return f"<{tag}> says {written}"
         others = self.named(content)
         return f"it names {_some(sorted(others))}" if others and picture not in others else None
+
+    def _mirrored_elsewhere(self, item: Item, picture: str) -> str:
+        """Return a doubt where the annotations have the picture's folder too, and this one does not lie in it.
+
+        Or where this one lies in a folder of images above the picture's.
+        """
+        own = [part for part in _own_folders(item) if part in self._files.image_folders]
+        if own and own[-1:] != _parts(posixpath.dirname(picture))[-1:]:
+            return f"has the bare name of {picture}, and lies in {own[-1]}"
+        parts = [part for part in _parts(posixpath.dirname(picture)) if part in self._item_folders]
+        if _in_order(parts, _own_folders(item)):
+            return ""
+        return f"has the bare name of {picture}, and does not lie in the annotations' folder {'/'.join(parts)}"
 
     def _at_end_of(self, path: str, *, with_folder: bool) -> list[str]:
         """Return the image whose relative path is the longest end of `path` that fits any."""
@@ -337,6 +348,11 @@ def _absolute_parts(root: Path, folder: str) -> list[str]:
 
 def _alike(parts: Sequence[str]) -> str:
     return "/".join("*" if part in _LAYOUT_FOLDERS else part for part in parts)
+
+
+def _own_folders(item: Item) -> tuple[str, ...]:
+    folders = _parts(item.folder)
+    return (*folders, *_parts(posixpath.dirname(item.path))) if item.entry else tuple(folders)
 
 
 def _in_order(parts: Sequence[str], whole: Sequence[str]) -> bool:

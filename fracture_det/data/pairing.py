@@ -222,7 +222,8 @@ class AnnotationSource:
 
     def _leave_out(self, item: Item, match: Match, doubts: dict[str, list[Item]]) -> None:
         if match.images:
-            self._not_used(item, "annotation_ambiguous", match.doubt)
+            kind = "annotation_ambiguous" if len(match.images) > 1 else "second_annotation"
+            self._not_used(item, kind, match.doubt)
             for image in match.images:
                 doubts[image].append(item)
         else:
@@ -291,9 +292,10 @@ class AnnotationSource:
 
     def _report_bare_names(self, bare: Sequence[tuple[str, Item]]) -> None:
         """Report matches by bare name; one sentence where one of the two sides has no folders by design."""
-        flat_items = all("/" not in item.path and item.folder in ("", ".") for item in self._reader.items)
-        if bare and (flat_items or all("/" not in image for image in self.images)):
-            where = "annotations" if flat_items else "images"
+        flat_items = [item.folder in ("", ".") and "/" not in item.path for item in self._reader.items]
+        flat_images = ["/" not in image for image in self.images]
+        if bare and ((all(flat_items) and not any(flat_images)) or (all(flat_images) and not any(flat_items))):
+            where = "annotations" if all(flat_items) else "images"
             reason = f"unique on both sides: the {where} lie in one folder"
             self.notes.append(f"{len(bare):,} annotations were matched by their bare name, {reason}.")
             return
