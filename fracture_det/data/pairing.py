@@ -279,7 +279,7 @@ class AnnotationSource:
             self._exclude_image(image, "second_annotation", detail)
         else:
             detail = f"{_names(others)} may be of this image, and does not say so"
-            self._exclude_image(image, "annotation_ambiguous", detail)
+            self._exclude_image(image, "second_annotation" if len(others) > 1 else "annotation_ambiguous", detail)
 
     def _exclude_image(self, image: str, kind: str, detail: str) -> None:
         self.excluded_images.add(image)

@@ -140,7 +140,7 @@ def entry_names(draw, tree, picture):
         ways.append(name.replace(" ", "%20"))
     if picture.suffix:
         ways.append(name.removesuffix(picture.suffix) + picture.suffix.swapcase())
-    if picture.present:
+    if picture.present and not picture.stem.endswith(".png"):  # 0.png says 0.png, not 0.png.png
         ways.append(name.removesuffix(picture.suffix) or name)
     if picture.present and not tree.has_top:
         ways.append(posixpath.basename(name))
