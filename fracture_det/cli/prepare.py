@@ -6,8 +6,9 @@
 
 Writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
 the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
-corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done, 1 `--strict` and
-something is left out, 2 nothing could be written.
+corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done; 1 `--strict`, and
+a file or an image is left out; 2 a wrong request, nothing usable, an empty split, or `--strict` and an annotation that
+cannot be read. With 1 and 2 no split is written; problems.csv is, as soon as the files have been read.
 """
 
 from __future__ import annotations
@@ -54,13 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--class-map", nargs="+", default=[], metavar="NAME=CLASS", help="e.g. angle=fracture line=fracture")
     add("--repair", nargs="+", default=[], choices=REPAIRS, metavar="HOW", help=_list_repairs())
     add("--missing-xml-is-healthy", action="store_true", help="images without annotation count as reviewed and healthy")
-    add("--strict", action="store_true", help="when anything is left out: list it, write no split, exit with 1")
+    add("--strict", action="store_true", help=_STRICT)
     add = parser.add_argument_group("how to divide it").add_argument
     add("--fractions", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="default: .8 .1 .1")
     add("--split-from", type=Path, metavar="FILE", help=_SPLIT_FROM)
     add("--neighbours", type=int, default=DEFAULT_NEIGHBOURS, metavar="N", help=_NEIGHBOURS)
     add(
         "--drop-leaks", action="store_true", help="leave out of train (then val) what shares a group with a later split"
+    )
+    add(
+        "--allow-empty-split", action="store_true", help="write the splits even where one that has a share has no image"
     )
     add("--seed", type=int, default=0, help="same seed, same split, on any machine (default: 0)")
     add = parser.add_argument_group("where to write").add_argument
@@ -69,6 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_STRICT = (
+    "when anything is left out (an image, an annotation, a file of a kind that is not read): list all of it, write no "
+    "split, exit with 1, or with 2 where an annotation cannot be read"
+)
 _SPLIT_FROM = (
     "a CSV with columns file_name (or image_id) and split (train, val, test or none), a split.json of this tool, or "
     "a data.yaml of Ultralytics, whose folders are the splits. "
@@ -96,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
     _print_summary(prepared, options)
-    return 1 if options.strict and prepared.excluded else 0
+    if options.strict and prepared.excluded:
+        return 2 if prepared.faults or prepared.refusal else 1
+    return 0
 
 
 def _options(arguments: dict[str, Any]) -> PrepareOptions:
@@ -116,8 +126,14 @@ def _print_summary(prepared: PreparedDataset, options: PrepareOptions) -> None:
     if options.strict and prepared.excluded:
         for problem in prepared.excluded:
             print(f"{problem.file}: {problem.kind}: {problem.detail}", file=sys.stderr)
+        print(prepared.files, file=sys.stderr)
         print(f"strict: {len(prepared.excluded)} problems leave something out; no split written", file=sys.stderr)
+        if prepared.refusal:
+            print(f"prepare: {prepared.refusal}", file=sys.stderr)
         return
+    for note in prepared.notes:
+        print(note)
+    print(prepared.files)
     sizes = Counter(prepared.assignment.values())
     print(f"{prepared.n_images:,} images found; " + ", ".join(f"{sizes[s]:,} {s}" for s in SPLITS))
     print(f"see {options.out / 'report.md'} and {options.out / 'problems.csv'}")

@@ -26,6 +26,7 @@ from fracture_det.data.anchors import (
     detectron2_yaml,
     fit_anchors,
 )
+from fracture_det.data.pairing import FileCounts
 from fracture_det.data.records import Dataset, ImageRecord, Problem
 from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.boxes import box_area
@@ -46,11 +47,13 @@ def write_report(
     folder: str | Path,
     *,
     n_images: int,
+    files: FileCounts | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Write report.md, report.json, box_sizes.png, anchor_fit.png and image_size.png to `folder`.
 
-    n_images: image files found. notes: further sentences about how the files were understood.
+    n_images: image files found. files: what became of every file. notes: further sentences about how the files were
+    understood.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +63,7 @@ def write_report(
     sets = anchor_sets(train_boxes)
     numbers: dict[str, Any] = {
         "images_found": n_images,
+        "files": None if files is None else {**asdict(files), "listed": files.listed},
         "letterbox_px": LETTERBOX_PX,
         "problems": _count_problems(problems),
         "splits": count_split(dataset, assignment),
@@ -75,7 +79,7 @@ def write_report(
     draw_anchor_fit(ious, sizes, folder / "anchor_fit.png")
     draw_image_size(numbers["image_size"]["bins"], numbers["image_size"]["auc"], folder / "image_size.png")
     sections = [
-        _head(numbers, notes),
+        _head(numbers, notes if files is None else [f"{files}.", *notes]),
         _problems_section(numbers["problems"]),
         _split_section(numbers["splits"]),
         _boxes_section(numbers["box_side_px"], boxes),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotation_formats.voc import voc_xml
@@ -13,17 +14,21 @@ from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.coco import write_coco
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.pairing import FORMATS, AnnotationSource, open_annotations
-from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-from fracture_det.structures.image_files import list_image_names
+from fracture_det.data.records import EXCLUDED, REPAIRED, Dataset, ImageRecord, Problem
 
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """The records that can be used, every problem, and the SHA-256 of each annotation file by image file name."""
+    """The records that can be used, every problem, and the SHA-256 of each annotation file by image file name.
+
+    faults: how many annotations cannot be read. class_counts: boxes by the class name in the annotations.
+    """
 
     dataset: Dataset
     problems: tuple[Problem, ...]
     annotation_sha256: Mapping[str, str]
+    faults: int = 0
+    class_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_annotations(
@@ -42,11 +47,12 @@ def read_annotations(
     image: unreadable, unlabelled, an annotation that is broken or whose boxes cannot be true. The tool
     prepare_dataset.py reads leniently and reports all of them instead.
     """
-    infos = read_image_infos(images, list_image_names(images), workers=workers)
-    source = open_annotations(path, fmt, [info.file_name for info in infos], yolo_names=yolo_names)
+    source = open_annotations(path, fmt, images=images, yolo_names=yolo_names)
+    infos = read_image_infos(images, source.images, workers=workers)
     checked = build_dataset(infos, source, AnnotationRules(tuple(class_names), class_map or {}))
+    names = set(source.images)
     for problem in checked.problems:
-        if problem.action == EXCLUDED:
+        if problem.action == EXCLUDED and problem.file in names:
             raise AnnotationError(problem.file, problem.kind, problem.detail, kind=problem.kind)
     return checked.dataset
 
@@ -62,38 +68,95 @@ def build_dataset(
     """Read every annotation leniently: each image becomes a record, or its problems say why it is excluded.
 
     Image ids number all image files from 1 in order of their names, so that they do not depend on the split or on
-    what is excluded. missing_is_healthy: an image without annotation counts as reviewed and healthy.
+    what is excluded. missing_is_healthy: an image without annotation counts as reviewed and healthy, unless a file
+    that was not used may be its annotation.
     """
     show = progress or (lambda stream, _total: stream)
-    records: list[ImageRecord] = []
-    problems = list(source.problems)
-    excluded = {problem.file for problem in source.problems if problem.action == EXCLUDED}
-    digests: dict[str, str] = {}
+    reader = _AnnotationReader(source, rules)
+    missing = []
     for image_id, info in enumerate(show(infos, len(infos)), 1):
-        problems += _name_problems(info.file_name)
+        reader.problems += _name_problems(info.file_name)
         if info.error is not None:
             kind = "truncated_image" if "truncated" in info.error else "unreadable_image"
-            problems.append(Problem(info.file_name, kind, info.error, EXCLUDED))
+            reader.exclude(info.file_name, kind, info.error)
+        elif info.file_name in source.excluded_images:
             continue
-        if info.file_name in excluded:
-            continue
-        if not source.has(info.file_name):
-            if not missing_is_healthy:
-                problems.append(Problem(info.file_name, "unlabelled", "no annotation; not taken as healthy", EXCLUDED))
-                continue
-            problems.append(Problem(info.file_name, "assumed_healthy", "no annotation; taken as healthy, as asked"))
-            annotation = RawAnnotation("", size=info.size)
+        elif source.has(info.file_name):
+            reader.read(image_id, info)
         else:
-            try:
-                annotation, digests[info.file_name] = source.read(info.file_name)
-            except AnnotationError as error:
-                problems.append(Problem(info.file_name, error.kind, str(error), EXCLUDED))
-                continue
-        record, record_problems = build_record(image_id, info, annotation, rules)
-        problems += record_problems
+            missing.append((image_id, info))
+    # Only now is it known what the annotations of other images say of these.
+    possible = source.possible_annotations(info.file_name for _, info in missing)
+    for image_id, info in missing:
+        reason = possible.get(info.file_name)
+        if not missing_is_healthy:
+            detail = "no annotation; not taken as healthy" + (f"; {reason}" if reason else "")
+            reader.exclude(info.file_name, "unlabelled", detail)
+        elif reason:
+            reader.exclude(info.file_name, "possibly_annotated", f"not taken as healthy: {reason}")
+        else:
+            reader.assume_healthy(image_id, info)
+    records = sorted(reader.records, key=lambda record: record.image_id)
+    return CheckedDataset(
+        Dataset(tuple(records), rules.class_names),
+        (*source.problems, *reader.problems),
+        reader.digests,
+        reader.faults,
+        dict(reader.class_counts),
+    )
+
+
+class _AnnotationReader:
+    """Reads one annotation after the other, and keeps what comes of them."""
+
+    def __init__(self, source: AnnotationSource, rules: AnnotationRules) -> None:
+        self._source, self._rules = source, rules
+        self.records: list[ImageRecord] = []
+        self.problems: list[Problem] = []
+        self.digests: dict[str, str] = {}
+        self.class_counts: Counter[str] = Counter()
+        self.faults = 0
+
+    def exclude(self, file_name: str, kind: str, detail: str) -> None:
+        """Note that an image is left out, and the annotation file that is left out with it."""
+        self.problems.append(self._with_annotation(Problem(file_name, kind, detail, EXCLUDED)))
+
+    def read(self, image_id: int, info: ImageInfo) -> None:
+        """Read the annotation of one image."""
+        name = info.file_name
+        try:
+            annotation, self.digests[name] = self._source.read(name)
+        except AnnotationError as error:
+            self.faults += 1
+            self.exclude(name, error.kind, str(error))
+            return
+        self.class_counts.update(raw.name for raw in annotation.boxes)
+        record, found = build_record(image_id, info, annotation, self._rules)
+        told = {(problem.kind, problem.detail) for problem in found}
+        found += [Problem(name, kind, detail) for kind, detail in annotation.notes if (kind, detail) not in told]
+        fault = annotation.fault
+        if fault is not None and not any(p.kind == fault.kind and p.action == REPAIRED for p in found):
+            self.faults += 1
+            record = None
+            if not any(p.kind == fault.kind and p.action == EXCLUDED for p in found):
+                found.append(Problem(name, fault.kind, str(fault), EXCLUDED))
+        self.problems += found if record is not None else map(self._with_annotation, found)
         if record is not None:
-            records.append(record)
-    return CheckedDataset(Dataset(tuple(records), rules.class_names), tuple(problems), digests)
+            self.records.append(record)
+
+    def assume_healthy(self, image_id: int, info: ImageInfo) -> None:
+        """Take an image without annotation as healthy."""
+        self.problems.append(Problem(info.file_name, "assumed_healthy", "no annotation; taken as healthy, as asked"))
+        record, found = build_record(image_id, info, RawAnnotation("", size=info.size), self._rules)
+        self.problems += found
+        if record is not None:
+            self.records.append(record)
+
+    def _with_annotation(self, problem: Problem) -> Problem:
+        file = self._source.annotation_name(problem.file)
+        if problem.action != EXCLUDED or not file or file in problem.detail:
+            return problem
+        return replace(problem, detail=f"{problem.detail} (annotation {file})")
 
 
 def write_annotations(dataset: Dataset, path: str | Path, fmt: str) -> None:

@@ -1,185 +1,439 @@
-"""Match annotations to images and read them, in any of the three formats."""
+"""Match annotations to images, in every format, and account for every file that was found."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, cast
 
-from fracture_det.data.annotation_formats.coco import parse_coco
-from fracture_det.data.annotation_formats.voc import parse_voc
-from fracture_det.data.annotation_formats.yolo import CLASSES_FILE, parse_yolo, read_class_names
+from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
+from fracture_det.data.annotation_formats.yolo import CLASSES_FILE, read_class_names
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
-from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.data.inventory import (
+    ANNOTATION_SUFFIXES,
+    UNREAD_IMAGE_SUFFIXES,
+    FileInventory,
+    OtherFile,
+    fold,
+    is_known_name,
+    take_inventory,
+)
+from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
+from fracture_det.data.records import EXCLUDED, KEPT, Problem
+from fracture_det.structures.image_files import IMAGE_SUFFIXES
 
-FORMATS = ("voc", "yolo", "coco")
+FORMATS = tuple(ANNOTATION_FORMATS)
+_EXAMPLES = 3
 
 
-class AnnotationSource(Protocol):
-    """The annotations of one data set; `problems` were found while matching files to images."""
+class _Reader(Protocol):
+    """Reads the annotations of one format."""
 
+    items: list[Item]
     problems: list[Problem]
+    n_unread_files: int
 
-    def has(self, file_name: str) -> bool:
-        """Return whether the image has an annotation; if not, it is unlabelled, unless `problems` exclude it."""
+    def content(self, item: Item) -> RawAnnotation:
+        """Return what the annotation says; raises AnnotationError."""
         ...
 
-    def read(self, file_name: str) -> tuple[RawAnnotation, str]:
-        """Return the annotation of an image and the SHA-256 of its file; raises AnnotationError."""
+    def read(self, item: Item) -> tuple[RawAnnotation, str]:
+        """Return the annotation and the SHA-256 of its file; raises AnnotationError."""
         ...
+
+
+@dataclass(frozen=True)
+class FileCounts:
+    """What became of the files that were found; the parts add up to `found`.
+
+    found: files under --images and --annotations, each once. images, annotations: used. excluded_images: listed, with
+    the `excluded_annotations` that belong to them. other: listed for another reason, such as an annotation without
+    image or a kind of file that is not read.
+    """
+
+    found: int
+    images: int
+    annotations: int
+    excluded_images: int
+    excluded_annotations: int
+    other: int
+
+    @property
+    def listed(self) -> int:
+        """How many files are named in problems.csv instead of being used."""
+        return self.excluded_images + self.excluded_annotations + self.other
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found:,} files found = {self.images:,} images used + {self.annotations:,} annotation files used + "
+            f"{self.listed:,} listed in problems.csv ({self.excluded_images:,} images with "
+            f"{self.excluded_annotations:,} annotation files, {self.other:,} other files)"
+        )
 
 
 def open_annotations(
-    path: str | Path, fmt: str, file_names: Sequence[str], *, yolo_names: Sequence[str] | None = None
+    path: str | Path,
+    fmt: str,
+    file_names: Sequence[str] = (),
+    *,
+    images: str | Path | None = None,
+    yolo_names: Sequence[str] | None = None,
 ) -> AnnotationSource:
-    """Open the annotations at `path` (a folder, or a JSON file for coco) for the images `file_names`.
+    """Open the annotations at `path`, a folder or a file, for the images under the folder `images`.
 
+    file_names: the images, where no folder is given; other files beside them are then unknown.
     yolo_names: class names in order of their ids; default: classes.txt. Raises AnnotationError when nothing can be
-    read at all, ValueError for an unknown format.
+    read at all, FileNotFoundError when `images` is not a folder, ValueError for an unknown format.
     """
-    if fmt == "coco":
-        return CocoAnnotations(Path(path), file_names)
-    if fmt == "voc":
-        return FolderAnnotations(Path(path), ".xml", file_names)
-    if fmt == "yolo":
-        names = tuple(yolo_names) if yolo_names else read_class_names(path)
+    if fmt not in ANNOTATION_FORMATS:
+        raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
+    path, kind = Path(path), ANNOTATION_FORMATS[fmt]
+    root = None if images is None else Path(images)
+    if isinstance(kind, PerImageFormat):
+        if not path.is_dir():
+            raise AnnotationError(str(path), "annotations", "not a folder")
+        names = tuple(yolo_names) if yolo_names else read_class_names(path) if kind.needs_class_names else ()
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
-        return FolderAnnotations(Path(path), ".txt", file_names, names)
-    raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
+        inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
+        return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt)
+    inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
+    if not inventory.annotation_files:
+        raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
+    return AnnotationSource(inventory, _ExportReader(inventory, kind), fmt)
 
 
-class FolderAnnotations:
-    """One annotation file per image: same relative path, or else same stem anywhere in the folder.
+class AnnotationSource:
+    """The annotations of one data set, each with the image that it belongs to.
 
-    Where several images share a stem, LabelImg's <folder>, <filename> and <path> decide; where these are ambiguous, the
-    images are excluded and reported.
+    images: names of the images to read. problems: what was found while matching files to images. notes: sentences
+    about how they were matched. excluded_images: those that cannot be used, whatever their annotation says.
     """
 
-    def __init__(
-        self, root: Path, suffix: str, file_names: Sequence[str], yolo_names: Sequence[str] | None = None
-    ) -> None:
-        if not root.is_dir():
-            raise AnnotationError(str(root), "annotations", "not a folder")
-        self.problems: list[Problem] = []
-        self._root, self._yolo_names = root, yolo_names
-        files = sorted(p.relative_to(root).as_posix() for p in root.rglob(f"*{suffix}") if p.name != CLASSES_FILE)
-        self._file_of = self._match(file_names, files)
+    def __init__(self, inventory: FileInventory, reader: _Reader, fmt: str) -> None:
+        self.images = inventory.images
+        self.problems: list[Problem] = [*inventory.problems, *reader.problems]
+        self.notes: list[str] = []
+        self.excluded_images: set[str] = set()
+        self.n_items = len(reader.items)
+        self._files, self._reader, self._fmt = inventory, reader, fmt
+        self._kind = ANNOTATION_FORMATS[fmt]
+        self._matcher = Matcher(inventory, reader.items, self._content)
+        self._item_of: dict[str, Item] = {}
+        self._sure: dict[str, str] = {}  # annotation -> its image, where the relative path says so
+        self._named: dict[str, str] = {}  # image -> an annotation of another image that names it
+        self._unused: list[Item] = []
+        self._resolve(*self._match_all())
+        self._list_others()
+        self._report_stems()
 
     def has(self, file_name: str) -> bool:
-        return file_name in self._file_of
+        """Return whether the image has an annotation; if not, it is unlabelled, unless it is excluded."""
+        return file_name in self._item_of
+
+    def annotation_name(self, file_name: str) -> str:
+        """Return the name of the image's annotation for messages, or an empty text."""
+        item = self._item_of.get(file_name)
+        return "" if item is None or item.entry else item.name
 
     def read(self, file_name: str) -> tuple[RawAnnotation, str]:
-        return self._parse(self._file_of[file_name])
+        """Return the annotation of an image and the SHA-256 of its file; raises AnnotationError."""
+        item = self._item_of[file_name]
+        annotation, digest = self._reader.read(item)
+        self._note_named(item, annotation, file_name)
+        return _as_on_disk(annotation, file_name, item), digest
 
-    def _parse(self, file: str) -> tuple[RawAnnotation, str]:
-        path = self._root / file
+    def possible_annotations(self, file_names: Iterable[str]) -> dict[str, str]:
+        """Return, for images without annotation, why one that was not used may be theirs: {image: sentence}.
+
+        To be asked after every annotation has been read, for what these say of other images.
+        """
+        missing: dict[str, list[str]] = defaultdict(list)
+        names = list(file_names)
+        for name in names:
+            stem = posixpath.splitext(posixpath.basename(name))[0]
+            for form in {fold(stem), fold(plain(stem, decode=True))}:
+                missing[form].append(name)
+        found = {name: f"{self._named[name]} names it" for name in names if name in self._named}
+        lost = [problem for problem in self._reader.problems if problem.action == EXCLUDED]
+        if lost:
+            reason = f"{lost[0].file} holds an annotation that belongs to no image: {lost[0].detail}"
+            found.update((name, reason) for name in names if name not in found)
+        if missing:
+            for item in self._reader.items:
+                self._compare(item.path, self._sure.get(item.name), item.name, missing, found)
+            for other in self._files.others:
+                if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
+                    partners = self._matcher.partners(other.name, beside_images=other.beside_images)
+                    self._compare(other.name, partners, other.name, missing, found)
+        return found
+
+    def count_files(self, used_images: Iterable[str], used: Iterable[str]) -> FileCounts:
+        """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
+        images, with_record = set(used_images), set(used)
+        if isinstance(self._kind, ExportFormat):
+            annotations, excluded = len(self._files.annotation_files) - self._reader.n_unread_files, 0
+        else:
+            annotations = sum(name in self._item_of for name in with_record)
+            excluded = len(self._item_of) - annotations
+        other = self._files.n_files - len(self.images) - annotations - excluded
+        return FileCounts(
+            self._files.n_files, len(images), annotations, len(self.images) - len(images), excluded, other
+        )
+
+    def nothing_found(self) -> str:
+        """Return a sentence that says which annotations are there instead of those of the format."""
+        return f"{self._files.annotation_root}: {_nothing_found(self._files, self._kind.suffix)}"
+
+    def examples(self) -> str:
+        """Return the first names of both sides, for a message."""
+        images = ", ".join(self.images[:_EXAMPLES]) or "none"
+        items = ", ".join(item.name for item in self._reader.items[:_EXAMPLES]) or "none"
+        return f"images: {images}; annotations: {items}"
+
+    def _content(self, item: Item) -> RawAnnotation | None:
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise AnnotationError(file, "file", error.strerror or error) from error
-        if self._yolo_names is not None:
-            return parse_yolo(file, self._yolo_names, data), hashlib.sha256(data).hexdigest()
-        return parse_voc(file, data), hashlib.sha256(data).hexdigest()
-
-    def _match(self, images: Sequence[str], files: Sequence[str]) -> dict[str, str]:
-        images_of_stem: dict[str, list[str]] = defaultdict(list)
-        images_of_path: dict[str, list[str]] = defaultdict(list)
-        for image in images:
-            images_of_stem[PurePosixPath(image).stem].append(image)
-            images_of_path[_without_suffix(image)].append(image)
-        claims: dict[str, list[str]] = defaultdict(list)
-        for file in files:
-            candidates = images_of_path.get(_without_suffix(file)) or images_of_stem.get(PurePosixPath(file).stem, [])
-            if not candidates:
-                self.problems.append(Problem(file, "annotation_without_image", "no image of this name"))
-            elif len(candidates) == 1:
-                claims[candidates[0]].append(file)
-            else:
-                self._match_by_content(file, candidates, claims)
-        self._report_stems(images_of_stem)
-        return self._one_file_each(claims)
-
-    def _match_by_content(self, file: str, candidates: list[str], claims: dict[str, list[str]]) -> None:
-        try:
-            annotation = self._parse(file)[0]
+            return self._reader.content(item)
         except AnnotationError:
-            named = []
-        else:
-            named = [image for image in candidates if _names_image(annotation, image)]
-        if len(named) == 1:
-            claims[named[0]].append(file)
-        else:
-            detail = f"fits {', '.join(candidates)}, and does not say which"
-            self.problems.append(Problem(file, "annotation_ambiguous", detail, EXCLUDED))
+            return None
 
-    def _report_stems(self, images_of_stem: dict[str, list[str]]) -> None:
-        for images in images_of_stem.values():
+    def _match_all(self) -> tuple[dict[str, list[tuple[Item, Match]]], dict[str, list[Item]]]:
+        """Return the annotations that mean one image, and those that may mean it, by image."""
+        claims: dict[str, list[tuple[Item, Match]]] = defaultdict(list)
+        doubts: dict[str, list[Item]] = defaultdict(list)
+        for item in self._reader.items:
+            match = self._matcher.match(item)
+            if len(match.images) != 1 or match.doubt:
+                self._leave_out(item, match, doubts)
+                continue
+            image = match.images[0]
+            if match.how <= UNDERSTOOD:
+                self._sure[item.name] = image
+            if image in self._files.unread:
+                detail = f"its image {image} {self._files.unread[image]}"
+                self._not_used(item, "image_not_read", detail)
+            else:
+                claims[image].append((item, match))
+        return claims, doubts
+
+    def _leave_out(self, item: Item, match: Match, doubts: dict[str, list[Item]]) -> None:
+        if match.images:
+            kind = "annotation_ambiguous" if len(match.images) > 1 else "second_annotation"
+            self._not_used(item, kind, match.doubt)
+            for image in match.images:
+                doubts[image].append(item)
+        else:
+            self._not_used(item, "annotation_without_image", match.doubt)
+
+    def _not_used(self, item: Item, kind: str, detail: str) -> None:
+        self.problems.append(Problem(item.name, kind, detail, EXCLUDED))
+        self._unused.append(item)
+        content = self._content(item)
+        if content is not None:
+            self._note_named(item, content, None)
+
+    def _note_named(self, item: Item, annotation: RawAnnotation, image: str | None) -> None:
+        if annotation.image_name is None and annotation.image_path is None:
+            return
+        if image is not None and annotation.image_path is None and annotation.image_name == posixpath.basename(image):
+            return
+        named = self._matcher.named(annotation)
+        if image not in named:
+            for other in named:
+                self._named.setdefault(other, item.name)
+
+    def _resolve(self, claims: dict[str, list[tuple[Item, Match]]], doubts: dict[str, list[Item]]) -> None:
+        bare = []
+        for image in sorted({*claims, *doubts} - set(self._files.unread)):
+            claimed, others = claims.get(image, []), doubts.get(image, [])
+            surest = min((match.how for _, match in claimed), default=None)
+            best = [(item, match) for item, match in claimed if match.how == surest]
+            if not claimed or len(best) > 1 or (len(claimed) > 1 and surest not in (SAME_PATH, LAYOUT)):
+                self._exclude(image, [item for item, _ in claimed], others)
+                continue
+            item, match = best[0]
+            losers = [other for other, _ in claimed if other is not item]
+            for loser in losers:
+                self._not_used(loser, "second_annotation", f"{image} has {item.name}; this one is not used")
+            if self._has_no_box(item) and any(not self._has_no_box(other) for other in (*losers, *others)):
+                self._item_of[image] = item
+                detail = f"{item.name} has no box, but {_names((*losers, *others))} may be of this image and has"
+                self._exclude_image(image, "second_annotation", detail)
+                continue
+            self._item_of[image] = item
+            if match.remark:
+                self.problems.append(Problem(image, "name_understood", match.remark))
+            elif match.how == BARE_NAME:
+                bare.append((image, item))
+        self._report_bare_names(bare)
+
+    def _exclude(self, image: str, claimed: Sequence[Item], others: Sequence[Item]) -> None:
+        for item in claimed:
+            self._not_used(item, "second_annotation", f"one of several annotations of {image}")
+        if claimed:
+            detail = f"annotated by {_names((*claimed, *others))}; which one holds is not known"
+            self._exclude_image(image, "second_annotation", detail)
+        else:
+            detail = f"{_names(others)} may be of this image, and does not say so"
+            self._exclude_image(image, "second_annotation" if len(others) > 1 else "annotation_ambiguous", detail)
+
+    def _exclude_image(self, image: str, kind: str, detail: str) -> None:
+        self.excluded_images.add(image)
+        self.problems.append(Problem(image, kind, detail, EXCLUDED))
+
+    def _has_no_box(self, item: Item) -> bool:
+        """Return whether an annotation can be read and has no box."""
+        content = self._content(item)
+        return content is not None and content.fault is None and not content.boxes
+
+    def _report_bare_names(self, bare: Sequence[tuple[str, Item]]) -> None:
+        """Report matches by bare name; one sentence where one of the two sides has no folders by design."""
+        flat_items = [item.folder in ("", ".") and "/" not in item.path for item in self._reader.items]
+        flat_images = ["/" not in image for image in self.images]
+        if bare and ((all(flat_items) and not any(flat_images)) or (all(flat_images) and not any(flat_items))):
+            where = "annotations" if all(flat_items) else "images"
+            reason = f"unique on both sides: the {where} lie in one folder"
+            self.notes.append(f"{len(bare):,} annotations were matched by their bare name, {reason}.")
+            return
+        for image, item in bare:
+            detail = f"{item.name} is the only annotation of this bare name, and this the only image; no path says so"
+            self.problems.append(Problem(image, "matched_by_stem", detail))
+
+    def _report_stems(self) -> None:
+        for images in self._matcher.stems():
             for image in images if len(images) > 1 else ():
-                others = ", ".join(other for other in images if other != image)
-                self.problems.append(Problem(image, "same_stem", f"as {others}"))
+                if image not in self._files.unread:
+                    others = [other for other in images[: _EXAMPLES + 1] if other != image][:_EXAMPLES]
+                    more = f" and {len(images) - 1 - len(others)} more" if len(images) - 1 > len(others) else ""
+                    self.problems.append(Problem(image, "same_stem", f"as {', '.join(others)}{more}"))
 
-    def _one_file_each(self, claims: dict[str, list[str]]) -> dict[str, str]:
-        matched = {}
-        for image, files in claims.items():
-            exact = [file for file in files if _without_suffix(file) == _without_suffix(image)]
-            if len(files) == 1 or len(exact) == 1:
-                matched[image] = (exact or files)[0]
-                for file in files:
-                    if file != matched[image]:
-                        detail = f"{image} has {matched[image]}; this one is not used"
-                        self.problems.append(Problem(file, "second_annotation", detail))
-            else:
-                detail = f"annotated by {', '.join(files)}; which one holds is not known"
-                self.problems.append(Problem(image, "second_annotation", detail, EXCLUDED))
-        return matched
+    def _list_others(self) -> None:
+        """List every file that is neither an image to read nor an annotation of the format."""
+        for picture, reason in self._files.unread.items():
+            self.problems.append(Problem(picture, "kind_not_read", reason, EXCLUDED))
+        hidden = {problem.file for problem in self._files.problems}
+        for other in self._files.others:
+            if other.name not in hidden:
+                self.problems.append(self._of_other(other))
+
+    def _of_other(self, other: OtherFile) -> Problem:
+        suffix = posixpath.splitext(other.name)[1].lower()
+        if suffix in IMAGE_SUFFIXES:
+            return Problem(other.name, "other_file", "an image under --annotations; the one under --images is used")
+        pictures = self._matcher.same_stem(other.name) if suffix in ANNOTATION_SUFFIXES else []
+        if is_known_name(other.name) or not pictures:
+            return Problem(other.name, "other_file", "neither an image nor an annotation")
+        partners = self._matcher.partners(other.name, beside_images=other.beside_images) or set(pictures)
+        action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
+        where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
+        return Problem(other.name, "other_annotation", f"{where}; bears the name of {pictures[0]}", action)
+
+    def _compare(
+        self,
+        path: str,
+        partners: str | set[str] | None,
+        name: str,
+        missing: dict[str, list[str]],
+        found: dict[str, str],
+    ) -> None:
+        """Note the images without annotation whose name a file bears that is not the partner of another image."""
+        base = fold(plain(posixpath.basename(path), decode=True)).lstrip("._")
+        forms = {fold(posixpath.basename(path)), base}
+        forms |= {base[:end] for end, sign in enumerate(base) if sign == "."}
+        of = {partners} if isinstance(partners, str) else partners or set()
+        for form in forms & missing.keys():
+            for image in missing[form]:
+                if image not in found and (not of or image in of):
+                    found[image] = f"{name} may be its annotation, and was not used for it"
 
 
-class CocoAnnotations:
-    """One JSON file for all images, matched by file_name: relative path, or else the bare name if it is unique."""
+class _FileReader:
+    """One annotation file per image."""
 
-    def __init__(self, path: Path, file_names: Sequence[str]) -> None:
+    def __init__(self, inventory: FileInventory, kind: PerImageFormat, names: Sequence[str]) -> None:
+        self._root, self._kind, self._names = inventory.annotation_root, kind, names
         self.problems: list[Problem] = []
+        self.n_unread_files = 0
+        self.items = [
+            Item(file, posixpath.splitext(file)[0], posixpath.dirname(file)) for file in inventory.annotation_files
+        ]
+
+    def content(self, item: Item) -> RawAnnotation:
+        return self.read(item)[0]
+
+    def read(self, item: Item) -> tuple[RawAnnotation, str]:
         try:
-            self._digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            data = (self._root / item.name).read_bytes()
         except OSError as error:
-            raise AnnotationError(str(path), "annotations", error.strerror or error) from error
-        export = parse_coco(path)
-        self.problems += export.problems
-        annotations = {str(a.image_path): a for a in export.annotations}
-        by_name: dict[str, list[str]] = defaultdict(list)
-        for image in file_names:
-            by_name[PurePosixPath(image).name].append(image)
-        present = set(file_names)
-        self._of: dict[str, RawAnnotation] = {}
-        for name, annotation in annotations.items():
-            fits = [name] if name in present else by_name.get(PurePosixPath(name).name, [])
-            if len(fits) == 1 and fits[0] not in self._of:
-                self._of[fits[0]] = annotation
-            elif not fits:
-                self.problems.append(Problem(name, "annotation_without_image", "no image of this name"))
-            else:
-                detail = f"fits {', '.join(fits)}, or another entry of {path.name} does"
-                self.problems.append(Problem(name, "annotation_ambiguous", detail, EXCLUDED))
-
-    def has(self, file_name: str) -> bool:
-        return file_name in self._of
-
-    def read(self, file_name: str) -> tuple[RawAnnotation, str]:
-        return self._of[file_name], self._digest
+            raise AnnotationError(item.name, "file", error.strerror or error) from error
+        words = (item.name, self._names, data) if self._kind.needs_class_names else (item.name, data)
+        return cast(RawAnnotation, self._kind.parse(*words)), hashlib.sha256(data).hexdigest()
 
 
-def _without_suffix(file: str) -> str:
-    return str(PurePosixPath(file).with_suffix(""))
+class _ExportReader:
+    """One file, or a folder of files, each of which annotates many images."""
+
+    def __init__(self, inventory: FileInventory, kind: ExportFormat) -> None:
+        self.items: list[Item] = []
+        self.problems: list[Problem] = []
+        self._annotations: dict[str, tuple[RawAnnotation, str]] = {}
+        errors = []
+        for file in inventory.annotation_files:
+            path = inventory.annotation_root / file
+            try:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                parsed = kind.parse(path)
+            except (AnnotationError, OSError) as error:
+                if isinstance(error, OSError):
+                    error = AnnotationError(str(path), "annotations", error.strerror or error)
+                errors.append((file, error))
+                continue
+            self.problems += parsed.problems
+            for annotation in parsed.annotations:
+                self._add(annotation, file, digest, several=len(inventory.annotation_files) > 1)
+        if errors and len(errors) == len(inventory.annotation_files):
+            raise errors[0][1]
+        self.problems += [Problem(file, error.kind, str(error), EXCLUDED) for file, error in errors]
+        self.n_unread_files = len(errors)
+
+    def _add(self, annotation: RawAnnotation, file: str, digest: str, *, several: bool) -> None:
+        path = plain(str(annotation.image_path or annotation.image_name or ""))
+        name = f"{file}: {path}" if several else path
+        while name in self._annotations:  # listed twice: both are named, neither is lost
+            name += " (again)"
+        self._annotations[name] = annotation, digest
+        self.items.append(Item(name, path, posixpath.dirname(file), entry=True))
+
+    def content(self, item: Item) -> RawAnnotation:
+        return self._annotations[item.name][0]
+
+    def read(self, item: Item) -> tuple[RawAnnotation, str]:
+        return self._annotations[item.name]
 
 
-def _names_image(annotation: RawAnnotation, image: str) -> bool:
-    path = PurePosixPath(image)
-    written = (annotation.image_path or "").replace("\\", "/")
-    if written.endswith("/" + image):
-        return True
-    if annotation.image_name is None or annotation.image_name != path.name:
-        return False
-    return annotation.folder is None or len(path.parts) == 1 or annotation.folder == path.parts[-2]
+def _as_on_disk(annotation: RawAnnotation, image: str, item: Item) -> RawAnnotation:
+    """Return the annotation without the names that were compared here and are known to be the image's."""
+    base = posixpath.basename(image)
+    name, path = annotation.image_name, annotation.image_path
+    if name is not None and (item.entry or fold(name) == fold(base)):
+        name = None
+    if path is not None and (item.entry or fold(posixpath.basename(plain(path))) == fold(base)):
+        path = None
+    return replace(annotation, image_name=name, image_path=path)
+
+
+def _nothing_found(inventory: FileInventory, suffix: str) -> str:
+    counts = Counter(posixpath.splitext(other.name)[1].lower() for other in inventory.others)
+    kinds = [f"{n:,} {kind}" for kind, n in sorted(counts.items()) if kind in ANNOTATION_SUFFIXES]
+    formats = [name for name, kind in ANNOTATION_FORMATS.items() if counts[kind.suffix]]
+    instead = f"; there are {', '.join(kinds)} files (--format {' or '.join(formats)}?)" if formats else ""
+    return f"no {suffix} file in this folder or below{instead}"
+
+
+def _names(items: Sequence[Item]) -> str:
+    names = [item.name for item in items]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -24,6 +24,10 @@ FORMAT = "fracture_det split 1"
 Assignment = dict[str, str]
 
 
+class EmptySplitError(ValueError):
+    """A split that was to receive images has none."""
+
+
 class LeakError(ValueError):
     """A group lies in more than one split; the message names the first of them."""
 
@@ -57,7 +61,8 @@ def assign(
     fixed: files whose split is given. Other files of a group with a fixed member go with it where that split may
     receive files (its fraction is not 0) and the group has only one; otherwise they are assigned like the rest, and
     `check_leaks` reports it. The largest groups are placed first, each where it brings its strata nearest to their
-    goals; groups of one size come in the order of the SHA-256 of seed and group.
+    goals; groups of one size come in the order of the SHA-256 of seed and group. A split whose share is half an image
+    or more then receives at least one group, if there is one to spare.
     """
     shares = _shares(fractions)
     fixed = dict(fixed or {})
@@ -76,6 +81,11 @@ def assign(
         else:
             groups[record.group_id].append(record)
     placed = _place(groups, shares, seed)
+    taken = set(assignment.values())
+    n_placed = sum(map(len, groups.values()))
+    for split in SPLITS:
+        if split not in taken and shares[split] * n_placed >= 0.5:
+            _fill(split, placed, groups)
     assignment.update((r.file_name, placed[group]) for group, members in groups.items() for r in members)
     return assignment
 
@@ -232,6 +242,29 @@ def _read_data_yaml_split(
         Problem(entry, "split_without_image", f"named in {path.name} for {split}") for entry, split in unmatched
     ]
     return assignment, {}, problems
+
+
+def _fill(split: str, placed: dict[str, str], groups: Mapping[str, Sequence[ImageRecord]]) -> None:
+    """Move the last of the smallest groups of the fullest split to `split`, where that is empty."""
+    n_groups = Counter(placed.values())
+    if n_groups[split] or not n_groups:
+        return
+    fullest = max(SPLITS, key=lambda name: n_groups[name])
+    if n_groups[fullest] > 1:
+        donors = [group for group, home in placed.items() if home == fullest]
+        placed[min(reversed(donors), key=lambda group: len(groups[group]))] = split
+
+
+def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str]) -> None:
+    """Raise EmptySplitError when one of the `wanted` splits has no image."""
+    sizes = Counter(assignment.values())
+    empty = [split for split in wanted if not sizes[split]]
+    if empty:
+        found = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
+        raise EmptySplitError(
+            f"{' and '.join(empty)} would be empty: {len(assignment):,} images can be used ({found}). Give --fractions "
+            "(0 for a split that is to be empty), smaller groups (--neighbours 0), or --allow-empty-split"
+        )
 
 
 def _split_csv_rows(path: Path) -> list[tuple[str, str, str]]:

@@ -62,12 +62,13 @@ class FolderContents:
 
     Names are relative to the folder, with forward slashes, sorted.
     images: of a kind that is read. others: every other file. not_entered: (name, reason) of linked folders that were
-    entered under another name before, and of links to nothing.
+    entered under another name before, and of links to nothing. folders: every subfolder, empty ones included.
     """
 
     images: tuple[str, ...]
     others: tuple[str, ...]
     not_entered: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def list_folder(root: str | Path) -> FolderContents:
@@ -79,7 +80,7 @@ def list_folder(root: str | Path) -> FolderContents:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: not a folder")
     entered: dict[str, str] = {}
-    images, others, not_entered = [], [], []
+    images, others, not_entered, folders = [], [], [], []
     for folder, subfolders, names in os.walk(root, followlinks=True):
         relative = Path(folder).relative_to(root).as_posix()
         real = os.path.realpath(folder)
@@ -88,6 +89,8 @@ def list_folder(root: str | Path) -> FolderContents:
             subfolders.clear()
             continue
         entered[real] = relative
+        if relative != ".":
+            folders.append(relative)
         subfolders.sort()
         for path in sorted(Path(folder) / name for name in names):
             name = path.relative_to(root).as_posix()
@@ -97,7 +100,9 @@ def list_folder(root: str | Path) -> FolderContents:
                 images.append(name)
             else:
                 others.append(name)
-    return FolderContents(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(not_entered)))
+    return FolderContents(
+        tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(not_entered)), tuple(sorted(folders))
+    )
 
 
 def list_image_names(root: str | Path) -> list[str]:

@@ -135,6 +135,9 @@ def test_a_leak_fails_loudly_and_drop_leaks_mends_and_records_it(drawn, tmp_path
     assert not (tmp_path / "out" / "train.json").exists()
     assert (tmp_path / "out" / "problems.csv").exists()
 
+    assert run(drawn[0], tmp_path / "out", *more, "--drop-leaks") == 2
+    assert "train would be empty: 59 images can be used (0 train, 58 val, 1 test)" in capsys.readouterr().err
+    more.append("--allow-empty-split")
     assert run(drawn[0], tmp_path / "out", *more, "--drop-leaks") == 0
 
     problems = read_problems(tmp_path / "out" / "problems.csv")
@@ -142,7 +145,7 @@ def test_a_leak_fails_loudly_and_drop_leaks_mends_and_records_it(drawn, tmp_path
     content = json.loads((tmp_path / "out" / "split.json").read_text())
     assert content["files"]["limb_2_0001.png"]["split"] == "none"
     # Made again from split.json, the image stays out.
-    again = [*with_metadata(drawn[0]), "--split-from", tmp_path / "out" / "split.json"]
+    again = [*with_metadata(drawn[0]), "--split-from", tmp_path / "out" / "split.json", "--allow-empty-split"]
     assert run(drawn[0], tmp_path / "again", *again) == 0
     assert (tmp_path / "again" / "train.json").read_bytes() == (tmp_path / "out" / "train.json").read_bytes()
     assert [p.kind for p in read_problems(tmp_path / "again" / "problems.csv")] == ["left_out"]
@@ -220,8 +223,10 @@ def test_the_other_formats_give_the_same_split(drawn, prepared, tmp_path, fmt):
         (["--class-map", "angle"], "class map angle=: expected one of the classes fracture"),
         (["--group-column", "patient"], "group column: needs a metadata table"),
         (["--fractions", "0", "0", "0"], "fractions: expected three numbers"),
-        (["--format", "coco"], "annotations"),
-        (["--split-from", "/nowhere.csv"], "No such file"),
+        (["--format", "coco"], "annotations: no .json file in this folder or below; there are 60 .xml files"),
+        (["--format", "yolo", "--yolo-names", "fracture"], "60 .xml files (--format voc"),
+        (["--split-from", "/nowhere.csv"], "--split-from /nowhere.csv: No such file"),
+        (["--metadata", "/nowhere.csv"], "--metadata /nowhere.csv: No such file"),
         (["--neighbours", "-1"], "neighbours: expected 0 or more"),
     ],
 )
@@ -239,7 +244,7 @@ def test_an_empty_folder_says_so(tmp_path, capsys):
 
 def test_a_set_without_fractures_has_a_report_too(tmp_path):
     build_dataset(tmp_path, n_fractured=0, n_healthy=4, seed=1, size=(64, 64))
-    assert run(tmp_path, tmp_path / "out") == 0
+    assert run(tmp_path, tmp_path / "out", "--neighbours", 0, "--fractions", 1, 1, 1) == 0
     text = (tmp_path / "out" / "report.md").read_text()
     assert "0 boxes: too few to fit anchors to" in text
     assert "One of the two labels is absent" in text
