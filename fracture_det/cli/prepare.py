@@ -24,7 +24,7 @@ from tqdm import tqdm
 from fracture_det.cli.deprecated import Renamed
 from fracture_det.data.checks import REPAIRS, AnnotationRules
 from fracture_det.data.pairing import FORMATS
-from fracture_det.data.prepare import DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
+from fracture_det.data.prepare import AUTO, DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
 from fracture_det.data.splits import SPLITS
 
 
@@ -36,9 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what to read").add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="folder of images, searched with its subfolders")
     add("--annotations", type=Path, required=True, metavar="DIR", help="folder of .xml or .txt files; coco: the .json")
-    add(
-        "--format", choices=FORMATS, default="voc", help="voc: LabelImg XML (default); yolo: text files; coco: one JSON"
-    )
+    add("--format", choices=(AUTO, *FORMATS), default=AUTO, help="default: known from what the annotations hold")
     add("--yolo-names", nargs="+", metavar="NAME", help="class names by id, where there is no classes.txt")
     add("--metadata", type=Path, metavar="CSV", help="table with a column file_name or image_id, one row per image")
     add(

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
+from fracture_det.data.annotation_formats.class_names import find_class_names, label_folder
+from fracture_det.data.annotation_formats.image_names import ImageNames
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
-from fracture_det.data.annotation_formats.yolo import CLASSES_FILE, read_class_names
+from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
 from fracture_det.data.inventory import (
     ANNOTATION_SUFFIXES,
@@ -82,21 +84,27 @@ def open_annotations(
     *,
     images: str | Path | None = None,
     yolo_names: Sequence[str] | None = None,
+    class_names: Sequence[str] = (),
 ) -> AnnotationSource:
     """Open the annotations at `path`, a folder or a file, for the images under the folder `images`.
 
     file_names: the images, where no folder is given; other files beside them are then unknown.
-    yolo_names: class names in order of their ids; default: classes.txt. Raises AnnotationError when nothing can be
-    read at all, FileNotFoundError when `images` is not a folder, ValueError for an unknown format.
+    yolo_names: class names in order of their ids; default: classes.txt, obj.names or data.yaml at `path` or above.
+    class_names: names of classes that are known, by which VIA's class attribute is told from others. Raises
+    AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError for an
+    unknown format.
     """
     if fmt not in ANNOTATION_FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
     path, kind = Path(path), ANNOTATION_FORMATS[fmt]
     root = None if images is None else Path(images)
     if isinstance(kind, PerImageFormat):
+        names: tuple[str, ...] | None = ()
+        if kind.needs_class_names:
+            names = tuple(yolo_names) if yolo_names else find_class_names(path)
+            path = label_folder(path)
         if not path.is_dir():
             raise AnnotationError(str(path), "annotations", "not a folder")
-        names = tuple(yolo_names) if yolo_names else read_class_names(path) if kind.needs_class_names else ()
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
         inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
@@ -104,7 +112,7 @@ def open_annotations(
     inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
-    return AnnotationSource(inventory, _ExportReader(inventory, kind), fmt)
+    return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt)
 
 
 class AnnotationSource:
@@ -377,7 +385,9 @@ class _FileReader:
 class _ExportReader:
     """One file, or a folder of files, each of which annotates many images."""
 
-    def __init__(self, inventory: FileInventory, kind: ExportFormat) -> None:
+    def __init__(self, inventory: FileInventory, kind: ExportFormat, class_names: Sequence[str]) -> None:
+        options = {"class_names": class_names} if kind.takes_class_names else {}
+        self._names = ImageNames([*inventory.images, *inventory.unread])
         self.items: list[Item] = []
         self.problems: list[Problem] = []
         self._annotations: dict[str, tuple[RawAnnotation, str]] = {}
@@ -386,7 +396,7 @@ class _ExportReader:
             path = inventory.annotation_root / file
             try:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                parsed = kind.parse(path)
+                parsed = kind.parse(path, **options)
             except (AnnotationError, OSError) as error:
                 if isinstance(error, OSError):
                     error = AnnotationError(str(path), "annotations", error.strerror or error)
@@ -401,7 +411,7 @@ class _ExportReader:
         self.n_unread_files = len(errors)
 
     def _add(self, annotation: RawAnnotation, file: str, digest: str, *, several: bool) -> None:
-        path = plain(str(annotation.image_path or annotation.image_name or ""))
+        path = plain(self._names.path_of(annotation) or str(annotation.image_name or ""))
         name = f"{file}: {path}" if several else path
         while name in self._annotations:  # listed twice: both are named, neither is lost
             name += " (again)"

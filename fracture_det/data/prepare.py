@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fracture_det.data.annotation_formats.detect import detect_format
 from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import write_coco
 from fracture_det.data.dataset_report import write_report
@@ -35,10 +36,12 @@ from fracture_det.data.splits import (
     read_split,
     take,
 )
-from fracture_det.structures.image_files import IMAGE_SUFFIXES
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, list_image_names
 from fracture_det.structures.processors import available_cpus
 
 DEFAULT_NEIGHBOURS = 10
+# The format is known from what the annotations hold.
+AUTO = "auto"
 # Wraps a stream, given its length and a title: a progress bar.
 Progress = Callable[[Iterable[ImageInfo], int, str], Iterable[ImageInfo]]
 
@@ -55,7 +58,7 @@ class PrepareOptions:
     images: Path
     annotations: Path
     out: Path
-    format: str = "voc"
+    format: str = AUTO
     rules: AnnotationRules = field(default_factory=AnnotationRules)
     yolo_names: tuple[str, ...] | None = None
     metadata: Path | None = None
@@ -116,8 +119,14 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
     with _named_option("--images or --annotations"):
+        if options.format == AUTO and list_image_names(options.images):
+            options = replace(options, format=detect_format(options.annotations))
         source = open_annotations(
-            options.annotations, options.format, images=options.images, yolo_names=options.yolo_names
+            options.annotations,
+            "voc" if options.format == AUTO else options.format,
+            images=options.images,
+            yolo_names=options.yolo_names,
+            class_names=(*options.rules.class_names, *options.rules.class_map),
         )
     names = source.images
     if not names:
