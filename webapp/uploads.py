@@ -46,7 +46,10 @@ def sent_files() -> list[FileStorage]:
         file.stream.seek(0)
     if chosen:
         return chosen
-    raise RequestError(400, NO_FILE if files else f"{ONE_IMAGE} got none: {_what_came()}.", reason="no_file")
+    # A browser sends the part without a name where nothing was chosen.
+    is_unchosen = files or set(request.form) == {"csrf_token"}
+    message = NO_FILE if is_unchosen else f"{ONE_IMAGE} got none: {_what_came()}."
+    raise RequestError(400, message, reason="no_file")
 
 
 def _what_came() -> str:
