@@ -11,7 +11,7 @@ export class ServerError extends Error {
 }
 
 // The address of a page, "" being the first, under whatever URL prefix this file was loaded from.
-export const address = (path) => new URL(`../${path}`, import.meta.url).href;
+export const address = (path) => new URL(`../${path}`, import.meta.url).pathname;
 
 let isTokenOld = false;
 
