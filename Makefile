@@ -16,7 +16,7 @@ FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 # How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
 WORKERS ?= 2
-TEST_PROGRAMS := chromium:chromium initdb:postgresql node:nodejs npm:npm
+TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -48,8 +48,8 @@ coverage: .venv/.dev  ## lines that all tests run, in processes that they start 
 	$(PYTEST) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
 
 # Without one of them, the tests that need it skip and say so.
-test-deps:  ## Chromium, PostgreSQL and Node for the tests: installed where apt-get can, else named
-	@PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)"; wanted=""; \
+test-deps:  ## Chromium, PostgreSQL, nginx and Node for the tests: installed where apt-get can, else named
+	@PATH="$$PATH:/usr/sbin:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)"; wanted=""; \
 	for pair in $(TEST_PROGRAMS); do \
 		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
 	if [ -z "$$wanted" ]; then echo "The tests have every program that they use"; \

@@ -144,6 +144,7 @@ class Server(BaseApplication):
             "loglevel": "warning",
             "proc_name": "fracture_det",
             "control_socket_disable": True,
+            "forwarder_headers": "",  # a URL prefix comes from trusted proxies alone, as X-Forwarded-Prefix
             "on_starting": _filter_boot_log,
             "post_worker_init": self._announce_ready,
             "worker_exit": self._close,

@@ -30,7 +30,7 @@ from .schemas import (
     UploadHeaders,
 )
 from .store import Feedback, HistoryFilter, StoredPrediction
-from .uploads import BUSY, drawing_slot, find_result, handle_upload, response_schema
+from .uploads import BUSY, ONE_IMAGE, drawing_slot, find_result, handle_upload, response_schema, sent_files
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="API")
 probes = APIBlueprint("probes", __name__, tag="Probes")
@@ -109,10 +109,9 @@ def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[Predic
     if app_context().service.full and headers.idempotency_key is None:
         drain_body()  # parsing the form would cost more than the response
         raise RequestError(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
-    uploads = request.files.getlist("file")
-    if len(uploads) != 1:
-        message = f"Send exactly one image as the form field 'file'; got {len(uploads) or 'none'}."
-        raise RequestError(400, message, reason="no_file")
+    uploads = sent_files()
+    if len(uploads) > 1:
+        raise RequestError(400, f"{ONE_IMAGE} got {len(uploads)}.", reason="no_file")
     stored, replayed = handle_upload(uploads[0], key=headers.idempotency_key)
     result = response_schema(stored, query.score)
     headers_out = {"Location": result.links.self} | ({"Idempotency-Replayed": "true"} if replayed else {})
@@ -246,8 +245,9 @@ def require_bodies(spec: Any) -> Any:
 
 @description.get("/api/openapi.json")
 def openapi() -> Response:
-    """Return the OpenAPI 3.1 description."""
-    return jsonify(current_app.spec)  # type: ignore[attr-defined]
+    """Return the OpenAPI 3.1 description, whose server is the URL prefix under which it was asked for."""
+    spec: dict[str, Any] = current_app.spec  # type: ignore[attr-defined]
+    return jsonify(spec | {"servers": [{"url": request.script_root or "/"}]})
 
 
 def delete_result(stored: StoredPrediction) -> None:

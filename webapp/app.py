@@ -63,6 +63,8 @@ def create_app(
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         MAX_FORM_PARTS=50,
+        # An image that comes as a text part is read like any other, so that the response can say what is wrong with it.
+        MAX_FORM_MEMORY_SIZE=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         AUTO_404_RESPONSE=False,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
         AUTO_SERVERS=False,

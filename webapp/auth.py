@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from flask import Flask, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 from limits import parse
 from limits.storage import MemoryStorage
@@ -19,6 +23,9 @@ from .errors import RequestError
 from .settings import Settings
 from .store.accounts import LOCAL, Account
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 STATE_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Served without a login.
@@ -26,7 +33,17 @@ PUBLIC_ENDPOINTS = frozenset(
     {"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"}
 )
 MAX_LOGIN_BYTES = 16_384
+# What a proxy may put before every path: `/fracture`, `/tools/fracture`.
+URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 csrf = CSRFProtect()
+
+
+class PrefixedSessions(SecureCookieSessionInterface):
+    """Sessions whose cookie is sent to this page alone, and not to whatever else lies on its host."""
+
+    def get_cookie_path(self, app: Flask) -> str:
+        """Return the URL prefix of the page."""
+        return request.script_root or "/"
 
 
 class RateLimiter:
@@ -63,9 +80,13 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         TRUSTED_HOSTS=_trusted_hosts(settings, loopback=loopback),
     )
     app.extensions["fracture rate limiter"] = RateLimiter()
+    app.session_interface = PrefixedSessions()
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+        inner = _with_valid_prefix(app.wsgi_app)
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            inner, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops
+        )
     app.before_request(_reject_cross_origin)
     app.before_request(_authenticate)
     csrf.init_app(app)  # after authentication, because it parses the whole form
@@ -81,6 +102,17 @@ def limit_rate(action: str, per_minute: int) -> None:
     """Count one action of the current client. Raises RequestError with 429 above `per_minute`."""
     client = g.account.name if "account" in g and g.account is not LOCAL else _client_network(request.remote_addr or "")
     current_app.extensions["fracture rate limiter"].check(action, client, per_minute)
+
+
+def _with_valid_prefix(app: WSGIApplication) -> WSGIApplication:
+    """Return `app` without a URL prefix that is none, such as `//elsewhere.example`, and without a slash at its end."""
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        prefix = environ.get("SCRIPT_NAME", "").rstrip("/")
+        environ["SCRIPT_NAME"] = prefix if URL_PREFIX.fullmatch(prefix) else ""
+        return app(environ, start_response)
+
+    return call
 
 
 def _client_network(address: str) -> str:
@@ -139,7 +171,8 @@ def _authenticate() -> AnyResponse | None:
         return None
     if request.path.startswith("/api/") or request.path == "/metrics":
         raise RequestError(401, "Please log in, or send a token as 'Authorization: Bearer TOKEN'.", reason="login")
-    return redirect(url_for("login.form", next=request.full_path.rstrip("?") if request.method == "GET" else None))
+    wanted = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("login.form", next=wanted))
 
 
 def _account_of_request() -> Account | None:

@@ -86,10 +86,22 @@ def _handle_http_error(error: HTTPException) -> Response | AnyResponse:
     settings = current_app.extensions["fracture"].settings
     message = MESSAGES.get(error.code, f"The server rejected the request ({error.name}).")
     message = message.format(kept_for=settings.kept_for, megabytes=settings.max_upload_mb)
+    if error.code == 413:
+        message = _other_limit() or message
     response = _error_response(error.code, message)
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
+
+
+def _other_limit() -> str | None:
+    """Return which limit a 413 is about where it is not the largest upload: the parts of a form, or a smaller form."""
+    limit, length = request.max_content_length, request.content_length
+    if limit is not None and length is not None and length <= limit:
+        return f"The form has more than {request.max_form_parts} parts, which is the limit."
+    if limit is not None and limit < current_app.config["MAX_CONTENT_LENGTH"]:
+        return f"The form is larger than {limit // 1024} kB, which is the limit."
+    return None
 
 
 def _handle_unexpected_error(error: Exception) -> Response:

@@ -49,5 +49,6 @@ def leave() -> AnyResponse:
 
 
 def _local_path(target: str | None) -> str:
-    """Return `target` if it is a path of this site, else the upload page."""
-    return target if target and LOCAL_PATH.fullmatch(target) else url_for("pages.upload")
+    """Return `target` if it is a path of this page, under its URL prefix, else the upload page."""
+    is_local = target is not None and LOCAL_PATH.fullmatch(target) and target.startswith(f"{request.script_root}/")
+    return target if target and is_local else url_for("pages.upload")

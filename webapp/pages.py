@@ -18,7 +18,7 @@ from .errors import RequestError
 from .pdf import facts, report_pdf
 from .presentation import FINDING_BY_LEVEL, NOTICE, percent
 from .schemas import MAX_COMMENT_LENGTH, HistoryQuery, ScoreQuery
-from .uploads import drawing_slot, find_result, handle_upload, response_schema
+from .uploads import drawing_slot, find_result, handle_upload, response_schema, sent_files
 
 blueprint = Blueprint("pages", __name__)
 Query = TypeVar("Query", bound=BaseModel)
@@ -54,10 +54,7 @@ def upload() -> str:
 @blueprint.post("/")
 def upload_form() -> tuple[str, int]:
     """Handle the form without JavaScript: each file gets its own result or error."""
-    uploads = [file for file in request.files.getlist("file") if file.filename]
-    if not uploads:
-        raise RequestError(400, "No file was chosen. Please choose a JPEG or PNG image.", reason="no_file")
-    outcomes = [_outcome(file) for file in uploads]
+    outcomes = [_outcome(file) for file in sent_files()]
     analysed = [outcome for outcome in outcomes if "result" in outcome]
     return render_template("outcomes.html", outcomes=outcomes), 200 if analysed else outcomes[0]["status"]
 

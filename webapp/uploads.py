@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from flask import request
 from werkzeug.datastructures import FileStorage
 
 from fracture_det.inference.service import (
@@ -31,7 +32,37 @@ from .store import ResultMetadata, StoredPrediction
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 MAX_DRAWINGS, DRAWING_TIMEOUT_S = 2, 30.0
 NOT_ANALYSED = "This file was not analysed."
+ONE_IMAGE = "Send exactly one JPEG or PNG image as the part 'file' of a form, in curl with -F file=@wrist.png;"
+NO_FILE = "No file was chosen. Please choose a JPEG or PNG image."
+MAX_SHOWN = 60  # of a name that the client chose
 BUSY = f"{NOT_ANALYSED} Too many radiographs are waiting; please try again in a few seconds."
+
+
+def sent_files() -> list[FileStorage]:
+    """Return the files that came as the form part `file`. Raises RequestError with 400 and what came instead of one."""
+    files = request.files.getlist("file")
+    chosen = [file for file in files if file.filename or file.stream.read(1)]
+    for file in files:
+        file.stream.seek(0)
+    if chosen:
+        return chosen
+    # A browser sends the part without a name where nothing was chosen.
+    is_unchosen = files or set(request.form) == {"csrf_token"}
+    message = NO_FILE if is_unchosen else f"{ONE_IMAGE} got none: {_what_came()}."
+    raise RequestError(400, message, reason="no_file")
+
+
+def _what_came() -> str:
+    """Return in words what a request holds whose form has no file `file`."""
+    if request.mimetype != "multipart/form-data":
+        kind = request.mimetype[:MAX_SHOWN]
+        return f"the body came as {kind}, not as a form" if kind else "the body is not a form (multipart/form-data)"
+    if "file" in request.form:
+        return "the part 'file' came as text, without a file name; in curl write file=@wrist.png, not file=<wrist.png"
+    others = [name[:MAX_SHOWN] for name in dict.fromkeys((*request.files, *request.form)) if name]
+    return (
+        f"the form has only {', '.join(map(repr, others[:5]))}" if others else "the form has no part that can be read"
+    )
 
 
 def handle_upload(upload: FileStorage, *, key: str | None = None) -> tuple[StoredPrediction, bool]:

@@ -4,8 +4,10 @@
         --data output/fracatlas --images ../fracatlas/images OUTPUT_DIR output/fpn
 
 Every epoch is evaluated on val.json. OUTPUT_DIR then holds model_best.pth (best validation AP50), the checkpoints,
-config.yaml, log.txt, metrics.json, loss_curves.png, ap_curve.png and TensorBoard events. A killed training continues
-with the same command and --resume. Any key of the configuration can be set at the end as KEY VALUE.
+config.yaml, log.txt, metrics.json, loss_curves.png, ap_curve.png and TensorBoard events. A training that was killed or
+whose evaluation failed continues with the same command and --resume. Any key of the configuration can be set at the end
+as KEY VALUE; DATASETS.TEST "()" trains without validation. All data are checked first: exit code 2, with every problem,
+and nothing written.
 
 Several GPUs:      --num-gpus 4
 Several machines:  on each, --num-machines 2 --machine-rank 0|1 --dist-url tcp://FIRST_MACHINE:29500
@@ -20,11 +22,13 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
+from tqdm import tqdm
 
 from fracture_det.modeling.checkpoints import WeightsError, resolve_weights
 from fracture_det.modeling.config import ConfigError, load_config
 from fracture_det.resources import find_config
-from fracture_det.training.datasets import CatalogError, register_datasets
+from fracture_det.training.datasets import CatalogError, register_training_data
+from fracture_det.training.output_folder import check_output_folder, make_output_folder
 from fracture_det.training.trainer import check_processes, train
 
 
@@ -41,7 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="image folder of --data, in the same order"
     )
-    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the files of another run from OUTPUT_DIR, and nothing else there",
+    )
     parser.add_argument(
         "--num-gpus",
         type=int,
@@ -56,21 +65,37 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def configure(args: argparse.Namespace) -> CfgNode:
-    """Return the frozen configuration, after checking that its data sets, weights and GPUs are there."""
+    """Return the frozen configuration, after checking its data, weights, GPUs and output folder."""
     cfg = load_config(find_config(args.config_file), args.opts)
     check_processes(cfg, args.num_gpus)
-    if len(args.data) != len(args.images):
-        raise ConfigError(f"{len(args.data)} --data folders need as many --images folders, got {len(args.images)}")
-    if args.data:
-        pairs = list(zip(args.data, args.images, strict=True))
-        cfg.DATASETS.TRAIN = tuple(f"{data / 'train.json'}@{images}" for data, images in pairs)
-        cfg.DATASETS.TEST = tuple(f"{data / 'val.json'}@{images}" for data, images in pairs[:1])
+    if args.data or args.images:
+        _set_datasets(cfg, args)
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("no training data: give --data and --images, or DATASETS.TRAIN")
-    register_datasets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.CLASS_NAMES)
     cfg.MODEL.WEIGHTS = resolve_weights(cfg.MODEL.WEIGHTS)
+    if args.machine_rank == 0:  # the others find what the first one writes, where they share the folder
+        check_output_folder(
+            cfg, resume=args.resume, overwrite=args.overwrite, config_file=find_config(args.config_file)
+        )
+    register_training_data(
+        cfg, progress=lambda stream, n, title: tqdm(stream, total=n, desc=title, unit="file", disable=None)
+    )
     cfg.freeze()
     return cfg
+
+
+def _set_datasets(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Set DATASETS to the folders of --data and --images, DATASETS.TEST only unless it was given."""
+    if len(args.data) != len(args.images):
+        raise ConfigError(f"{len(args.data)} --data folders need as many --images folders, got {len(args.images)}")
+    for option, folders in (("--data", args.data), ("--images", args.images)):
+        for folder in folders:
+            if not folder.is_dir():
+                raise ConfigError(f"{option} {folder}: {'a file, not a' if folder.exists() else 'no such'} folder")
+    pairs = list(zip(args.data, args.images, strict=True))
+    cfg.DATASETS.TRAIN = tuple(f"{data / 'train.json'}@{images}" for data, images in pairs)
+    if "DATASETS.TEST" not in args.opts[::2]:
+        cfg.DATASETS.TEST = tuple(f"{data / 'val.json'}@{images}" for data, images in pairs[:1])
 
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -84,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         cfg = configure(args)
-    except (ConfigError, CatalogError, WeightsError) as error:
+        make_output_folder(cfg, overwrite=args.overwrite and args.machine_rank == 0)
+    except (ConfigError, CatalogError, WeightsError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (cfg, args))

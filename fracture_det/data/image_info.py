@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
+from fracture_det.structures.orientations import EXIF_ORIENTATIONS
+from fracture_det.structures.radiograph import (
+    EXIF_ORIENTATION_TAG,
+    IMAGE_FORMATS,
+    MAX_PIXELS,
+    PNG_METADATA,
+    UnreadableImage,
+    read_radiograph,
+)
 
 THUMBNAIL_PX = 32
 # Files per message to a worker: large enough to hide the messages, small enough for a smooth progress bar.
 _CHUNK = 32
+# As much of the start and of the end of a file is searched for what stands beside the pixels.
+_EDGE_BYTES = 1 << 16
 Thumbnail = NDArray[np.uint8]
 
 
@@ -64,6 +75,32 @@ def read_image_info(root: str | Path, file_name: str) -> ImageInfo:
         return ImageInfo(file_name, None, 1, digest, _rest_of(path), error=reason)
     grey = cv2.cvtColor(radiograph.pixels, cv2.COLOR_RGB2GRAY)
     return ImageInfo(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
+
+
+def read_upright_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) in pixels of the upright image, from the header and the end of the file where these do.
+
+    The image is decoded only where they do not say it all: where the end is missing, the kind is unknown or the image
+    too large, to find the reason; and where another file than a JPEG is rotated. Raises UnreadableImage.
+    """
+    try:
+        with Path(path).open("rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+            width, height = image.size
+            orientation = 1 if image.format == "PNG" else image.getexif().get(EXIF_ORIENTATION_TAG, 1)
+            file.seek(0)
+            start = file.read(_EDGE_BYTES)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _EDGE_BYTES))
+            end = file.read()
+    except Exception:  # of broken files Pillow raises nearly everything; reading the whole file gives the reason
+        return read_radiograph(path).size
+    complete = {"JPEG": b"\xff\xd9" in end, "PNG": b"IEND" in end}.get(image.format or "", True)
+    if image.format == "PNG":  # its orientation may stand behind the pixels, and Pillow decodes these to find it
+        rotated = any(mark in start or mark in end for mark in PNG_METADATA)
+    else:
+        rotated = image.format != "JPEG" and orientation != 1
+    if not complete or rotated or width * height > MAX_PIXELS:
+        return read_radiograph(path).size
+    return (width, height) if orientation in EXIF_ORIENTATIONS and orientation >= 5 else (height, width)
 
 
 def read_image_infos(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fracture_det.data.records import Problem
+from fracture_det.data.tables import MetadataError, find_column, read_table
 
-KEY_COLUMNS = ("file_name", "image_id", "filename", "file", "image", "name")
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
-
-
-class MetadataError(ValueError):
-    """A table that cannot be used: no such column, no key column, or not a CSV."""
+# With a point or a comma: tables with empty cells often hold whole numbers as decimal ones.
+_TRUE, _FALSE = ("1", "1.0", "1,0", "true", "yes"), ("0", "0.0", "0,0", "false", "no", "")
 
 
 @dataclass(frozen=True)
@@ -30,24 +26,6 @@ class Metadata:
     patients: dict[str, str] | None = None
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-
-
-def read_table(path: str | Path) -> tuple[list[dict[str, str]], str]:
-    """Return the rows of a CSV and the name of the column that holds the image names.
-
-    Raises MetadataError for a file without such a column (see KEY_COLUMNS).
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MetadataError(f"{path}: {error}") from error
-    key = next((name for name in KEY_COLUMNS if name in columns), None)
-    if key is None:
-        raise MetadataError(f"{path}: expected one of the columns {', '.join(KEY_COLUMNS)}, got {', '.join(columns)}")
-    return rows, key
 
 
 class NameIndex:
@@ -69,18 +47,23 @@ class NameIndex:
 def read_metadata(
     path: str | Path, file_names: Sequence[str], *, anatomy_columns: Sequence[str] = (), group_column: str | None = None
 ) -> Metadata:
-    """Read anatomies, patients and attributes for the image files from a CSV.
+    """Read anatomies, patients and attributes for the image files from a CSV (see `read_table`).
 
     anatomy_columns: one column of text, or one flag (0 or 1) per anatomy. Of several set flags, a column named `mixed`
     wins; without it the names are joined with `+` and reported. Raises MetadataError for an unknown column.
     """
-    rows, key = read_table(path)
+    rows, key, problems = read_table(path)
     columns = list(rows[0]) if rows else [key]
-    for column in (*anatomy_columns, *([group_column] if group_column else [])):
-        if column not in columns:
-            raise MetadataError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
+
+    def column_of(wanted: str) -> str:
+        column = find_column(columns, wanted)
+        if column is None:
+            raise MetadataError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
+        return column
+
+    anatomy_columns = [column_of(name) for name in anatomy_columns]
+    group_column = column_of(group_column) if group_column else None
     metadata = Metadata(patients={} if group_column else None)
-    problems: list[Problem] = []
     index = NameIndex(file_names)
     others = [column for column in columns if column not in (key, group_column, *anatomy_columns)]
     for row in rows:

@@ -11,8 +11,9 @@ from typing import Any
 
 from fracture_det.data.annotation_formats.data_yaml import YAML_SUFFIXES, read_data_yaml, split_of_images
 from fracture_det.data.annotations import AnnotationError
-from fracture_det.data.metadata import MetadataError, NameIndex, read_table
+from fracture_det.data.metadata import NameIndex
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
+from fracture_det.data.tables import MetadataError, find_column, read_table
 
 SPLITS = ("train", "val", "test")
 # In a split file: an image that belongs to no split.
@@ -138,11 +139,11 @@ def read_split(
     path = Path(path)
     if path.suffix.lower() in YAML_SUFFIXES:
         return _read_data_yaml_split(path, file_names, image_root)
-    rows = _split_json_rows(path) if path.suffix.lower() == ".json" else _split_csv_rows(path)
+    problems: list[Problem] = []
+    rows = _split_json_rows(path) if path.suffix.lower() == ".json" else _split_csv_rows(path, problems)
     index = NameIndex(file_names)
     assignment: Assignment = {}
     digests: dict[str, str] = {}
-    problems: list[Problem] = []
     for name, split, digest in rows:
         if split not in (*SPLITS, LEFT_OUT):
             expected = ", ".join((*SPLITS, LEFT_OUT))
@@ -267,11 +268,16 @@ def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str]) ->
         )
 
 
-def _split_csv_rows(path: Path) -> list[tuple[str, str, str]]:
-    rows, key = read_table(path)
-    if rows and "split" not in rows[0]:
+def _split_csv_rows(path: Path, problems: list[Problem]) -> list[tuple[str, str, str]]:
+    rows, key, noticed = read_table(path)
+    problems += noticed
+    for problem in noticed:
+        if problem.kind == "metadata_row_too_long":  # an image without its split could go from test to train
+            raise MetadataError(f"{path}: {problem.detail}")
+    column = find_column(list(rows[0]), "split") if rows else "split"
+    if column is None:
         raise MetadataError(f"{path}: no column 'split'; it has {', '.join(rows[0])}")
-    return [(row[key], row["split"], "") for row in rows]
+    return [(row[key], row[column], "") for row in rows]
 
 
 def _split_json_rows(path: Path) -> list[tuple[str, str, str]]:

@@ -34,6 +34,8 @@ PACKAGES = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
+# Part of the name of a file that is being saved.
+_PARTIAL = ".partial"
 
 
 class WeightsError(ValueError):
@@ -153,11 +155,28 @@ def _torchvision_to_detectron2(state: dict[str, torch.Tensor]) -> dict[str, torc
 
 
 class FractureCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, for safe files only, and for ImageNet weights with or without FPN."""
+    """Detectron2's checkpointer, for safe files only, and for ImageNet weights with or without FPN.
+
+    A file is whole from the moment that it has its name: a kill while it is saved leaves the one of before.
+    keeps_last: a training resumes from what was saved last.
+    """
+
+    keeps_last = True
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load `path` after `resolve_weights`; an empty path loads nothing."""
         return super().load(resolve_weights(path), *args, **kwargs)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save NAME.pth, with `kwargs` beside the weights."""
+        super().save(f"{name}{_PARTIAL}", **kwargs)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Give the file that was just saved its name, and note it as the one to resume from if `keeps_last`."""
+        name = last_filename_basename.replace(_PARTIAL, "")
+        (Path(self.save_dir) / last_filename_basename).replace(Path(self.save_dir) / name)
+        if self.keeps_last:
+            super().tag_last_checkpoint(name)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = load_checkpoint(filename)

@@ -1,55 +1,281 @@
-"""Registration of COCO data sets with Detectron2."""
+"""Registration of COCO data sets with Detectron2, and the checks that they pass before training starts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import atexit
+import functools
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
+
+from fracture_det.data.annotations import AnnotationError
+from fracture_det.data.coco import read_coco, write_coco
+from fracture_det.data.image_info import read_upright_size
+from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.structures.radiograph import UnreadableImage
 
 SPEC_SEPARATOR = "@"
+# Of each kind of problem so many are named, and the others counted.
+SHOWN = 10
+# Wraps the stream of images, given their number and a title: a progress bar.
+Progress = Callable[[Iterable[ImageRecord], int, str], Iterable[ImageRecord]]
+_logger = logging.getLogger("detectron2")
 
 
 class CatalogError(ValueError):
-    """A data set cannot be registered; the message names the file and what is wrong with it."""
+    """Data sets cannot be trained on; the message has one line per problem, with the file and what is wrong."""
+
+
+def register_training_data(cfg: CfgNode, *, progress: Progress | None = None) -> None:
+    """Register the data sets of `cfg`, and check them one by one and together.
+
+    Data sets that Detectron2 already knows are checked only for what they are used for. Raises CatalogError with every
+    problem: those of `register_datasets`, data sets without images, training without a fractured image, validation
+    without a box, DATALOADER.FRACTURED_SHARE without healthy images, and images that both train and validate.
+    """
+    problems: list[str] = []
+    usable = {}
+    for name in dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
+        found = _register(name, cfg.DATASETS.CLASS_NAMES, progress)
+        problems += found
+        usable[name] = not found
+    if all(usable[name] for name in cfg.DATASETS.TRAIN):
+        problems += _check_training_sets(cfg)
+    problems += [line for name in cfg.DATASETS.TEST if usable[name] for line in _check_validation_set(name)]
+    if all(usable.values()):
+        problems += _check_overlap(cfg)
+    _raise_if_any(problems)
 
 
 def register_datasets(names: Sequence[str], class_names: Sequence[str]) -> None:
     """Register every data set of `names` that Detectron2 does not know yet.
 
     A name is that of a registered data set, or `ANNOTATIONS.json@IMAGE_FOLDER`, which is registered under that name.
-    Healthy images (without annotations) are kept.
+    Healthy images (without annotations) are kept, regions marked `iscrowd` too: see `without_crowds`. Categories are
+    matched with `class_names` by name; those that no box has are ignored.
 
-    Raises CatalogError for a missing file or image folder, for missing images, and for categories that are not
-    `class_names`.
+    Raises CatalogError for a missing or wrong file, a missing image folder, images that are missing, unreadable or of
+    another size than the file says, and boxes whose category is not one of `class_names`.
     """
-    for name in names:
-        if name in DatasetCatalog:
-            continue
-        json_file, separator, image_folder = name.rpartition(SPEC_SEPARATOR)
-        if not separator:
-            raise CatalogError(f"data set {name!r}: neither registered nor of the form ANNOTATIONS.json@IMAGE_FOLDER")
-        _check_coco(Path(json_file), Path(image_folder), class_names)
-        DatasetCatalog.register(
-            name, lambda name=name, file=json_file, images=image_folder: load_coco_json(file, images, name)
+    _raise_if_any([line for name in dict.fromkeys(names) for line in _register(name, class_names, None)])
+
+
+def without_crowds(dataset_dicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the images without a region marked `iscrowd`; log how many are left out.
+
+    Such a region holds an unknown number of fractures without boxes, so that its image would teach them as healthy.
+    """
+    kept = [item for item in dataset_dicts if not _has_crowd(item)]
+    if len(kept) < len(dataset_dicts):
+        _logger.warning(
+            "%d of %d images are left out: they have regions marked iscrowd, which are neither fracture nor background",
+            len(dataset_dicts) - len(kept),
+            len(dataset_dicts),
         )
-        MetadataCatalog.get(name).set(json_file=json_file, image_root=image_folder, evaluator_type="coco")
+    return kept
 
 
-def _check_coco(json_file: Path, image_folder: Path, class_names: Sequence[str]) -> None:
-    if not json_file.is_file():
+def _raise_if_any(problems: Sequence[str]) -> None:
+    if len(problems) == 1:
+        raise CatalogError(problems[0])
+    if problems:
+        raise CatalogError("\n  ".join([f"{len(problems)} problems:", *problems]))
+
+
+def _register(name: str, class_names: Sequence[str], progress: Progress | None) -> list[str]:
+    """Register one data set unless it is known; return its problems, with which it is not registered."""
+    if name in DatasetCatalog:
+        return []
+    json_file, separator, image_folder = name.rpartition(SPEC_SEPARATOR)
+    if not separator:
+        return [f"data set {name!r}: neither registered nor of the form ANNOTATIONS.json@IMAGE_FOLDER"]
+    try:
+        dataset = _with_classes(_read(json_file), class_names, json_file)
+    except (AnnotationError, CatalogError) as error:
+        return [str(error)]
+    if not Path(image_folder).is_dir():
+        return [f"{image_folder}: no such image folder (for {json_file})"]
+    problems = _check_images(dataset, Path(image_folder), json_file, progress)
+    if not problems:
+        DatasetCatalog.register(name, lambda: _to_dicts(dataset, image_folder))
+        MetadataCatalog.get(name).set(
+            json_file=_evaluation_file(dataset),
+            image_root=image_folder,
+            evaluator_type="coco",
+            thing_classes=list(class_names),
+            thing_dataset_id_to_contiguous_id={index + 1: index for index in range(len(class_names))},
+        )
+    return problems
+
+
+def _read(json_file: str) -> Dataset:
+    if not Path(json_file).is_file():
         raise CatalogError(f"{json_file}: no such file; make it with tools/prepare_dataset.py")
-    if not image_folder.is_dir():
-        raise CatalogError(f"{image_folder}: no such image folder (for {json_file})")
-    content = json.loads(json_file.read_text(encoding="utf-8"))
-    categories = [category["name"] for category in sorted(content.get("categories", []), key=lambda c: c["id"])]
-    if categories != list(class_names):
-        raise CatalogError(f"{json_file}: categories {categories}, but DATASETS.CLASS_NAMES is {list(class_names)}")
-    missing = [image["file_name"] for image in content["images"] if not (image_folder / image["file_name"]).is_file()]
-    if missing:
+    try:
+        return read_coco(json_file)
+    except OSError as error:
+        raise CatalogError(f"{json_file}: cannot be read: {error.strerror or error}") from error
+
+
+def _with_classes(dataset: Dataset, class_names: Sequence[str], json_file: str) -> Dataset:
+    """Return the data set with its classes as indices into `class_names`, matched by name."""
+    used = {index for record in dataset for index in record.classes.tolist()}
+    unknown = [dataset.class_names[index] for index in sorted(used) if dataset.class_names[index] not in class_names]
+    if unknown:
+        mapping = " ".join(f"{name}={class_names[0]}" for name in unknown)
         raise CatalogError(
-            f"{json_file}: {len(missing)} of {len(content['images'])} images are not in {image_folder}, "
-            f"the first is {missing[0]}"
+            f"{json_file}: its boxes have the categories {unknown}, but DATASETS.CLASS_NAMES is {list(class_names)}; "
+            f"if they mean the same, prepare the data with --class-map {mapping} (for this file, with --format coco), "
+            f"else name them in DATASETS.CLASS_NAMES, and their number in MODEL.ROI_HEADS.NUM_CLASSES"
         )
+    unused = [name for index, name in enumerate(dataset.class_names) if index not in used and name not in class_names]
+    if unused:
+        _logger.info("%s: no box has the categories %s, which are ignored", json_file, unused)
+    index_of = [class_names.index(name) if name in class_names else -1 for name in dataset.class_names]
+    records = [replace(r, classes=np.array([index_of[i] for i in r.classes.tolist()], np.int64)) for r in dataset]
+    return Dataset(tuple(records), tuple(class_names))
+
+
+def _check_images(dataset: Dataset, image_folder: Path, json_file: str, progress: Progress | None) -> list[str]:
+    """Return what is wrong with the image files, from their headers and ends: one line per kind."""
+    missing, unreadable, other_size = [], [], []
+    show = progress or (lambda stream, _total, _title: stream)
+    for record in show(dataset, len(dataset), f"checking the images of {Path(json_file).name}"):
+        path = image_folder / record.file_name
+        if not path.is_file():
+            missing.append(record.file_name)
+            continue
+        try:
+            height, width = read_upright_size(path)
+        except UnreadableImage as error:
+            unreadable.append(f"{record.file_name} ({str(error).removeprefix(f'{path}: ')})")
+            continue
+        if (height, width) != record.size:
+            other_size.append(f"{record.file_name} ({width} x {height}, said to be {record.width} x {record.height})")
+    kinds = (
+        (missing, f"are not in {image_folder}"),
+        (unreadable, "cannot be read"),
+        (other_size, "have another size than it says, so that their boxes may be wrong"),
+    )
+    return [
+        f"{json_file}: {len(names)} of {len(dataset)} images {what}: {_first(names)}" for names, what in kinds if names
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _to_dicts(dataset: Dataset, image_folder: str) -> list[dict[str, Any]]:
+    """Return the data set in Detectron2's standard form, in the order of the image ids."""
+    return [
+        {
+            "file_name": str(Path(image_folder) / record.file_name),
+            "image_id": record.image_id,
+            "height": record.height,
+            "width": record.width,
+            "annotations": [
+                *(_annotation(b, c) for b, c in zip(record.boxes.tolist(), record.classes.tolist(), strict=True)),
+                *(_annotation(box, 0) | {"iscrowd": 1} for box in record.crowd_boxes.tolist()),
+            ],
+        }
+        for record in sorted(dataset, key=lambda record: record.image_id)
+    ]
+
+
+def _annotation(box: Sequence[float], class_index: int) -> dict[str, Any]:
+    x0, y0, x1, y1 = box
+    bbox = [x0, y0, x1 - x0, y1 - y0]
+    return {"bbox": bbox, "bbox_mode": BoxMode.XYWH_ABS, "category_id": class_index, "iscrowd": 0}
+
+
+def _evaluation_file(dataset: Dataset) -> str:
+    """Write the data set for COCO's evaluation, which needs ids and areas that a file may lack; return the path."""
+    path = Path(_evaluation_folder()) / f"{len(list(Path(_evaluation_folder()).iterdir()))}.json"
+    write_coco(dataset, path)
+    return str(path)
+
+
+@functools.cache
+def _evaluation_folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="fracture_det_")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+def _has_crowd(item: dict[str, Any]) -> bool:
+    return any(annotation.get("iscrowd", 0) for annotation in item.get("annotations", ()))
+
+
+def _check_training_sets(cfg: CfgNode) -> list[str]:
+    sets = {name: DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN}
+    problems = [f"{_file(name)}: no image to train on" for name, items in sets.items() if not items]
+    if problems:
+        return problems
+    items = [item for items in sets.values() for item in items if not _has_crowd(item)]
+    n_crowd = sum(map(len, sets.values())) - len(items)
+    n_fractured = sum(bool(item.get("annotations")) for item in items)
+    files = ", ".join(map(_file, sets))
+    if not n_fractured:
+        left_out = f" ({n_crowd} more with regions marked iscrowd are left out)" if n_crowd else ""
+        return [f"{files}: no fractured image to train on: none of {len(items)} images has a box{left_out}"]
+    if n_fractured < len(items):
+        return []
+    if cfg.DATALOADER.FRACTURED_SHARE:
+        return [
+            f"{files}: DATALOADER.FRACTURED_SHARE is {cfg.DATALOADER.FRACTURED_SHARE}, but each of {len(items)} images "
+            f"is fractured; set it to 0, or add healthy images"
+        ]
+    _logger.warning(
+        "%s: each of %d images is fractured; without healthy ones a detector learns to find something in every "
+        "radiograph",
+        files,
+        len(items),
+    )
+    return []
+
+
+def _check_validation_set(name: str) -> list[str]:
+    items = DatasetCatalog.get(name)
+    without = "DATASETS.TEST '()' trains without validation"
+    if not items:
+        return [f"{_file(name)}: no image to validate on; {without}"]
+    boxes = sum(not annotation.get("iscrowd", 0) for item in items for annotation in item.get("annotations", ()))
+    if not boxes:
+        return [f"{_file(name)}: none of {len(items)} images has a box, so that AP is undefined; {without}"]
+    return []
+
+
+def _check_overlap(cfg: CfgNode) -> list[str]:
+    """Return a line if images are both trained and validated on; warn of those that only share a name."""
+    train, test = (
+        {str(Path(item["file_name"]).resolve()) for name in names for item in DatasetCatalog.get(name)}
+        for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+    )
+    shared = sorted(train & test)
+    if shared:
+        return [
+            f"{len(shared)} of {len(test)} validation images are also trained on, so that validation would measure "
+            f"memory: {_first(shared)}; tools/prepare_dataset.py divides a data set without such leaks"
+        ]
+    names = sorted({Path(path).name for path in train} & {Path(path).name for path in test})
+    if names:
+        _logger.warning(
+            "%d validation images have the file names of training images in other folders: %s; are they copies?",
+            len(names),
+            _first(names),
+        )
+    return []
+
+
+def _file(name: str) -> str:
+    return name.rpartition(SPEC_SEPARATOR)[0] or name

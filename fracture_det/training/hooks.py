@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ class PlotCurves(HookBase):
         self.period = period
         self.iterations_per_epoch = iterations_per_epoch
 
+    def before_train(self) -> None:
+        """Drop from metrics.json what this training does not continue: lines of another run, or after its checkpoint.
+
+        A kill may also have left half a line. The file keeps its place, since the writer holds it open to append.
+        """
+        metrics = self.folder / METRICS_FILE
+        if metrics.is_file():
+            start = self.trainer.start_iter
+            kept = [line for line in _whole_lines(metrics) if start and line["iteration"] <= start]
+            metrics.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in kept), encoding="utf-8")
+
     def after_step(self) -> None:
         """Draw if the metrics of an evaluation were just written."""
         if self.period > 0 and (self.trainer.iter + 1) % self.period == 0:
@@ -102,6 +114,14 @@ class PlotCurves(HookBase):
         """Draw both figures, if metrics.json has been written."""
         metrics = self.folder / METRICS_FILE
         if metrics.is_file():
-            history = [json.loads(line) for line in metrics.read_text().splitlines()]
+            history = _whole_lines(metrics)
             draw_loss_curves(history, self.iterations_per_epoch, self.folder / "loss_curves.png")
             draw_ap_curve(history, self.iterations_per_epoch, self.folder / "ap_curve.png")
+
+
+def _whole_lines(metrics: Path) -> list[dict[str, Any]]:
+    lines = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines

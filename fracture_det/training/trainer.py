@@ -20,7 +20,7 @@ from detectron2.utils import comm
 from fracture_det.inference.detectron2 import letterbox_of
 from fracture_det.modeling.checkpoints import FractureCheckpointer, build_model_for, load_checkpoint
 from fracture_det.modeling.config import ConfigError, iterations_per_epoch, resolve_epochs
-from fracture_det.training.datasets import register_datasets
+from fracture_det.training.datasets import register_training_data, without_crowds
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.mapper import FractureMapper
 from fracture_det.training.samplers import build_sampler
@@ -67,9 +67,9 @@ class FractureTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode, *, resume: bool = False) -> None:
         super(DefaultTrainer, self).__init__()
-        register_datasets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.CLASS_NAMES)
-        dataset_dicts = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        register_training_data(cfg)
+        dataset_dicts = without_crowds(
+            get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
         )
         self.n_images = len(dataset_dicts)
         self.cfg = cfg = resolve_epochs(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()), self.n_images)
@@ -123,29 +123,39 @@ class FractureTrainer(DefaultTrainer):
         return self.model if self.ema_model is None else self.ema_model.module
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Return the hooks in the order in which they must run: evaluate, keep the best, save, write, draw."""
+        """Return the hooks in the order in which they must run: save, evaluate, keep the best, save again, write, draw.
+
+        A checkpoint before each evaluation, so that a failing one loses nothing; and after it, with the best AP50.
+        """
         period = self.cfg.TEST.EVAL_PERIOD
         epoch_iterations = iterations_per_epoch(self.cfg, self.n_images)
         best_checkpointer = FractureCheckpointer(self.evaluated_model, self.cfg.OUTPUT_DIR)
-        best_checkpointer.tag_last_checkpoint = lambda name: None  # a killed training does not resume from model_best
-        every_process: list[HookBase | None] = [
+        best_checkpointer.keeps_last = False  # a killed training does not resume from model_best
+        update: list[HookBase | None] = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             None if self.ema_model is None else EMAHook(self.ema_model, self.checkpointer.model),
+        ]
+        evaluate = [
             hooks.EvalHook(period, self.evaluate),
-            BestCheckpoint(period, best_checkpointer, self.cfg.TEST.PATIENCE),
+            BestCheckpoint(period, best_checkpointer, self.cfg.TEST.PATIENCE) if self.cfg.DATASETS.TEST else None,
         ]
         if not comm.is_main_process():
-            return every_process
+            return [*update, *evaluate]
+        evaluates_between = period > 0 and period % self.cfg.SOLVER.CHECKPOINT_PERIOD != 0
         return [
-            *every_process,
-            hooks.PeriodicCheckpointer(
-                self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=MAX_CHECKPOINTS_TO_KEEP
-            ),
+            *update,
+            self._checkpoint_every(self.cfg.SOLVER.CHECKPOINT_PERIOD),
+            self._checkpoint_every(period) if evaluates_between else None,
+            *evaluate,
+            self._checkpoint_every(period) if period > 0 and self.cfg.DATASETS.TEST else None,
             # Writers see only the latest value of a metric, so those of every evaluation must be written at once.
             hooks.PeriodicWriter(self.build_writers(), period=min(20, epoch_iterations)),
             PlotCurves(Path(self.cfg.OUTPUT_DIR), period, epoch_iterations),
         ]
+
+    def _checkpoint_every(self, period: int) -> HookBase:
+        return hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=MAX_CHECKPOINTS_TO_KEEP)
 
     def evaluate(self) -> dict[str, Any]:
         """Return COCO's AP (0..100) and the validation losses on DATASETS.TEST; {} if there is none."""
@@ -159,7 +169,7 @@ class FractureTrainer(DefaultTrainer):
 
     def build_validation_loader(self) -> Iterable[list[dict]]:
         """Return a loader of DATASETS.TEST with ground truth, without augmentation."""
-        dataset_dicts = get_detection_dataset_dicts(self.cfg.DATASETS.TEST, filter_empty=False)
+        dataset_dicts = without_crowds(get_detection_dataset_dicts(self.cfg.DATASETS.TEST, filter_empty=False))
         mapper = FractureMapper(self.cfg, is_train=False)
         return build_detection_test_loader(dataset_dicts, mapper=mapper, num_workers=self.cfg.DATALOADER.NUM_WORKERS)
 

@@ -80,7 +80,7 @@ def test_what_is_wrong_with_a_data_set_is_named(coco):
     with pytest.raises(CatalogError, match=r"categories \['fracture'\], but DATASETS.CLASS_NAMES is \['bone'\]"):
         register_datasets([f"{coco}@{coco.parent}"], ["bone"])
     (coco.parent / "b.png").unlink()
-    with pytest.raises(CatalogError, match=r"1 of 2 images are not in .*, the first is b\.png"):
+    with pytest.raises(CatalogError, match=r"1 of 2 images are not in .*: b\.png"):
         register_datasets([f"{coco}@{coco.parent}"], ["fracture"])
 
 

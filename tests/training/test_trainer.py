@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from detectron2.engine import SimpleTrainer, hooks
 from detectron2.utils.events import EventStorage
 
 from fracture_det.data.coco import write_coco
-from fracture_det.modeling.checkpoints import load_checkpoint
+from fracture_det.modeling.checkpoints import FractureCheckpointer, load_checkpoint
 from fracture_det.modeling.config import load_config
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.trainer import FractureTrainer, train
@@ -123,11 +124,12 @@ def test_what_is_kept_is_the_moving_average(trained):
     assert not torch.equal(best["model"][key], final["model"][key])
 
 
-def test_hooks_evaluate_keep_the_best_save_write_and_draw_in_this_order(data, tmp_path):
+def test_hooks_save_evaluate_keep_the_best_save_again_write_and_draw_in_this_order(data, tmp_path):
     cfg = configuration(data, tmp_path)
     kinds = [type(hook) for hook in FractureTrainer(cfg)._hooks]
     wanted = [
         EMAHook,
+        hooks.PeriodicCheckpointer,
         hooks.EvalHook,
         BestCheckpoint,
         hooks.PeriodicCheckpointer,
@@ -172,6 +174,61 @@ def test_a_resumed_training_takes_over_iteration_optimizer_average_and_best(data
     assert best.best_iter == saved["trainer"]["hooks"]["BestCheckpoint"]["best_iter"]
     trainer.train()
     assert load_checkpoint(tmp_path / "model_final.pth")["iteration"] == 7
+
+
+def test_an_evaluation_that_fails_loses_no_iteration(data, tmp_path, monkeypatch):
+    cfg = configuration(data, tmp_path)
+    monkeypatch.setattr(FractureTrainer, "test", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(cfg)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000003.pth"
+    monkeypatch.undo()
+    assert FractureTrainer(cfg, resume=True)._checkpoint_iteration() == 4
+    train(cfg, resume=True)
+    assert load_checkpoint(tmp_path / "model_final.pth")["iteration"] == 7
+    assert [line["iteration"] for line in history(tmp_path) if "bbox/AP50" in line] == [8]
+
+
+def test_evaluations_between_checkpoints_are_preceded_by_one_too(data, tmp_path, monkeypatch):
+    cfg = configuration(data, tmp_path)
+    cfg.TEST.EVAL_PERIOD_EPOCHS = 0.5
+    monkeypatch.setattr(FractureTrainer, "test", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(cfg)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_a_kill_while_a_checkpoint_is_saved_leaves_the_one_of_before(trained, tmp_path, monkeypatch):
+    checkpointer = FractureCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
+    checkpointer.save("model_0000003", iteration=3)
+
+    def torn(data, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model_0000003", iteration=3)
+    assert load_checkpoint(tmp_path / "model_0000003.pth")["iteration"] == 3
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000003.pth"
+
+
+def write_metrics(folder, *iterations):
+    lines = [json.dumps({"iteration": iteration, "total_loss": 1.0}) for iteration in iterations]
+    (folder / "metrics.json").write_text("\n".join(lines) + '\n{"iteration": 9, "tot')
+
+
+@pytest.mark.parametrize(("start", "kept"), [(0, []), (4, [1, 4])])
+def test_curves_never_mix_two_runs_nor_what_came_after_the_checkpoint(tmp_path, start, kept):
+    write_metrics(tmp_path, 1, 4, 5, 7)
+    with (tmp_path / "metrics.json").open("a") as writer:  # as the writer of metrics holds it
+        hook = PlotCurves(tmp_path, 4, 4)
+        hook.trainer = SimpleNamespace(start_iter=start)
+        hook.before_train()
+        writer.write(json.dumps({"iteration": 8, "total_loss": 1.0}) + "\n")
+    assert [line["iteration"] for line in history(tmp_path)] == [*kept, 8]
+    hook.draw()
+    assert (tmp_path / "loss_curves.png").exists()
 
 
 def test_without_resume_a_training_starts_anew_in_the_same_folder(data, trained, tmp_path):
@@ -296,7 +353,7 @@ def test_mixed_precision_is_used_where_the_processor_has_it(data, tmp_path, monk
         (["--config-file", str(QUICK_CONFIG), "--num-gpus", "0"], "--num-gpus: expected at least 1, got 0"),
         (["--config-file", str(QUICK_CONFIG)], "no training data: give --data and --images"),
         (["--config-file", str(QUICK_CONFIG), "--data", "x"], "1 --data folders need as many --images folders, got 0"),
-        (["--config-file", str(QUICK_CONFIG), "--data", "x", "--images", "y"], "x/train.json: no such file"),
+        (["--config-file", str(QUICK_CONFIG), "--data", "x", "--images", "y"], "--data x: no such folder"),
     ],
 )
 def test_the_tool_says_what_is_wrong_before_it_trains(arguments, message, capsys):
@@ -311,7 +368,7 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch, caplog, capsys):
     assert train_net.main(arguments) == 2
     assert "--num-gpus 3: PyTorch finds 2 on this machine" in capsys.readouterr().err
     assert train_net.main([*arguments, "MODEL.DEVICE", "cpu"]) == 2
-    assert "x/train.json: no such file" in capsys.readouterr().err
+    assert "--data x: no such folder" in capsys.readouterr().err
     assert caplog.messages == []
 
 

@@ -1,5 +1,6 @@
 """The API: an upload comes in, a body goes out, and every error is a sentence."""
 
+import html
 import io
 
 import numpy as np
@@ -145,6 +146,59 @@ def test_a_request_without_a_file_or_with_two_is_refused(client):
         answer = client.post("/api/v1/predictions", data=data, content_type="multipart/form-data")
         assert answer.status_code == 400
         assert got in answer.json["error"]
+
+
+def part(disposition: str, content: bytes = b"") -> bytes:
+    """Return one part of a form, as a client writes it."""
+    return f"--frame\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
+
+
+FORM = "multipart/form-data; boundary=frame"
+LARGE = bytes(800_000)  # larger than werkzeug's own limit for the texts of a form
+NO_IMAGE = [
+    ("text", FORM, part('name="file"', encoded(PLATE)), "the part 'file' came as text, without a file name"),
+    ("large text", FORM, part('name="file"', LARGE), "the part 'file' came as text, without a file name"),
+    ("another name", FORM, part('name="image"; filename="a.png"', b"x"), "the form has only 'image'"),
+    ("only fields", FORM, part('name="a"', b"x") + part('name="b"', b"y"), "the form has only 'a', 'b'"),
+    ("no part", FORM, b"", "the form has no part that can be read"),
+    (
+        "another boundary",
+        "multipart/form-data; boundary=x",
+        part('name="file"; filename="a"', b"x"),
+        "no part that can",
+    ),
+    ("no boundary", "multipart/form-data", part('name="file"; filename="a"', b"x"), "no part that can be read"),
+    ("a raw body", "image/png", encoded(PLATE), "the body came as image/png, not as a form"),
+    ("JSON", "application/json", b'{"file": "a.png"}', "the body came as application/json, not as a form"),
+    ("url-encoded", "application/x-www-form-urlencoded", b"file=a.png", "came as application/x-www-form-urlencoded"),
+    ("no type", "", b"x", "the body is not a form (multipart/form-data)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "got"), [row[1:] for row in NO_IMAGE], ids=[row[0] for row in NO_IMAGE])
+@pytest.mark.parametrize("path", ["/api/v1/predictions", "/"])
+def test_a_request_without_an_image_is_told_what_came_instead(app, kind, body, got, path):
+    app.config["WTF_CSRF_ENABLED"] = False
+    end = b"--frame--\r\n" if "multipart" in kind else b""
+    answer = app.test_client().post(path, data=body + end, content_type=kind)
+    assert answer.status_code == 400
+    text = answer.json["error"] if answer.is_json else html.unescape(answer.text)
+    assert "Send exactly one JPEG or PNG image as the part 'file' of a form, in curl with -F file=@wrist.png; " in text
+    assert f"got none: {got}" in text or (got in text and "got none: " in text)
+
+
+def test_a_file_without_a_name_is_analysed_and_one_without_content_was_not_chosen(client):
+    for content, status in ((encoded(PLATE), 201), (b"", 400)):
+        body = part('name="file"; filename=""', content) + b"--frame--\r\n"
+        answer = client.post("/api/v1/predictions", data=body, content_type=FORM)
+        assert answer.status_code == status
+    assert answer.json["error"] == "No file was chosen. Please choose a JPEG or PNG image."
+
+
+def test_a_form_of_too_many_parts_is_not_called_too_large(client):
+    body = part('name="a"', b"x") * 51 + b"--frame--\r\n"
+    answer = client.post("/api/v1/predictions", data=body, content_type=FORM)
+    assert (answer.status_code, answer.json["error"]) == (413, "The form has more than 50 parts, which is the limit.")
 
 
 @pytest.mark.parametrize(

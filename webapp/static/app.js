@@ -2,6 +2,7 @@
 import { listenToCompare } from "./compare.js";
 import { confirmDelete } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
+import { address } from "./server.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
 
@@ -12,7 +13,7 @@ if (form) acceptFiles(form, document.getElementById("results"));
 for (const place of document.querySelectorAll("[data-result]")) openResult(place);
 for (const button of document.querySelectorAll("[data-delete]")) {
   const { delete: url, name } = button.dataset;
-  button.addEventListener("click", () => confirmDelete(name, url, () => { location.href = "/"; }));
+  button.addEventListener("click", () => confirmDelete(name, url, () => { location.href = address(""); }));
 }
 listenToCompare();
 listenToKeys();

@@ -1,4 +1,5 @@
 // Templates, announcements and error messages in the document.
+import { address } from "./server.js";
 
 // For screen readers; inside an open dialog, because the rest of the page is inert then.
 export function announce(text) {
@@ -15,7 +16,7 @@ export function showError(place, error, prefix = "") {
   place.replaceChildren(`${prefix}${error.message} `);
   if (error.status !== 401) return;
   const link = Object.assign(document.createElement("a"), {
-    href: "/login", target: "_blank", rel: "noopener", textContent: "Log in, then try again",
+    href: address("login"), target: "_blank", rel: "noopener", textContent: "Log in, then try again",
   });
   place.append(link, ".");
 }

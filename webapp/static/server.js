@@ -10,6 +10,9 @@ export class ServerError extends Error {
   }
 }
 
+// The address of a page, "" being the first, under whatever URL prefix this file was loaded from.
+export const address = (path) => new URL(`../${path}`, import.meta.url).pathname;
+
 let isTokenOld = false;
 
 // After a new login in another tab the CSRF token of this page is invalid; the page, fetched again, has the new one.
