@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 UPLOAD_FORMATS = ("JPEG", "PNG")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 log = logging.getLogger(__name__)
 
@@ -265,13 +264,7 @@ class PredictionService:
         return request
 
     def _read(self, source: Path | bytes) -> Pixels:
-        try:
-            return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
-        except UnsupportedImage as error:
-            # Pillow does not recognise a JPEG or PNG whose header is broken; it is broken, not of another kind.
-            if isinstance(source, bytes) and source.startswith(SIGNATURES):
-                raise UnreadableImage(f"upload: broken header ({error})") from error
-            raise
+        return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
 
     def _work(self) -> None:
         while batch := self._next_batch():

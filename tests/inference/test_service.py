@@ -104,7 +104,7 @@ def test_a_full_queue_refuses_at_once_and_is_open_again_afterwards():
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        (b"", UnsupportedImage),
+        (b"", UnreadableImage),
         (b"GIF89a" + bytes(40), UnsupportedImage),
         (b"\xff\xd8\xff\xe0 header is gone", UnreadableImage),
         (png(dark_plate(LIKELY))[:-40], UnreadableImage),
