@@ -11,6 +11,7 @@ from dataclasses import replace
 from werkzeug.datastructures import FileStorage
 
 from fracture_det.inference.service import (
+    DamagedImage,
     DetectorFailed,
     ImageTooLarge,
     Prediction,
@@ -132,6 +133,12 @@ ERRORS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] 
         413,
         "pixels",
         lambda settings: f"It has more than {settings.max_megapixels:g} megapixels; please export a smaller image.",
+    ),
+    (
+        DamagedImage,
+        422,
+        "damaged",
+        lambda _: "It is damaged or incomplete ({reason}); please export the radiograph again.",
     ),
     (UnreadableImage, 422, "damaged", lambda _: "It is damaged or incomplete; please export the radiograph again."),
     (ServiceBusy, 503, "busy", lambda _: BUSY.removeprefix(f"{NOT_ANALYSED} ")),

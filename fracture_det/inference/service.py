@@ -20,6 +20,7 @@ from fracture_det.inference.png import encode_png, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
+    DamagedImage,
     ImageTooLarge,
     Pixels,
     UnreadableImage,
@@ -29,6 +30,7 @@ from fracture_det.structures.radiograph import (
 
 # What the web page needs too, which knows nothing of fracture_det but its inference.
 __all__ = [
+    "DamagedImage",
     "Detections",
     "DetectorFailed",
     "DetectorInfo",

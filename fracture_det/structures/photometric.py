@@ -50,7 +50,7 @@ def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> 
     if image.has_transparency_data:
         image = _over_black(image)
     if image.mode == "L":
-        return _grey_to_rgb(np.asarray(image))
+        return grey_to_rgb(np.asarray(image))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -84,7 +84,8 @@ def _inverted(image: Image.Image) -> Image.Image:
     )
 
 
-def _grey_to_rgb(grey: Pixels) -> Pixels:
+def grey_to_rgb(grey: Pixels) -> Pixels:
+    """Return a grey image, (H, W), as RGB, (H, W, 3)."""
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)  # a tenth of the time of np.repeat
 
 
@@ -104,7 +105,7 @@ def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> Pixels:
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = 0
-    return _grey_to_rgb(grey)
+    return grey_to_rgb(grey)
 
 
 def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:

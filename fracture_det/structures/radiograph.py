@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +11,11 @@ from PIL import Image, UnidentifiedImageError
 
 from fracture_det.structures.image_errors import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
 from fracture_det.structures.image_kinds import IMAGE_FORMATS, recognise
+from fracture_det.structures.jpeg import decode_jpeg, strip_jpeg
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
-from fracture_det.structures.photometric import Pixels, to_rgb
-from fracture_det.structures.tiff import ORIENTATION, TiffPage, single_page
+from fracture_det.structures.photometric import Pixels, grey_to_rgb, to_rgb
+from fracture_det.structures.png import check_rows, png_size, strip_png
+from fracture_det.structures.tiff import ORIENTATION, single_page
 
 __all__ = [
     "IMAGE_FORMATS",
@@ -32,17 +31,6 @@ __all__ = [
 
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
-# Each scan of a progressive JPEG decodes the whole image, however small the scan; files usually have 10.
-MAX_SCANS = 64
-# How many parts a file may have: libpng splits pixels every 8 KiB, and a colour profile fills up to 255 segments.
-MAX_SEGMENTS, MAX_CHUNKS = 1_000, 100_000
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-# In coded pixels FF is followed by 00, or by a restart marker if a segment announced these (ISO/IEC 10918-1, B.1.1.5).
-SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-# All that is read besides the pixels: the colour coding and the orientation.
-JPEG_METADATA = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-PNG_METADATA = (b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0")
-PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF_ORIENTATION_TAG = 0x0112
 
 
@@ -124,11 +112,14 @@ def _listed(formats: tuple[str, ...]) -> str:
 
 
 def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
-    page = None
+    page, jpeg = None, None
     if kind == "JPEG":
-        data = _strip_jpeg(data)
+        jpeg = strip_jpeg(data)
+        data = jpeg.data
     elif kind == "PNG":
-        data = _strip_png(data)
+        data = strip_png(data)
+        _check_size(*png_size(data), max_pixels)
+        check_rows(data)  # before Pillow, which does not say as well what is missing
     elif kind == "TIFF":
         single = single_page(data)
         data, page = single.data, single.page
@@ -139,83 +130,22 @@ def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
             raise
         raise UnsupportedImage(f"{page.describe()}, which is not read; convert it to PNG") from error
     with opened as image:
+        _check_size(image.height, image.width, max_pixels)
         if kind == "WEBP" and getattr(image, "n_frames", 1) > 1:
             raise UnsupportedImage(
                 f"a WebP image of {image.n_frames} frames, of which one is read; save each as a file"
             )
-        return _decode(image, data, max_pixels, page)
+        orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1) if page is None else page.value(ORIENTATION, 1)
+        if orientation not in EXIF_ORIENTATIONS:
+            orientation = 1
+        decoded = None if jpeg is None else decode_jpeg(jpeg, image.mode)
+        if decoded is None or image.mode == "CMYK":
+            image.load()
+            decoded = to_rgb(image, data, page=page)
+        pixels = grey_to_rgb(decoded) if decoded.ndim == 2 else decoded
+    return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
 
 
-def _strip_jpeg(data: bytes) -> bytes:
-    """Return the JPEG without the application segments and comments that are not read, and without trailing data.
-
-    A truncated one is returned as far as it goes: decoding will report what is missing.
-    """
-    kept, seen, place, scans = [data[:2]], set(), 2, 0
-    scan_end = JPEG_MARKER
-    for _ in range(MAX_SEGMENTS):
-        match = JPEG_MARKER.search(data, place)
-        if match is None and not scans:
-            raise UnreadableImage("the file ends before its pixels")
-        if match is None or (scans and data[match.start() + 1] == 0xD9):
-            return b"".join([*kept, b"" if match is None else match[0]])
-        place = match.start()
-        marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # these have no length
-            if scans:  # libjpeg would leave the rest of the image grey
-                raise UnreadableImage(f"broken pixels at byte {place:,}")
-            place += 2
-            continue
-        end = place + 2 + max(2, size)
-        if marker == 0xDA:
-            scans += 1
-            if scans > MAX_SCANS:
-                raise UnreadableImage(f"more than {MAX_SCANS} scans")
-            after = scan_end.search(data, end)
-            end = after.start() if after else len(data)
-        if marker == 0xDD and any(data[place + 4 : place + 6]):
-            scan_end = SCAN_END
-        metadata = next((start for start in JPEG_METADATA if data.startswith(start, place + 4)), None)
-        if marker < 0xE0 or (metadata is not None and metadata not in seen):
-            kept.append(data[place:end])
-            seen.add(metadata)
-        place = end
-    raise UnreadableImage(f"more than {MAX_SEGMENTS:,} segments")
-
-
-def _strip_png(data: bytes) -> bytes:
-    """Return the PNG without the chunks that are not read. Raises UnreadableImage where a checksum is wrong."""
-    kept, seen, place = [data[:8]], set(), 8
-    for _ in range(MAX_CHUNKS):
-        if place + 12 > len(data):  # truncated, without IEND: decoding will report what is missing
-            break
-        size, kind = struct.unpack_from(">I4s", data, place)
-        chunk = data[place : place + 12 + size]
-        if (
-            kind in PNG_CHUNKS
-            and len(chunk) == 12 + size
-            and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
-        ):
-            raise UnreadableImage(f"wrong checksum of {kind.decode()} at byte {place}")
-        metadata = next((start for start in PNG_METADATA if chunk.startswith(start, 4)), None)
-        if kind in PNG_CHUNKS or (metadata is not None and metadata not in seen):
-            kept.append(chunk)
-            seen.add(metadata)
-        place += 12 + size
-        if kind == b"IEND":
-            break
-    else:
-        raise UnreadableImage(f"more than {MAX_CHUNKS:,} chunks")
-    return b"".join(kept)
-
-
-def _decode(image: Image.Image, data: bytes, max_pixels: int, page: TiffPage | None) -> Radiograph:
-    width, height = image.size
+def _check_size(height: int, width: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLarge(f"{width} x {height} pixels, at most {max_pixels:,} are read")
-    orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1) if page is None else page.value(ORIENTATION, 1)
-    if orientation not in EXIF_ORIENTATIONS:
-        orientation = 1
-    image.load()
-    pixels = to_rgb(image, data, page=page)
-    return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
