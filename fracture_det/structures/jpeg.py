@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from fracture_det.structures.image_errors import DamagedImage
+from fracture_det.structures.image_errors import DamagedImage, UnsupportedImage
 
 # Each scan of a progressive JPEG decodes the whole image, however small the scan; files usually have 10.
 MAX_SCANS = 64
@@ -83,8 +83,11 @@ def decode_jpeg(jpeg: StrippedJpeg, mode: str) -> NDArray[np.uint8]:
     """Return the pixels, (H, W) or (H, W, channels) uint8, by libjpeg-turbo, which reports what it had to guess.
 
     mode: of Pillow, "L", "RGB" or "CMYK". The pixels are those of Pillow, bit for bit; CMYK as it is stored.
-    Raises DamagedImage for every warning of the decoder, and where coded pixels are left over: libjpeg says so only
-    of more than those that it has in its buffer, but a scan of which the last byte can be spared has too many.
+
+    Raises UnsupportedImage for a colour subsampling other than 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1, which this
+    interface of libjpeg-turbo does not have. Raises DamagedImage for every warning of the decoder, and where coded
+    pixels are left over: libjpeg says so only of more than those that it has in its buffer, but a scan of which the
+    last byte can be spared has too many.
     """
     pixels = _decode(jpeg.data, "GRAY" if mode == "L" else mode)
     for end in jpeg.scan_ends:
@@ -99,6 +102,10 @@ def _decode(data: bytes, colours: str, **options: Any) -> NDArray[np.uint8]:
         return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=True, **options))
     except ValueError as error:
         reason = str(error)
+        if "subsampling" in reason:
+            raise UnsupportedImage(
+                "a JPEG of unusual colour subsampling, which is not read; convert it to PNG or to a JPEG of 8 bits"
+            ) from error
         if any(sign in reason for sign in MISSING):
             raise DamagedImage(NEVER_CODED) from error
         raise DamagedImage(SURPLUS if "extraneous bytes" in reason else reason) from error

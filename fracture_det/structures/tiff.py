@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 from fracture_det.structures.image_errors import DamagedImage, UnreadableImage, UnsupportedImage
@@ -26,7 +27,8 @@ NEEDED = (
     ),
 )
 WHITE_IS_ZERO, BLACK_IS_ZERO, UNCOMPRESSED = 0, 1, 1
-RGB, CONTIGUOUS, OPACITY, UPRIGHT = 2, 1, 2, 1  # of PHOTOMETRIC, PLANAR, EXTRA_SAMPLES and ORIENTATION
+RGB, YCBCR, CONTIGUOUS, OPACITY, UPRIGHT = 2, 6, 1, 2, 1  # of PHOTOMETRIC, PLANAR, EXTRA_SAMPLES and ORIENTATION
+DEFLATE = (8, 32946)  # of COMPRESSION
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a smaller copy of another page, a mask of one
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 MAX_PAGES, MAX_TAGS, MAX_VALUES = 1_000, 4_096, 1_000_000
@@ -104,6 +106,7 @@ def single_page(data: bytes) -> SinglePage:
     (page,) = whole
     if PHOTOMETRIC not in page.tags:
         raise UnsupportedImage("a TIFF that does not say whether 0 is black or white (no PhotometricInterpretation)")
+    _check_parts(page, data)
     changed = bytearray(data)
     offset, first = ("Q", 8) if reader.big else ("I", 4)
     struct.pack_into(f"{reader.order}{offset}", changed, first, page.place)
@@ -115,6 +118,53 @@ def single_page(data: bytes) -> SinglePage:
             if place is not None:
                 struct.pack_into(f"{reader.order}{code}", changed, place, neutral)
     return SinglePage(bytes(changed), page)
+
+
+def _check_parts(page: TiffPage, data: bytes) -> None:
+    """Raise DamagedImage where a strip or tile of the picture is missing, lies outside the file or is too short."""
+    height, width = page.value(HEIGHT, 0), page.value(WIDTH, 0)
+    tiled = TILE_OFFSETS in page.tags
+    offsets = page.tags.get(TILE_OFFSETS if tiled else STRIP_OFFSETS, ())
+    sizes = page.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())
+    if tiled:
+        rows, columns = page.value(TILE_HEIGHT, 0), page.value(TILE_WIDTH, 0)
+    else:
+        rows, columns = min(page.value(ROWS_PER_STRIP, height), height), width
+    if not (rows and columns and height and width):
+        raise DamagedImage("its tags give no size of its picture or of its strips")
+    samples, planes = page.value(SAMPLES, 1), 1
+    if page.value(PLANAR, CONTIGUOUS) != CONTIGUOUS:
+        samples, planes = 1, samples
+    down = -(-height // rows)
+    expected = down * -(-width // columns) * planes
+    if len(offsets) < expected or (sizes and len(sizes) < expected):
+        raise DamagedImage(f"truncated: {len(offsets)} of {expected} strips or tiles of its picture are there")
+    for index, (offset, size) in enumerate(zip(offsets[:expected], sizes, strict=False)):
+        if size == 0 or offset + size > len(data):
+            raise DamagedImage(f"truncated: strip or tile {index + 1} of {expected} is not whole")
+        is_last = not tiled and index % down == down - 1
+        part_rows = height - (down - 1) * rows if is_last else rows
+        needed = part_rows * ((columns * samples * page.depth + 7) // 8)
+        if page.value(PHOTOMETRIC, RGB) != YCBCR and _coded_bytes(page, data[offset : offset + size], needed) < needed:
+            raise DamagedImage(f"truncated: strip or tile {index + 1} of {expected} has too few bytes")
+
+
+def _coded_bytes(page: TiffPage, part: bytes, needed: int) -> int:
+    """Return how many bytes of samples a strip or tile holds; libtiff itself notices what LZW or PackBits lack."""
+    compression = page.value(COMPRESSION, UNCOMPRESSED)
+    if compression == UNCOMPRESSED:
+        return len(part)
+    if compression not in DEFLATE:
+        return needed
+    unpacker = zlib.decompressobj()
+    try:
+        unfolded = len(unpacker.decompress(part, needed + 1))
+    except zlib.error as error:
+        raise DamagedImage(f"its compressed pixels are broken ({error})") from error
+    if unfolded == needed and not unpacker.eof:
+        unpacker.decompress(unpacker.unconsumed_tail, 1)  # its checksum
+        return needed if unpacker.eof else 0
+    return unfolded
 
 
 class _Reader:

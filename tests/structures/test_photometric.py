@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.structures.radiograph import UnreadableImage, UnsupportedImage, read_radiograph
+from fracture_det.structures.radiograph import DamagedImage, UnreadableImage, UnsupportedImage, read_radiograph
 from tests.structures.tiffs import DEFLATE, by_pillow, page, tiff
 
 WHITE, BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
@@ -175,6 +175,30 @@ class TestColourTiff:
         stored = np.dstack([GREY, middle, middle])
         assert correlation(tiff(page(stored, bits=8, photometric=YCBCR, t530=[1, 1]))) > 0.99
         assert correlation(by_pillow(np.dstack([GREY] * 3), "jpeg")) > 0.99
+
+
+class TestDamage:
+    @pytest.mark.parametrize("compression", [1, DEFLATE])
+    def test_a_strip_that_is_missing_or_short_is_damage(self, compression):
+        tags, strips = page(GREY, bits=8, photometric=BLACK, rows=7, compression=compression)
+        read_radiograph(tiff((tags, strips)))
+        for harmed in (strips[:-1], [*strips[:-1], b""], [*strips[:3], strips[3][:-1], *strips[4:]]):
+            with pytest.raises(UnreadableImage):
+                read_radiograph(tiff((tags, harmed)))
+
+    def test_a_strip_beyond_the_end_of_the_file_is_damage(self):
+        data = bytearray(tiff(page(GREY, bits=8, photometric=BLACK)))
+        place = data.rfind(struct.pack("<HHI", 273, 4, 1)) + 8
+        struct.pack_into("<I", data, place, len(data) - 100)
+        with pytest.raises(DamagedImage, match="truncated: strip or tile 1 of 1 is not whole"):
+            read_radiograph(bytes(data))
+
+    def test_a_bmp_that_is_cut_is_damage(self):
+        for mode in ("L", "RGB"):
+            buffer = io.BytesIO()
+            Image.fromarray(GREY).convert(mode).save(buffer, "BMP")
+            with pytest.raises(UnreadableImage, match="truncated"):
+                read_radiograph(buffer.getvalue()[:-300])
 
 
 class TestPages:
