@@ -12,6 +12,7 @@ from flask import request
 from werkzeug.datastructures import FileStorage
 
 from fracture_det.inference.service import (
+    DamagedImage,
     DetectorFailed,
     ImageTooLarge,
     Prediction,
@@ -150,19 +151,25 @@ def response_schema(stored: StoredPrediction, score: float | None = None) -> Pre
     return prediction_schema(stored, threshold, feedback_days=app_context().settings.feedback_days)
 
 
-# Exception, status, reason for the metrics, message. Subclasses come first.
+# Exception, status, reason for the metrics, message ({reason}: of an UnreadableImage). Subclasses come first.
 ERRORS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] = (
     (
         UnsupportedImage,
         415,
         "kind",
-        lambda _: "It is not a JPEG or PNG image; please export the radiograph as one of these.",
+        lambda _: "It is {reason}.",
     ),
     (
         ImageTooLarge,
         413,
         "pixels",
         lambda settings: f"It has more than {settings.max_megapixels:g} megapixels; please export a smaller image.",
+    ),
+    (
+        DamagedImage,
+        422,
+        "damaged",
+        lambda _: "It is damaged or incomplete ({reason}); please export the radiograph again.",
     ),
     (UnreadableImage, 422, "damaged", lambda _: "It is damaged or incomplete; please export the radiograph again."),
     (ServiceBusy, 503, "busy", lambda _: BUSY.removeprefix(f"{NOT_ANALYSED} ")),
@@ -179,4 +186,9 @@ ERRORS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] 
 def _request_error(error: Exception, settings: Settings) -> RequestError:
     status, reason, text = next(row[1:] for row in ERRORS if isinstance(error, row[0]))
     retry_after_s = RETRY_AFTER_S if status == 503 else None
-    return RequestError(status, f"{NOT_ANALYSED} {text(settings)}", reason=reason, retry_after_s=retry_after_s)
+    return RequestError(
+        status,
+        f"{NOT_ANALYSED} {text(settings).format(reason=getattr(error, 'reason', ''))}",
+        reason=reason,
+        retry_after_s=retry_after_s,
+    )

@@ -12,7 +12,8 @@ predictions.jsonl (all boxes of the detector, for `fracture-det eval`). An archi
     fracture-det predict --join --out output/predicted
     fracture-det predict --input xrays/ --out output/predicted --engine ray --workers 4
 
---resume continues where a killed run stopped. Exit code 1 when a file could not be predicted, 2 when nothing was.
+--resume continues where a killed run stopped. Files that are no images by their names are not read; skipped.csv says
+why of each, and the exit code stays 0. It is 1 when a radiograph could not be predicted, 2 when nothing was.
 Research use only; not a medical device.
 """
 
@@ -23,7 +24,11 @@ import sys
 from pathlib import Path
 
 from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
-from fracture_det.inference.prediction_folder import FolderRun, Shard, join_shards
+from fracture_det.inference.prediction_folder import SKIPPED, FolderRun, Shard, join_shards
+from fracture_det.inference.prediction_tables import write_skipped
+from fracture_det.structures.image_files import FoundImages, printable
+
+FIRST_SKIPPED = 10  # so many are printed
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,10 +78,24 @@ def _predict(args: argparse.Namespace) -> FolderRun:
         source=args.input, shard=shard, overlays=not args.no_overlays, **{name: getattr(args, name) for name in same}
     )
     images = options.find()
-    if images.skipped:
-        print(f"Skipped as not an image: {len(images.skipped)} (first {images.skipped[0]})")
+    _print_found(images, options.folder / SKIPPED)
+    write_skipped(images.skipped, options.folder / SKIPPED)
     done = run_predict(options, images.files)
     if done.resumed:
         print(f"{done.resumed} were done before")
     print(f"Results: {options.folder}")
     return done
+
+
+def _print_found(images: FoundImages, table: Path) -> None:
+    """Print how many files there are and why the first of those that are not read are not."""
+    skipped = images.skipped
+    total = len(images.files) + len(skipped)
+    if not skipped:
+        print(f"{total} files found, all radiographs")
+        return
+    print(f"{total} files found: {len(images.files)} radiographs, {len(skipped)} not read (all of them in {table}):")
+    for file in skipped[:FIRST_SKIPPED]:
+        print(f"  {printable(file.name)}: {file.reason}")
+    if len(skipped) > FIRST_SKIPPED:
+        print(f"  and {len(skipped) - FIRST_SKIPPED} more")

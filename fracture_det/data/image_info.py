@@ -71,8 +71,7 @@ def read_image_info(root: str | Path, file_name: str) -> ImageInfo:
     try:
         radiograph = read_radiograph(data)
     except UnreadableImage as error:
-        reason = str(error).removeprefix("upload: ")
-        return ImageInfo(file_name, None, 1, digest, _rest_of(path), error=reason)
+        return ImageInfo(file_name, None, 1, digest, _rest_of(path), error=error.reason)
     grey = cv2.cvtColor(radiograph.pixels, cv2.COLOR_RGB2GRAY)
     return ImageInfo(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
 

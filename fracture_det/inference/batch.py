@@ -104,7 +104,7 @@ def _read(name: str, path: Path, alter: Alter | None) -> Read:
         with clock, stage("read"):
             pixels = read_radiograph(path).pixels
     except UnreadableImage as error:
-        return str(error).removeprefix(f"{path}: "), clock.seconds
+        return error.reason, clock.seconds
     return pixels if alter is None else alter(name, pixels), clock.seconds
 
 

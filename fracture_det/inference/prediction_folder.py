@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
 from fracture_det.inference.stage_timer import stage
-from fracture_det.structures.image_files import NamedFile
+from fracture_det.structures.image_files import NamedFile, printable
 from fracture_det.visualization.overlay import draw_overlay
 
 JPEG_QUALITY = 92
 PREDICTIONS, TABLE, PARQUET = "predictions.jsonl", "predictions.csv", "predictions.parquet"
+SKIPPED = "skipped.csv"
 # From files to the lines of predictions.jsonl, in any order.
 Engine = Callable[[Sequence[NamedFile]], Iterator[str]]
 
@@ -228,6 +230,9 @@ def join_shards(folder: Path, *, score: float | None = None, parquet: bool = Fal
                 for line in lines:
                     joined.write_line(line.rstrip("\n"))
     unfinished.replace(folder / PREDICTIONS)
+    skipped = next(iter(parts.values())).with_name(SKIPPED)  # of the whole archive, in every shard
+    if skipped.is_file():
+        shutil.copyfile(skipped, folder / SKIPPED)
     return _write_tables(folder, score, parquet=parquet)
 
 
@@ -273,5 +278,5 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
         predicted += image.error is None
         failed += image.error is not None
         if image.error is not None:
-            print(f"{image.file_name}: {image.error}", file=sys.stderr)
+            print(f"{printable(image.file_name)}: {image.error}", file=sys.stderr)
     return FolderRun(predicted, failed, with_boxes, score, resumed)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fracture_det.data.predictions import ImagePrediction, stream_predictions
+from fracture_det.structures.image_files import SkippedFile
 
 COLUMNS = ("file_name", "status", "height", "width", "number", "label", "score",
            "x0_px", "y0_px", "x1_px", "y1_px", "error")  # fmt: skip
+SKIPPED_COLUMNS = ("file", "reason")
 # Rows of a Parquet file that are in memory together.
 ROW_GROUP = 50_000
 Row = tuple[Any, ...]
@@ -35,6 +37,18 @@ def write_csv(predictions: Path, path: Path, *, score: float) -> int:
                 sure = None if confidence is None else f"{confidence:.4f}"
                 writer.writerow([*place, label, sure, *numbers, error])
     return with_boxes
+
+
+def write_skipped(skipped: Sequence[SkippedFile], path: Path) -> None:
+    """Write which files of the input were not read, and why; without any, remove the file of an earlier run."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SKIPPED_COLUMNS)
+        writer.writerows((skip.name, skip.reason) for skip in skipped)
 
 
 def write_parquet(predictions: Path, path: Path, *, score: float = 0.0) -> None:

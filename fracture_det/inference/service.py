@@ -20,6 +20,7 @@ from fracture_det.inference.png import encode_png, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
+    DamagedImage,
     ImageTooLarge,
     Pixels,
     UnreadableImage,
@@ -29,6 +30,7 @@ from fracture_det.structures.radiograph import (
 
 # What the web page needs too, which knows nothing of fracture_det but its inference.
 __all__ = [
+    "DamagedImage",
     "Detections",
     "DetectorFailed",
     "DetectorInfo",
@@ -44,7 +46,6 @@ __all__ = [
 ]
 
 UPLOAD_FORMATS = ("JPEG", "PNG")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 log = logging.getLogger(__name__)
 
@@ -265,13 +266,7 @@ class PredictionService:
         return request
 
     def _read(self, source: Path | bytes) -> Pixels:
-        try:
-            return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
-        except UnsupportedImage as error:
-            # Pillow does not recognise a JPEG or PNG whose header is broken; it is broken, not of another kind.
-            if isinstance(source, bytes) and source.startswith(SIGNATURES):
-                raise UnreadableImage(f"upload: broken header ({error})") from error
-            raise
+        return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
 
     def _work(self) -> None:
         while batch := self._next_batch():

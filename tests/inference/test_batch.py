@@ -174,10 +174,11 @@ class TestTool:
         out = folder / "out"
         assert predict(["--detector", "bright:", "--input", str(folder), "--out", str(out), "--batch-size", "4"]) == 1
         said = capsys.readouterr()
-        assert "Skipped as not an image: 2 (first " in said.out
+        assert "8 files found: 6 radiographs, 2 not read (all of them in " in said.out
         assert "4 radiographs predicted, 3 with a box from score 0.5 on" in said.out
         assert "2 of 6 files could not be predicted" in said.err
-        assert sorted(path.name for path in out.iterdir()) == ["overlays", "predictions.csv", "predictions.jsonl"]
+        expected = ["overlays", "predictions.csv", "predictions.jsonl", "skipped.csv"]
+        assert sorted(path.name for path in out.iterdir()) == expected
 
     def test_good_files_end_well(self, predict, folder, tmp_path):
         pattern = f"{folder}/*/x.*"

@@ -1,5 +1,6 @@
 """An archive: what a kill leaves is gone on with, shards join, tables say the same, and Ray loses nothing."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -271,6 +272,47 @@ class TestParquet:
         run("--parquet")
         file = pq.ParquetFile(tmp_path / "out" / "predictions.parquet")
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [5, 5, 5, 5, 4]
+
+
+class TestFilesThatAreNotRead:
+    @pytest.fixture
+    def archive(self, radiographs):
+        for number in range(12):
+            (radiographs / f"{number:02}.dcm").write_bytes(bytes(128) + b"DICM")
+        (radiographs / "new\nline.png").write_bytes((radiographs / "00.png").read_bytes())
+        (radiographs / "x=cmd,1.png").write_bytes((radiographs / "00.png").read_bytes())
+        (radiographs / "broken.jpg").unlink()
+        (radiographs / "thirteen.png").unlink()
+        return radiographs
+
+    def test_they_are_named_and_counted_and_no_failure(self, archive, run, tmp_path, capsys):
+        table = tmp_path / "out" / "skipped.csv"
+        assert run() == 0
+        said = capsys.readouterr().out
+        assert f"25 files found: 13 radiographs, 12 not read (all of them in {table}):\n  00.dcm: a DICOM file" in said
+        assert "  09.dcm: a DICOM file, which is not read\n  and 2 more\n" in said
+        rows = [f'{number:02}.dcm,"a DICOM file, which is not read"' for number in range(12)]
+        assert table.read_text().splitlines() == ["file,reason", *rows]
+        with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+            names = {row[0] for row in csv.reader(file)}
+        assert {"new\nline.png", "x=cmd,1.png"} <= names
+        for path in archive.glob("*.dcm"):
+            path.unlink()
+        assert run() == 0
+        assert "13 files found, all radiographs" in capsys.readouterr().out
+        assert not table.exists()
+
+    def test_shards_and_their_join_name_them_too(self, archive, run, tmp_path):
+        for shard in ("1/2", "2/2"):
+            run("--shard", shard)
+        assert main(["--join", "--out", str(tmp_path / "out")]) == 0
+        assert len((tmp_path / "out" / "skipped.csv").read_text().splitlines()) == 13
+
+    def test_nothing_but_them_is_an_error_that_says_so(self, archive, run, capsys):
+        for path in archive.glob("*.png"):
+            path.unlink()
+        assert run() == 2
+        assert "in: no image that can be read; 12 DICOM files (.dcm) are not read" in capsys.readouterr().err
 
 
 def test_a_stream_holds_one_image_at_a_time(run, tmp_path):

@@ -23,7 +23,7 @@ from fracture_det.inference.service import (
     overlay_png,
 )
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.radiograph import ImageTooLarge, UnreadableImage, UnsupportedImage
+from fracture_det.structures.radiograph import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
 from tests.webapp.bright import BrightRectangles, dark_plate
 
 LIKELY = (20, 30, 60, 50, 230)
@@ -104,10 +104,10 @@ def test_a_full_queue_refuses_at_once_and_is_open_again_afterwards():
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        (b"", UnsupportedImage),
+        (b"", UnreadableImage),
         (b"GIF89a" + bytes(40), UnsupportedImage),
-        (b"\xff\xd8\xff\xe0 header is gone", UnreadableImage),
-        (png(dark_plate(LIKELY))[:-40], UnreadableImage),
+        (b"\xff\xd8\xff\xe0 header is gone", DamagedImage),
+        (png(dark_plate(LIKELY))[:-40], DamagedImage),
         (png(dark_plate(size=(400, 400))), ImageTooLarge),
         (Path("missing.png"), UnreadableImage),
     ],

@@ -306,9 +306,9 @@ def _register_jpeg() -> None:
         _kind(
             f"JPEG: frame of kind {marker:02X}",
             lambda rng, marker=marker: _with_byte(data := _jpeg(rng), _frame(data) + 1, marker),
-            CREATED, DAMAGED,
+            CREATED, OTHER_KIND, DAMAGED,
         )  # fmt: skip
-    _kind("JPEG: 12 bits", lambda rng: _with_byte(data := _jpeg(rng), _frame(data) + 4, 12), DAMAGED)
+    _kind("JPEG: 12 bits", lambda rng: _with_byte(data := _jpeg(rng), _frame(data) + 4, 12), OTHER_KIND)
     _kind("JPEG: 5,000 segments", lambda rng: _after_start(_jpeg(rng), _segment(0xE5, b"x") * 5_000), DAMAGED)
     _kind(
         "JPEG: EXIF in 40,000 parts",

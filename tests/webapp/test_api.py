@@ -115,14 +115,28 @@ def test_every_kind_of_jpeg_and_png_gives_the_same_box(post, kind):
     assert np.abs(np.array(box) - LIKELY[:4]).max() <= 8 * ("JPEG" in kind)  # JPEG blurs within blocks of 8
 
 
+def of_12_bits(jpeg):
+    """Return a JPEG whose start of frame announces 12 bits."""
+    return jpeg.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c")
+
+
 NOT = "This file was not analysed."
 REFUSED = [
-    ("a GIF", lambda: encoded(PLATE, "GIF"), 415, f"{NOT} It is not a JPEG or PNG image"),
-    ("a BMP", lambda: encoded(PLATE, "BMP"), 415, f"{NOT} It is not a JPEG or PNG image"),
+    ("a GIF", lambda: encoded(PLATE, "GIF"), 415, f"{NOT} It is a GIF image, which is not read"),
+    ("a BMP", lambda: encoded(PLATE, "BMP"), 415, f"{NOT} It is a BMP image, which is not read"),
+    ("JPEG 2000", lambda: encoded(PLATE, "JPEG2000"), 415, f"{NOT} It is a JPEG 2000 image, which is not read"),
+    ("12 bits", lambda: of_12_bits(encoded(PLATE, "JPEG")), 415, f"{NOT} It is a 12-bit JPEG, which is not read"),
     ("text", lambda: b"no image at all", 415, f"{NOT} It is not a JPEG or PNG image"),
     ("nothing", lambda: b"", 422, f"{NOT} It is empty"),
-    ("half a PNG", lambda: encoded(PLATE)[:-60], 422, f"{NOT} It is damaged or incomplete"),
+    ("half a PNG", lambda: encoded(PLATE)[:-60], 422, f"{NOT} It is damaged or incomplete (truncated: "),
     ("half a JPEG", lambda: encoded(PLATE, "JPEG")[:400], 422, f"{NOT} It is damaged or incomplete"),
+    (
+        "a JPEG without its end",
+        lambda: encoded(PLATE, "JPEG")[:-60] + b"\xff\xd9",
+        422,
+        f"{NOT} It is damaged or inc"
+        "omplete (truncated: part of its picture was never coded); please export the radiograph again.",
+    ),
     ("a JPEG header", lambda: b"\xff\xd8\xff\xe0\x00", 422, f"{NOT} It is damaged or incomplete"),
     ("1.44 megapixels", lambda: encoded(np.zeros((1200, 1200), np.uint8)), 413, f"{NOT} It has more than 1 megapixels"),
     ("1 MiB and a byte", lambda: bytes(1024 * 1024 + 1), 413, f"{NOT} It is larger than 1 MB"),

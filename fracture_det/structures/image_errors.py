@@ -1,0 +1,26 @@
+"""Why an image file is not read."""
+
+from __future__ import annotations
+
+
+class UnreadableImage(ValueError):
+    """The file or the bytes are not an image that can be read.
+
+    reason: why, without the name of the file. The message is the name, if there is one, and the reason.
+    """
+
+    def __init__(self, reason: str, name: str | None = None) -> None:
+        super().__init__(reason if name is None else f"{name}: {reason}")
+        self.reason = reason
+
+
+class DamagedImage(UnreadableImage):
+    """The file is of a kind that is read, but part of its picture is missing or contradicts itself."""
+
+
+class UnsupportedImage(UnreadableImage):
+    """The file or the bytes are of a kind that is not accepted."""
+
+
+class ImageTooLarge(UnreadableImage):
+    """The header announces more pixels than are accepted."""
