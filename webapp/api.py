@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, jsonify, request, send_file
 
 from fracture_det.inference.service import overlay_png
 
-from .auth import current_account, limit_rate
+from .auth import current_account, limit_uploads
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError, drain_body
 from .presentation import NOTICE, feedback_schema
@@ -105,7 +105,7 @@ def no_content(*statuses: int) -> Any:
 @blueprint.doc(responses=errors(403, 409, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
 def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
     """Analyse a radiograph."""
-    limit_rate("uploads", app_context().settings.uploads_per_minute)
+    limit_uploads()
     if app_context().service.full and headers.idempotency_key is None:
         drain_body()  # parsing the form would cost more than the response
         raise RequestError(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import time
 from datetime import timedelta
@@ -12,14 +11,16 @@ from flask_wtf.csrf import CSRFProtect
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from werkzeug.exceptions import SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as AnyResponse
 
+from .addresses import client_network, host_name
 from .errors import RequestError
 from .settings import Settings
 from .store.accounts import LOCAL, Account
 
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 STATE_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Served without a login.
 PUBLIC_ENDPOINTS = frozenset(
@@ -60,12 +61,14 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # Our pages send no Referer (Referrer-Policy: no-referrer); the origin is checked instead.
         WTF_CSRF_SSL_STRICT=False,
-        TRUSTED_HOSTS=_trusted_hosts(settings, loopback=loopback),
+        # Not Flask's TRUSTED_HOSTS, which can match no IPv6 address.
+        HOST_NAMES=_host_names(settings, loopback=loopback),
     )
     app.extensions["fracture rate limiter"] = RateLimiter()
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.before_request(_reject_unknown_host)
     app.before_request(_reject_cross_origin)
     app.before_request(_authenticate)
     csrf.init_app(app)  # after authentication, because it parses the whole form
@@ -77,18 +80,24 @@ def current_account() -> Account:
     return account
 
 
-def limit_rate(action: str, per_minute: int) -> None:
-    """Count one action of the current client. Raises RequestError with 429 above `per_minute`."""
-    client = g.account.name if "account" in g and g.account is not LOCAL else _client_network(request.remote_addr or "")
+def limit_uploads() -> None:
+    """Count one upload of the current user, or without a login of the client. Raises RequestError with 429."""
+    client = _client() if g.account is LOCAL else g.account.name
+    _limit_rate("uploads", client, current_app.extensions["fracture"].settings.uploads_per_minute)
+
+
+def limit_logins() -> None:
+    """Count one attempt to log in of the client, who may be logged in already. Raises RequestError with 429."""
+    _limit_rate("attempts to log in", _client(), current_app.extensions["fracture"].settings.logins_per_minute)
+
+
+def _limit_rate(action: str, client: str, per_minute: int) -> None:
     current_app.extensions["fracture rate limiter"].check(action, client, per_minute)
 
 
-def _client_network(address: str) -> str:
-    """Return the /64 network of an IPv6 address, since one machine may use any address in it, else the address."""
-    try:
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    except ValueError:
-        return address
+def _client() -> str:
+    peer = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR")
+    return client_network(request.remote_addr or "", peer or "")
 
 
 def start_session(account: Account) -> None:
@@ -98,11 +107,24 @@ def start_session(account: Account) -> None:
     session["name"], session["stamp"], session["begun"] = account.name, account.stamp, time.time()
 
 
-def _trusted_hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
+def _host_names(settings: Settings, *, loopback: bool) -> frozenset[str] | None:
     """Return the host names this server accepts, against DNS rebinding; None accepts any."""
-    if settings.hostnames:
-        return [*settings.hostnames, *LOOPBACK_HOSTS]
-    return [*LOOPBACK_HOSTS, settings.host] if loopback and not settings.trusted_proxies else None
+    names = settings.hostnames
+    if not names and loopback and not settings.trusted_proxies:
+        names = (settings.host,)
+    return frozenset(map(host_name, [*names, *LOOPBACK_HOSTS])) if names else None
+
+
+def checked_host() -> str | None:
+    """Return the Host of the request where only known names are accepted, else None: anybody can send any."""
+    return None if current_app.config["HOST_NAMES"] is None else request.host
+
+
+def _reject_unknown_host() -> None:
+    known, name = current_app.config["HOST_NAMES"], host_name(request.host)
+    if known is None or name in known or any(ref.startswith(".") and f".{name}".endswith(ref) for ref in known):
+        return
+    raise SecurityError("Host is not trusted.")
 
 
 def _reject_cross_origin() -> None:

@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from .auth import current_account, limit_rate, start_session
+from .auth import current_account, limit_logins, start_session
 from .context import app_context
 from .store.audit import AuditEntry
 
@@ -27,7 +27,7 @@ def form() -> str:
 def enter() -> AnyResponse | tuple[str, int]:
     """Start a session if the password is right; both outcomes are recorded in the audit log."""
     context = app_context()
-    limit_rate("attempts to log in", context.settings.logins_per_minute)
+    limit_logins()
     name, after = request.form.get("name", "").strip(), _local_path(request.form.get("after"))
     account = context.store.accounts.log_in(name, request.form.get("password", ""))
     if account is None:
