@@ -217,14 +217,17 @@ def healthz() -> AliveSchema:
 
 
 @probes.get("/readyz")
-@probes.output(ReadySchema, description="a warm-up prediction has passed")
+@probes.output(ReadySchema, description="a warm-up prediction has passed, and results can be kept")
 @probes.doc(responses=errors())
 def readyz() -> ReadySchema:
-    """Return 200 once a warm-up prediction has passed, and while the detector responds."""
+    """Return 200 once a warm-up prediction has passed, while the detector responds and results can be kept."""
     service = app_context().service
     if not service.ready or current_app.config.get("DRAINING"):
         message = "The detector is not ready yet; please try again in a few seconds."
         raise RequestError(503, message, reason="not_ready", retry_after_s=3)
+    problem = app_context().store.problem
+    if problem is not None:
+        raise RequestError(503, f"Results cannot be kept: {problem}.", reason="not_ready", retry_after_s=RETRY_AFTER_S)
     return ReadySchema(model=service.info.name)
 
 

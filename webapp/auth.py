@@ -18,14 +18,15 @@ from werkzeug.wrappers import Response as AnyResponse
 from .addresses import client_network, host_name
 from .errors import RequestError
 from .settings import Settings
+from .store import StoreUnavailable
 from .store.accounts import LOCAL, Account
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 STATE_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# Served without a login.
-PUBLIC_ENDPOINTS = frozenset(
-    {"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"}
-)
+# Served alike to everybody, without a look at the accounts.
+ANONYMOUS_ENDPOINTS = frozenset({"static", "probes.healthz", "probes.readyz", "pages.favicon"})
+# Served without a login, also while nobody can tell who asks.
+PUBLIC_ENDPOINTS = frozenset({"login.form", "login.enter", "login.leave"})
 MAX_LOGIN_BYTES = 16_384
 csrf = CSRFProtect()
 
@@ -147,7 +148,15 @@ def _authenticate() -> AnyResponse | None:
     if not current_app.extensions["fracture"].settings.login:
         g.account = LOCAL
         return None
-    account = _account_of_request()
+    if request.endpoint in ANONYMOUS_ENDPOINTS:
+        return None
+    try:
+        account = _account_of_request()
+    except StoreUnavailable as error:
+        if request.endpoint not in PUBLIC_ENDPOINTS:
+            raise
+        current_app.logger.error("Nobody can tell who asks for %s: %s", request.endpoint, error)
+        account = None
     page_account = request.headers.get("X-Account")  # whom the page that sent this was made for
     if account is not None and page_account not in (None, account.name):
         message = f"Another tab is now logged in as {account.name}; reload this page to continue as {account.name}."

@@ -7,9 +7,20 @@ from pathlib import Path
 from .accounts import Accounts
 from .audit import HEAD_FILE, AuditLog
 from .database import Database, StoreError, StoreUnavailable
-from .results import Feedback, HistoryFilter, ResultMetadata, Results, StoredPrediction
+from .images import Images
+from .readiness import Readiness
+from .results import Feedback, HistoryFilter, KeyTaken, ResultMetadata, Results, StoredPrediction
 
-__all__ = ["Feedback", "HistoryFilter", "ResultMetadata", "Store", "StoreError", "StoreUnavailable", "StoredPrediction"]
+__all__ = [
+    "Feedback",
+    "HistoryFilter",
+    "KeyTaken",
+    "ResultMetadata",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "StoredPrediction",
+]
 
 
 class Store:
@@ -40,11 +51,19 @@ class Store:
         self.results = Results(
             self._database,
             self.audit,
-            images,
+            Images(images),
             retention_days=retention_days,
             feedback_days=feedback_days,
             keep_images=keep_images,
         )
+
+        checks = [Images(images).check] if keep_images else []
+        self._readiness = Readiness([*checks, self._database.check])
+
+    @property
+    def problem(self) -> str | None:
+        """Why no result can be kept at the moment, or None."""
+        return self._readiness.problem
 
     def close(self) -> None:
         """Close the connections to the database."""

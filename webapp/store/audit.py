@@ -20,6 +20,8 @@ from .models import AuditRow
 
 GENESIS_HASH = "0" * 64
 HEAD_FILE = "audit_head.json"
+# Who acts where no user does; no user may have these names.
+NOBODY, RETENTION = "nobody", "retention"
 COLUMNS = ("number", "at", "actor", "action", "subject", "input_sha256", "model_sha256", "result_sha256")
 log = logging.getLogger(__name__)
 
