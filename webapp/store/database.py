@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Database:
         self._silent_until = self._next_full_check = 0.0
         self._identity: tuple[int, int] | None = None
         try:
-            self._engine = create_engine(_with_driver(make_url(url)), pool_pre_ping=True, **_options(url))
+            self._engine = create_engine(with_driver(make_url(url)), pool_pre_ping=True, **_options(url))
             name = self._engine.url.database if self._is_sqlite else None
             self._file = Path(name) if name and name != ":memory:" else None
             if self._is_postgresql:
@@ -84,7 +85,7 @@ class Database:
             # Not the error's own text, which may contain the URL with its password.
             reason = str(error) if isinstance(error, CommandError) else type(error).__name__
             reason = str(error.orig) if isinstance(error, DBAPIError) else reason
-            raise StoreError(f"{_describe(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
+            raise StoreError(f"{describe(url)} cannot be used ({reason}); see FRACTURE_DATABASE_URL") from None
 
     @property
     def _is_sqlite(self) -> bool:
@@ -247,10 +248,15 @@ def reason_of(error: BaseException) -> object:
 
 def _options(url: str) -> dict[str, Any]:
     if url.startswith("postgres"):
-        from .postgresql import OPTIONS
-
-        return OPTIONS
+        return postgresql_options()
     return {} if url.startswith("sqlite") else {"pool_size": 10, "max_overflow": 20, "pool_timeout": LOCK_TIMEOUT_S}
+
+
+def postgresql_options() -> dict[str, Any]:
+    """Return the options of an engine for PostgreSQL, a copy of its own."""
+    from .postgresql import OPTIONS
+
+    return deepcopy(OPTIONS)
 
 
 def _connect_postgresql(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
@@ -291,11 +297,12 @@ def reserve(folder: Path) -> None:
     path.unlink()
 
 
-def _with_driver(url: URL) -> URL:
+def with_driver(url: URL) -> URL:
+    """Return the URL with the driver that is installed."""
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
-def _describe(url: str) -> str:
+def describe(url: str) -> str:
     """Describe a database without its user and password, wherever these are in the URL."""
     try:
         known = make_url(url)
