@@ -2,7 +2,7 @@
 
     fracture-det admin add-user anna --role reader       asks for the password
     fracture-det admin add-token anna --label pacs       prints the token, once
-    fracture-det admin verify-audit                      exit code 1 if a line was changed
+    fracture-det admin verify-audit                      exit code 1 if a line was changed; writes nothing
 
 It works on the store of FRACTURE_DATA_DIR and FRACTURE_DATABASE_URL, see docs/api.md.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from . import open_store
 from .settings import Settings, SettingsError
-from .store import Store, StoreError, StoreUnavailable
+from .store import Store, StoreError, StoreUnavailable, verify_audit
 from .store.accounts import READER, ROLES, AccountError
-from .store.audit import AuditError
+from .store.audit_chain import AuditError
 
 ACTOR = "command line"
 
@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m webapp.admin")
     try:
         settings = Settings.from_environ()
         become_owner_of(settings.data_dir)
+        if args.run is _verify:
+            return _verify(settings)
         store = open_store(settings)
     except (SettingsError, StoreError) as error:
         print(f"fracture_det: {error}", file=sys.stderr)
@@ -86,7 +88,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     revoke = commands.add_parser("revoke-token", help="revoke a token")
     revoke.add_argument("token", help="the part before its dot")
     revoke.set_defaults(run=_revoke_token)
-    commands.add_parser("verify-audit", help="check the audit log's chain").set_defaults(run=_verify)
+    commands.add_parser("verify-audit", help="check the audit log, also of a backup").set_defaults(run=_verify)
+    commands.add_parser("rotate-audit-key", help="sign the audit log with a new key").set_defaults(run=_rotate)
     commands.add_parser("sweep", help="delete expired results now").set_defaults(run=_sweep)
     return parser
 
@@ -123,9 +126,27 @@ def _revoke_token(store: Store, args: argparse.Namespace) -> None:
     print(f"token {args.token} is revoked")
 
 
-def _verify(store: Store, _args: argparse.Namespace) -> None:
-    count, last = store.audit.verify()
-    print(f"{count} lines, none changed; the hash of the last one is {last}")
+def _verify(settings: Settings) -> int:
+    """Verify the log as it is, without a store, whose opening would migrate it and make a key."""
+    try:
+        found = verify_audit(
+            settings.data_dir,
+            url=settings.database_url,
+            audit_folder=settings.audit_dir,
+            audit_key=settings.audit_key,
+        )
+    except (AuditError, StoreUnavailable) as error:
+        print(f"fracture_det: {error}", file=sys.stderr)
+        return 1
+    begun = "" if found.since is None else f" since {found.since}"
+    print(f"{found.lines} lines, none changed{begun}; the hash of the last one is {found.last_hash}")
+    if found.unsigned:
+        print(f"the first {found.unsigned} are of before there was a key, which vouches for them only since then")
+    return 0
+
+
+def _rotate(store: Store, _args: argparse.Namespace) -> None:
+    print(f"the audit log is signed with the key {store.audit.rotate_key(by=ACTOR)} from now on")
 
 
 def _sweep(store: Store, _args: argparse.Namespace) -> None:

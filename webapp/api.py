@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, jsonify, request, send_file
 
 from fracture_det.inference.service import overlay_png
 
-from .auth import current_account, limit_rate
+from .auth import current_account, limit_uploads
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError, drain_body
 from .presentation import NOTICE, feedback_schema
@@ -105,7 +105,7 @@ def no_content(*statuses: int) -> Any:
 @blueprint.doc(responses=errors(403, 409, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
 def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
     """Analyse a radiograph."""
-    limit_rate("uploads", app_context().settings.uploads_per_minute)
+    limit_uploads()
     if app_context().service.full and headers.idempotency_key is None:
         drain_body()  # parsing the form would cost more than the response
         raise RequestError(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
@@ -216,14 +216,17 @@ def healthz() -> AliveSchema:
 
 
 @probes.get("/readyz")
-@probes.output(ReadySchema, description="a warm-up prediction has passed")
+@probes.output(ReadySchema, description="a warm-up prediction has passed, and results can be kept")
 @probes.doc(responses=errors())
 def readyz() -> ReadySchema:
-    """Return 200 once a warm-up prediction has passed, and while the detector responds."""
+    """Return 200 once a warm-up prediction has passed, while the detector responds and results can be kept."""
     service = app_context().service
     if not service.ready or current_app.config.get("DRAINING"):
         message = "The detector is not ready yet; please try again in a few seconds."
         raise RequestError(503, message, reason="not_ready", retry_after_s=3)
+    problem = app_context().store.problem
+    if problem is not None:
+        raise RequestError(503, f"Results cannot be kept: {problem}.", reason="not_ready", retry_after_s=RETRY_AFTER_S)
     return ReadySchema(model=service.info.name)
 
 

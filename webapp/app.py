@@ -95,6 +95,8 @@ def open_store(settings: Settings) -> Store:
         retention_days=settings.retention_days,
         feedback_days=settings.feedback_days,
         keep_images=settings.keep_images,
+        audit_folder=settings.audit_dir,
+        audit_key=settings.audit_key,
     )
 
 

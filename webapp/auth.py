@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 import time
@@ -16,22 +15,25 @@ from flask_wtf.csrf import CSRFProtect
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from werkzeug.exceptions import SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as AnyResponse
 
+from .addresses import client_network, host_name
 from .errors import RequestError
 from .settings import Settings
+from .store import StoreUnavailable
 from .store.accounts import LOCAL, Account
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 STATE_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# Served without a login.
-PUBLIC_ENDPOINTS = frozenset(
-    {"static", "probes.healthz", "probes.readyz", "pages.favicon", "login.form", "login.enter"}
-)
+# Served alike to everybody, without a look at the accounts.
+ANONYMOUS_ENDPOINTS = frozenset({"static", "probes.healthz", "probes.readyz", "pages.favicon"})
+# Served without a login, also while nobody can tell who asks.
+PUBLIC_ENDPOINTS = frozenset({"login.form", "login.enter", "login.leave"})
 MAX_LOGIN_BYTES = 16_384
 # What a proxy may put before every path: `/fracture`, `/tools/fracture`.
 URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -77,7 +79,8 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # Our pages send no Referer (Referrer-Policy: no-referrer); the origin is checked instead.
         WTF_CSRF_SSL_STRICT=False,
-        TRUSTED_HOSTS=_trusted_hosts(settings, loopback=loopback),
+        # Not Flask's TRUSTED_HOSTS, which can match no IPv6 address.
+        HOST_NAMES=_host_names(settings, loopback=loopback),
     )
     app.extensions["fracture rate limiter"] = RateLimiter()
     app.session_interface = PrefixedSessions()
@@ -87,6 +90,7 @@ def register(app: Flask, settings: Settings, *, loopback: bool) -> None:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             inner, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops
         )
+    app.before_request(_reject_unknown_host)
     app.before_request(_reject_cross_origin)
     app.before_request(_authenticate)
     csrf.init_app(app)  # after authentication, because it parses the whole form
@@ -98,9 +102,18 @@ def current_account() -> Account:
     return account
 
 
-def limit_rate(action: str, per_minute: int) -> None:
-    """Count one action of the current client. Raises RequestError with 429 above `per_minute`."""
-    client = g.account.name if "account" in g and g.account is not LOCAL else _client_network(request.remote_addr or "")
+def limit_uploads() -> None:
+    """Count one upload of the current user, or without a login of the client. Raises RequestError with 429."""
+    client = _client() if g.account is LOCAL else g.account.name
+    _limit_rate("uploads", client, current_app.extensions["fracture"].settings.uploads_per_minute)
+
+
+def limit_logins() -> None:
+    """Count one attempt to log in of the client, who may be logged in already. Raises RequestError with 429."""
+    _limit_rate("attempts to log in", _client(), current_app.extensions["fracture"].settings.logins_per_minute)
+
+
+def _limit_rate(action: str, client: str, per_minute: int) -> None:
     current_app.extensions["fracture rate limiter"].check(action, client, per_minute)
 
 
@@ -115,12 +128,9 @@ def _with_valid_prefix(app: WSGIApplication) -> WSGIApplication:
     return call
 
 
-def _client_network(address: str) -> str:
-    """Return the /64 network of an IPv6 address, since one machine may use any address in it, else the address."""
-    try:
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    except ValueError:
-        return address
+def _client() -> str:
+    peer = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR")
+    return client_network(request.remote_addr or "", peer or "")
 
 
 def start_session(account: Account) -> None:
@@ -130,11 +140,24 @@ def start_session(account: Account) -> None:
     session["name"], session["stamp"], session["begun"] = account.name, account.stamp, time.time()
 
 
-def _trusted_hosts(settings: Settings, *, loopback: bool) -> list[str] | None:
+def _host_names(settings: Settings, *, loopback: bool) -> frozenset[str] | None:
     """Return the host names this server accepts, against DNS rebinding; None accepts any."""
-    if settings.hostnames:
-        return [*settings.hostnames, *LOOPBACK_HOSTS]
-    return [*LOOPBACK_HOSTS, settings.host] if loopback and not settings.trusted_proxies else None
+    names = settings.hostnames
+    if not names and loopback and not settings.trusted_proxies:
+        names = (settings.host,)
+    return frozenset(map(host_name, [*names, *LOOPBACK_HOSTS])) if names else None
+
+
+def checked_host() -> str | None:
+    """Return the Host of the request where only known names are accepted, else None: anybody can send any."""
+    return None if current_app.config["HOST_NAMES"] is None else request.host
+
+
+def _reject_unknown_host() -> None:
+    known, name = current_app.config["HOST_NAMES"], host_name(request.host)
+    if known is None or name in known or any(ref.startswith(".") and f".{name}".endswith(ref) for ref in known):
+        return
+    raise SecurityError("Host is not trusted.")
 
 
 def _reject_cross_origin() -> None:
@@ -157,7 +180,15 @@ def _authenticate() -> AnyResponse | None:
     if not current_app.extensions["fracture"].settings.login:
         g.account = LOCAL
         return None
-    account = _account_of_request()
+    if request.endpoint in ANONYMOUS_ENDPOINTS:
+        return None
+    try:
+        account = _account_of_request()
+    except StoreUnavailable as error:
+        if request.endpoint not in PUBLIC_ENDPOINTS:
+            raise
+        current_app.logger.error("Nobody can tell who asks for %s: %s", request.endpoint, error)
+        account = None
     page_account = request.headers.get("X-Account")  # whom the page that sent this was made for
     if account is not None and page_account not in (None, account.name):
         message = f"Another tab is now logged in as {account.name}; reload this page to continue as {account.name}."

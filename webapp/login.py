@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, current_app, g, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from .auth import current_account, limit_rate, start_session
+from .auth import limit_logins, start_session
 from .context import app_context
-from .store.audit import AuditEntry
+from .store import StoreUnavailable
+from .store.audit import NOBODY, AuditEntry
 
 blueprint = Blueprint("login", __name__)
 # Printable characters without a backslash: browsers take "/\\", or a slash after a tab, for another host.
@@ -27,13 +28,13 @@ def form() -> str:
 def enter() -> AnyResponse | tuple[str, int]:
     """Start a session if the password is right; both outcomes are recorded in the audit log."""
     context = app_context()
-    limit_rate("attempts to log in", context.settings.logins_per_minute)
+    limit_logins()
     name, after = request.form.get("name", "").strip(), _local_path(request.form.get("after"))
     account = context.store.accounts.log_in(name, request.form.get("password", ""))
     if account is None:
         # A stranger may have typed a password as the name: only names that exist are recorded.
         is_known = any(user.name == name for user in context.store.accounts.users())
-        context.store.audit.record(AuditEntry("nobody", "log in refused", name if is_known else None))
+        context.store.audit.record(AuditEntry(NOBODY, "log in refused", name if is_known else None))
         return render_template("login.html", after=after, name=name, error=WRONG_LOGIN), 401
     start_session(account)
     context.store.audit.record(AuditEntry(account.name, "log in"))
@@ -42,9 +43,14 @@ def enter() -> AnyResponse | tuple[str, int]:
 
 @blueprint.post("/logout")
 def leave() -> AnyResponse:
-    """End the session."""
-    app_context().store.audit.record(AuditEntry(current_account().name, "log out"))
+    """End the session, also while the store fails: an unrecorded logout is better than one that does not happen."""
+    account = g.get("account")
     session.clear()
+    try:
+        if account is not None:
+            app_context().store.audit.record(AuditEntry(account.name, "log out"))
+    except StoreUnavailable as error:
+        current_app.logger.error("A logout could not be recorded: %s", error)
     return redirect(url_for("login.form"))
 
 

@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
 from .api import delete_result, history_filter, image_path_of
-from .auth import limit_rate
+from .auth import checked_host, limit_uploads
 from .context import app_context
 from .errors import RequestError
 from .pdf import facts, report_pdf
@@ -118,7 +118,9 @@ def model() -> str:
 @blueprint.get("/api")
 def api_documentation() -> str:
     """Show the description of the API."""
-    return render_template("api.html", spec=current_app.spec)  # type: ignore[attr-defined]
+    # A name that anybody can send is not one to send a token to.
+    address = f"{request.scheme}://{checked_host() or 'SERVER'}"
+    return render_template("api.html", spec=current_app.spec, address=address)  # type: ignore[attr-defined]
 
 
 @blueprint.get("/favicon.ico")
@@ -141,7 +143,7 @@ def _outcome(file: FileStorage) -> dict[str, Any]:
     # The file name is shown to its sender and neither stored nor logged.
     name = file.filename
     try:
-        limit_rate("uploads", app_context().settings.uploads_per_minute)
+        limit_uploads()
         stored, _ = handle_upload(file)
     except RequestError as error:
         return {"name": name, "error": error.message, "status": error.status}

@@ -34,7 +34,8 @@ class Settings(BaseSettings):
 
     `calibration` is a file that makes the detector's scores probabilities; None means raw scores. `score` None means
     the detector's own operating point, `possible_score` None the calibration's or half the operating point, and
-    `nms_iou` None what the detector's configuration says. `database_url` None means SQLite in `data_dir`. A rate of 0
+    `nms_iou` None what the detector's configuration says. `database_url` None means SQLite in `data_dir`, `audit_dir`
+    None the folder beside it with `.audit` at the end of its name, and `audit_key` None a key file there. A rate of 0
     means no limit. An empty variable counts as unset. Raises SettingsError.
     """
 
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     model_sha256: str | None = None
     data_dir: Path = Path("instance")
     database_url: str | None = Field(default=None, repr=False)
+    audit_dir: Path | None = None
+    audit_key: str | None = Field(default=None, repr=False)
     keep_images: bool = True
     retention_days: float = Field(default=1.0, ge=0.0001, le=3650)
     feedback_days: float = Field(default=30.0, ge=0.0001, le=3650)
@@ -109,6 +112,17 @@ class Settings(BaseSettings):
                 ' `python -c "import secrets; print(secrets.token_hex(32))"` makes one'
             )
         return secret
+
+    @field_validator("audit_key")
+    @classmethod
+    def _are_long_enough(cls, keys: str | None) -> str | None:
+        shortest = min((len(key.strip()) for key in (keys or "").split(",")), default=0)
+        if keys is not None and shortest < MIN_SECRET_LENGTH:
+            raise SettingsError(
+                f"{PREFIX}AUDIT_KEY: expected keys of at least {MIN_SECRET_LENGTH} characters, the newest first,"
+                f" separated by commas, got one of {shortest}"
+            )
+        return keys
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Settings:

@@ -28,7 +28,7 @@ from .errors import RETRY_AFTER_S, RequestError
 from .presentation import finding_level, floor_score, prediction_schema
 from .schemas import PredictionSchema
 from .settings import Settings
-from .store import ResultMetadata, StoredPrediction
+from .store import KeyTaken, ResultMetadata, StoredPrediction
 
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 MAX_DRAWINGS, DRAWING_TIMEOUT_S = 2, 30.0
@@ -84,7 +84,10 @@ def handle_upload(upload: FileStorage, *, key: str | None = None) -> tuple[Store
     with context.keys.hold(owner, key):
         previous = None if key is None else context.store.results.of_key(owner, key)
         if previous is None:
-            return _analyse(data, ResultMetadata(owner, "", digest, 0, 0, idempotency_key=key)), False
+            try:
+                return _analyse(data, ResultMetadata(owner, "", digest, 0, 0, idempotency_key=key)), False
+            except KeyTaken as conflict:  # another process was faster
+                previous = conflict.stored
     if previous.input_sha256 != digest:
         message = f"{NOT_ANALYSED} Its Idempotency-Key was already used for another image; please use a new one."
         raise RequestError(422, message, reason="key")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,40 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             return RunningServer(**vars(running.enter_context(bright)), folder=folder)
 
         yield start
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a disk of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with _mounted(["-t", "tmpfs", "-o", "size=4m", "none"], folder):
+        yield folder
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder read-only, even for root."""
+    with _mounted(["--bind", str(folder)], folder):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+
+
+@contextmanager
+def _mounted(what: list[str], folder: Path) -> Iterator[None]:
+    command = ["mount", *what, str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount anything here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk to its last byte and return the file to delete."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return filler

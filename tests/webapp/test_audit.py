@@ -13,7 +13,8 @@ from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, encoded
 from webapp import admin
 from webapp.store import Store
-from webapp.store.audit import AuditEntry, AuditError
+from webapp.store.audit import AuditEntry
+from webapp.store.audit_chain import AuditError
 
 PASSWORD = "correct horse battery"
 
@@ -30,7 +31,7 @@ def store(tmp_path):
 def edit(store, *statements):
     """Change the log as someone with the database's password could: triggers away, then the statements."""
     with store._database.writing() as session:
-        for trigger in ("update", "delete"):
+        for trigger in ("update", "delete", "insert"):
             session.execute(text(f"DROP TRIGGER IF EXISTS audit_refuses_{trigger}"))
         for statement in statements:
             session.execute(text(statement))
@@ -56,7 +57,8 @@ def test_every_act_is_a_line_with_its_hashes(app, client, post):
 
 
 def test_an_untouched_log_is_whole(store):
-    count, last = store.audit.verify()
+    count, last, unsigned, _ = store.audit.verify()
+    assert unsigned == 0
     assert count == 5
     assert len(last) == 64
 
@@ -90,7 +92,7 @@ def test_the_database_itself_refuses_changes(store):
         (
             [
                 "INSERT INTO audit SELECT number + 1, at, actor, action, subject, input_sha256, model_sha256,"
-                " result_sha256, hash FROM audit WHERE number = 5"
+                " result_sha256, hash, key FROM audit WHERE number = 5"
             ],
             r"line 6 .* was changed",
         ),
@@ -140,7 +142,7 @@ def test_later_lines_do_not_cover_an_edit(store, statements, caplog):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"number": "x", "hash": 1}'])
 def test_a_broken_head_is_said_and_loses_nothing(app, client, post, settings, content, caplog):
     post()
-    (settings.data_dir / "audit_head.json").write_text(content)
+    (settings.data_dir.with_name("instance.audit") / "audit_head.json").write_text(content)
     body = post().json
     assert client.get(body["links"]["image"]).status_code == 200
     assert "audit_head.json cannot be read" in caplog.text
@@ -149,7 +151,9 @@ def test_a_broken_head_is_said_and_loses_nothing(app, client, post, settings, co
 
 
 def test_a_head_that_cannot_be_written_loses_nothing(client, post, settings, caplog):
-    (settings.data_dir / "audit_head.lock").mkdir()
+    lock = settings.data_dir.with_name("instance.audit") / "audit_head.lock"
+    lock.unlink()
+    lock.mkdir()
     body = post().json
     assert client.get(body["links"]["image"]).status_code == 200
     assert "The head of the audit log could not be written: " in caplog.text

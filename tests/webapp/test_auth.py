@@ -279,7 +279,14 @@ class TestAccounts:
     @pytest.mark.parametrize(
         ("name", "role", "password", "sentence"),
         [
-            ("Anna", READER, PASSWORD, "user 'Anna': expected lower-case letters, digits and . _ -, and not 'local'"),
+            ("Anna", READER, PASSWORD, "user 'Anna': expected lower-case letters, digits and . _ -, and not local"),
+            (
+                "nobody",
+                READER,
+                PASSWORD,
+                "user 'nobody': expected lower-case letters, digits and . _ -, and not local, nobody",
+            ),
+            ("retention", READER, PASSWORD, "user 'retention': expected lower-case letters"),
             ("local", READER, PASSWORD, "user 'local': expected lower-case letters"),
             ("carl", "king", PASSWORD, "role of carl: expected reader or admin, got 'king'"),
             ("carl", READER, "short", "password of carl: expected at least 12 characters, got 5"),

@@ -69,13 +69,14 @@ def test_what_root_adds_belongs_to_the_page():
     above.chmod(0o755)
     folder = above / "data"
     Store(folder).close()
-    for path in (folder, *folder.rglob("*")):
+    audit = above / "data.audit"
+    for path in (folder, *folder.rglob("*"), audit, *audit.rglob("*")):
         os.chown(path, 12345, 12346)
     secret = above / "secret"
     secret.write_text("root's own", encoding="utf-8")
     secret.chmod(0o600)
-    (folder / "audit_head.lock").unlink(missing_ok=True)
-    (folder / "audit_head.lock").symlink_to(secret)
+    (audit / "audit_head.lock").unlink(missing_ok=True)
+    (audit / "audit_head.lock").symlink_to(secret)
     child = os.fork()
     if child == 0:  # becoming another cannot be taken back
         try:

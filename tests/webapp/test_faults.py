@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.webapp.bright import BLUE, GREEN, HANG_S, RED, ROOT, dark_plate, start_bright
-from tests.webapp.conftest import LIKELY, encoded
+from tests.webapp.conftest import LIKELY, encoded, fill
 
 PLATE = encoded(dark_plate(LIKELY))
 # Far longer than anything here takes: a guard against a test that never ends.
@@ -167,30 +167,10 @@ def test_a_detector_that_never_returns_is_replaced(tmp_path):
         assert_finding(*upload(server))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Return a folder on a disk of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-
-
 def test_a_full_disk_is_an_error_until_there_is_room_again(tmp_path, small_disk):
     with start_bright(tmp_path, FRACTURE_DATA_DIR=str(small_disk / "instance")) as server:
         assert_finding(*upload(server))
-        filler = small_disk / "filler"
-        with pytest.raises(OSError, match="No space left"):
-            fill(filler)
+        filler = fill(small_disk)
         images = sorted((small_disk / "instance" / "images").iterdir())
         for data in (noise(600), PLATE):
             assert_failure(*upload(server, data))

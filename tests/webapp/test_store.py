@@ -168,10 +168,10 @@ class TestTime:
         store.results.sweep()
         assert not left_over.exists()
 
-    def test_a_sweep_that_fails_is_logged_and_the_request_goes_on(self, app, client, caplog):
+    def test_a_sweep_that_fails_is_logged_and_the_request_goes_on(self, app, client, settings, caplog):
         results = app.extensions["fracture"].store.results
         results._next_sweep = 0.0
-        results._images.rename(results._images.with_name("gone"))
+        (settings.data_dir / "images").rename(settings.data_dir / "gone")
         assert client.get("/model").status_code == 200
         assert "Old results could not be deleted" in caplog.text
 

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 
-from .audit import AuditEntry, AuditLog
+from .audit import NOBODY, RETENTION, AuditEntry, AuditLog
 from .database import Database
 from .models import PredictionRow, TokenRow, UserRow
 
@@ -43,6 +43,8 @@ class Account:
 
 # The account of every request where there is no login: the person at this machine.
 LOCAL = Account("local", ADMIN)
+# In the audit log each of these means that no user acted.
+RESERVED = (LOCAL.name, NOBODY, RETENTION)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ class Accounts:
 
     def add_user(self, name: str, role: str, password: str, *, by: str) -> Account:
         """Create a user. Raises AccountError."""
-        if not NAME.fullmatch(name) or name == LOCAL.name:
-            raise AccountError(f"user {name!r}: expected lower-case letters, digits and . _ -, and not {LOCAL.name!r}")
+        if not NAME.fullmatch(name) or name in RESERVED:
+            reserved = ", ".join(RESERVED[:-1])
+            raise AccountError(
+                f"user {name!r}: expected lower-case letters, digits and . _ -, and not {reserved} or {RESERVED[-1]}"
+            )
         if role not in ROLES:
             raise AccountError(f"role of {name}: expected {' or '.join(ROLES)}, got {role!r}")
         row = UserRow(name=name, role=role, created_at=time.time(), **self._secrets(name, password))

@@ -94,7 +94,10 @@ class TokenRow(Base):
 
 
 class AuditRow(Base):
-    """One line of the audit log; `hash` covers the other columns and the `hash` of the line before."""
+    """One line of the audit log; `hash` covers the other columns and the `hash` of the line before.
+
+    It is an HMAC by the key named in `key`, or of before there were keys, without one, a SHA-256.
+    """
 
     __tablename__ = "audit"
 
@@ -107,3 +110,4 @@ class AuditRow(Base):
     model_sha256: Mapped[str | None]
     result_sha256: Mapped[str | None]
     hash: Mapped[str]
+    key: Mapped[str | None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
 import threading
 import time
@@ -15,21 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
 
 from fracture_det.inference.service import Detections, Prediction, encode_png
 
-from .audit import AuditEntry, AuditLog
+from .audit import RETENTION, AuditEntry, AuditLog
 from .database import Database, StoreUnavailable
+from .images import Images, ImagesUnavailable
 from .models import DetectionRow, FeedbackRow, PredictionRow
 
 DAY_S = 86_400.0
 # Expired results are deleted by requests, health probes excepted, at most this often.
 SWEEP_EVERY_S = 600.0
+# How soon a sweep that failed is tried again.
+RETRY_SWEEP_S = 60.0
 # One request deletes at most this many and leaves the rest to the next one.
 SWEEP_AT_MOST = 50
 
 log = logging.getLogger(__name__)
+
+
+class KeyTaken(LookupError):
+    """Another upload with the same idempotency key was stored first; `stored` is its result."""
+
+    def __init__(self, stored: StoredPrediction) -> None:
+        super().__init__("the idempotency key belongs to another result")
+        self.stored = stored
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ class HistoryFilter:
 
 
 class Results:
-    """Results in `database` and in the folder `images`, deleted when they expire. Thread-safe.
+    """Results in `database` with their `images`, deleted when they expire. Thread-safe.
 
     retention_days: how long a result is kept; feedback_days: how long after its last feedback.
     keep_images: whether images are kept at all. An identifier has 128 random bits. Raises StoreUnavailable.
@@ -118,7 +129,7 @@ class Results:
         self,
         database: Database,
         audit: AuditLog,
-        images: Path,
+        images: Images,
         *,
         retention_days: float,
         feedback_days: float,
@@ -131,25 +142,27 @@ class Results:
         self._next_sweep = 0.0
 
     def add(self, prediction: Prediction, metadata: ResultMetadata) -> StoredPrediction:
-        """Store `prediction` with its image, re-encoded without metadata, and return it with its new identifier."""
+        """Store `prediction` with its image, re-encoded without metadata, and return it with its new identifier.
+
+        Raises KeyTaken if another process has stored a result with the same idempotency key in the meantime.
+        """
         row = _row_of(prediction, metadata)
         entry = AuditEntry(metadata.owner, "analyse", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
-        path = self._image_path(row.id)
         try:
             if self._keep_images:
-                self._write(path, encode_png(prediction.pixels))
-            with self._database.writing() as session:
-                if row.idempotency_key is not None:  # an expired result may still hold the key
-                    session.execute(delete(PredictionRow).where(_has_key(row.owner, row.idempotency_key)))
+                self._images.write(row.id, encode_png(prediction.pixels))
+            with self._images.deleting() as hide, self._database.writing() as session:
+                expired = self._free_key(session, row)
                 session.add(row)
                 session.flush()
                 self._audit.add(session, entry)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise StoreUnavailable(f"the image could not be stored: {error.strerror}") from error
+                if expired is not None:
+                    hide(expired)
         except BaseException:
-            path.unlink(missing_ok=True)
+            self._images.discard(row.id)
             raise
+        if expired is not None:
+            self._database.purge_deleted()
         stored = self.get(row.id)
         if stored is None:
             raise LookupError("a result vanished while it was being stored")
@@ -196,16 +209,34 @@ class Results:
         self._database.purge_deleted()
         return is_deleted
 
-    def _delete(self, identifier: str, *, by: str) -> bool:
-        with self._database.writing() as session:
-            row = session.get(PredictionRow, identifier)
+    def _delete(self, identifier: str, *conditions: ColumnElement[bool], by: str) -> bool:
+        """Delete a result if `conditions` hold. Its image goes before the deletion is committed, or nothing goes."""
+        chosen = select(PredictionRow).outerjoin(FeedbackRow).where(PredictionRow.id == identifier, *conditions)
+        with self._images.deleting() as hide, self._database.writing() as session:
+            row = session.scalars(chosen).first()
             if row is None:
                 return False
-            entry = AuditEntry(by, "delete", identifier, row.input_sha256, row.model_sha256, row.result_sha256)
-            session.delete(row)
-            self._audit.add(session, entry)
-        self._image_path(identifier).unlink(missing_ok=True)
+            self._delete_row(session, row, by=by)
+            hide(identifier)
         return True
+
+    def _delete_row(self, session: Session, row: PredictionRow, *, by: str) -> None:
+        entry = AuditEntry(by, "delete", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
+        session.delete(row)
+        self._audit.add(session, entry)
+
+    def _free_key(self, session: Session, row: PredictionRow) -> str | None:
+        """Delete an expired result that still holds the key of `row` and return its identifier. Raises KeyTaken."""
+        if row.idempotency_key is None:
+            return None
+        has_key = _has_key(row.owner, row.idempotency_key)
+        current = select(PredictionRow).outerjoin(FeedbackRow).where(has_key, ~self._is_expired())
+        if (holder := session.scalars(current).first()) is not None:
+            raise KeyTaken(self._stored(holder))
+        if (holder := session.scalars(select(PredictionRow).where(has_key)).first()) is None:
+            return None
+        self._delete_row(session, holder, by=RETENTION)
+        return holder.id
 
     def sweep_if_due(self) -> None:
         """Delete expired results, unless that was done a short while ago."""
@@ -215,32 +246,36 @@ class Results:
                 if self.sweep(at_most=SWEEP_AT_MOST) == SWEEP_AT_MOST:
                     self._next_sweep = 0.0  # the next request goes on
             except (OSError, StoreUnavailable):
+                self._next_sweep = time.monotonic() + min(RETRY_SWEEP_S, self._retention_s)
                 log.exception("Old results could not be deleted")  # not the fault of the current request
             finally:
                 self._sweeping.release()
 
     def sweep(self, *, at_most: int | None = None) -> int:
-        """Delete expired results with their images, all or `at_most`; return the number of results deleted."""
+        """Delete expired results with their images, all or `at_most`; return the number of results deleted.
+
+        One whose image cannot be deleted stays whole and keeps no other; StoreUnavailable is raised after the others.
+        """
         chosen = select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_expired()).limit(at_most)
         with self._database.reading() as session:
             expired = session.scalars(chosen).all()
-        deleted = sum(self._delete(identifier, by="retention") for identifier in expired)
+        deleted, failures = 0, []
+        for identifier in expired:
+            try:
+                deleted += self._delete(identifier, self._is_expired(), by=RETENTION)
+            except ImagesUnavailable as error:
+                failures.append(error)
         if deleted:
             self._database.purge_deleted()
         with self._database.reading() as session:
             kept = set(session.scalars(select(PredictionRow.id)))
-        oldest = time.time() - self._retention_s
-        for path in self._images.iterdir():  # also an image whose row was never written
-            if path.stem not in kept and path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+        try:
+            self._images.sweep(kept)
+        except ImagesUnavailable as error:
+            failures.append(error)
+        if failures:
+            raise ImagesUnavailable(f"{deleted} expired results are deleted, {len(failures)} not all: {failures[0]}")
         return deleted
-
-    def _write(self, path: Path, content: bytes) -> None:
-        self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # a committed row must not lose its image in a power cut
 
     def _first(self, which: ColumnElement[bool]) -> StoredPrediction | None:
         chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which, ~self._is_expired())
@@ -253,9 +288,6 @@ class Results:
         feedback_at = func.coalesce(FeedbackRow.updated_at, 0.0)
         return and_(PredictionRow.created_at < now - self._retention_s, feedback_at < now - self._feedback_s)
 
-    def _image_path(self, identifier: str) -> Path:
-        return self._images / f"{identifier}.png"
-
     def _stored(self, row: PredictionRow) -> StoredPrediction:
         labels = tuple(box.label for box in row.detections)
         names = tuple(dict.fromkeys(labels))
@@ -264,7 +296,7 @@ class Results:
             np.array([box.score for box in row.detections]),
             np.array([names.index(label) for label in labels], dtype=np.int64),
         )
-        path = self._image_path(row.id)
+        path = self._images.path(row.id)
         shared = {name: getattr(row, name) for name in _SHARED_COLUMNS}
         return StoredPrediction(
             **shared,
