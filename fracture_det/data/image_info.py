@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
+from fracture_det.structures import png
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS
 from fracture_det.structures.radiograph import (
     EXIF_ORIENTATION_TAG,
     IMAGE_FORMATS,
     MAX_PIXELS,
-    PNG_METADATA,
     UnreadableImage,
     read_radiograph,
 )
@@ -94,7 +94,7 @@ def read_upright_size(path: str | Path) -> tuple[int, int]:
         return read_radiograph(path).size
     complete = {"JPEG": b"\xff\xd9" in end, "PNG": b"IEND" in end}.get(image.format or "", True)
     if image.format == "PNG":  # its orientation may stand behind the pixels, and Pillow decodes these to find it
-        rotated = any(mark in start or mark in end for mark in PNG_METADATA)
+        rotated = any(mark in start or mark in end for mark in png.METADATA)
     else:
         rotated = image.format != "JPEG" and orientation != 1
     if not complete or rotated or width * height > MAX_PIXELS:
