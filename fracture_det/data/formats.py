@@ -163,10 +163,14 @@ def write_annotations(dataset: Dataset, path: str | Path, fmt: str) -> None:
     """Write a data set: a folder of LabelImg XML or of YOLO text with classes.txt, or one COCO file.
 
     Files of a folder follow the images' relative paths. VOC holds whole pixels, clamped up to 1 as by LabelImg; YOLO
-    six decimals; COCO everything. Raises ValueError for an unknown format, or two images that need one file.
+    six decimals; COCO everything. Raises ValueError for an unknown format, two images that need one file, or crowd
+    regions in a format that has none: left out, they would read as healthy bone.
     """
     if fmt not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
+    crowded = next((record.file_name for record in dataset if len(record.crowd_boxes)), None)
+    if fmt != "coco" and crowded is not None:
+        raise ValueError(f"{crowded}: a region marked iscrowd, which {fmt} cannot hold")
     path = Path(path)
     if fmt == "coco":
         write_coco(dataset, path)

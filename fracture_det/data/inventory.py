@@ -41,8 +41,8 @@ def nfc(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return the text in NFC and without case."""
-    return nfc(nfc(text).casefold())
+    """Return the text in NFC, without case and without blanks at its ends, which exporters cut off or leave."""
+    return nfc(nfc(text).casefold()).strip()
 
 
 def is_known_name(name: str) -> bool:

@@ -301,7 +301,7 @@ class Matcher:
 
 def bare_name(path: str) -> str:
     """Return the last part of a path without an image's suffix and without case."""
-    base = posixpath.basename(path)
+    base = posixpath.basename(path).strip()
     stem, suffix = posixpath.splitext(base)
     return fold(stem if suffix.lower() in _PICTURE_SUFFIXES else base)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from fracture_det.data.annotation_formats.class_names import find_class_names, label_folder
-from fracture_det.data.annotation_formats.image_names import ImageNames
+from fracture_det.data.annotation_formats.image_names import ImageNames, upload_form
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
 from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
@@ -174,6 +174,7 @@ class AnnotationSource:
         if missing:
             for item in self._reader.items:
                 self._compare(item.path, self._sure.get(item.name), item.name, missing, found)
+            self._compare_uploads(names, found)
             for other in self._files.others:
                 if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
                     partners = self._matcher.partners(other.name, beside_images=other.beside_images)
@@ -351,12 +352,22 @@ class AnnotationSource:
         """Note the images without annotation whose name a file bears that is not the partner of another image."""
         base = fold(plain(posixpath.basename(path), decode=True)).lstrip("._")
         forms = {fold(posixpath.basename(path)), base}
-        forms |= {base[:end] for end, sign in enumerate(base) if sign == "."}
+        forms |= {base[:end].strip() for end, sign in enumerate(base) if sign == "."}
         of = {partners} if isinstance(partners, str) else partners or set()
         for form in forms & missing.keys():
             for image in missing[form]:
                 if image not in found and (not of or image in of):
                     found[image] = f"{name} may be its annotation, and was not used for it"
+
+    def _compare_uploads(self, names: Sequence[str], found: dict[str, str]) -> None:
+        """Note the images without annotation whose name an upload may have been stored under (`hand a` as hand_a)."""
+        of_form: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            of_form[upload_form(name)].append(name)
+        for item in self._reader.items if isinstance(self._kind, ExportFormat) else ():
+            if self._reader.content(item).other_names:
+                for image in of_form.get(upload_form(item.path), ()):
+                    found.setdefault(image, f"{item.name} may be its annotation: uploads are stored so")
 
 
 class _FileReader:

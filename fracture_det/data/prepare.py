@@ -36,6 +36,7 @@ from fracture_det.data.splits import (
     read_split,
     take,
 )
+from fracture_det.data.tables import MetadataError
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, list_image_names
 from fracture_det.structures.processors import available_cpus
 
@@ -202,9 +203,11 @@ def _metadata(options: PrepareOptions, names: Sequence[str]) -> Metadata:
 
 @contextlib.contextmanager
 def _named_option(option: str) -> Iterator[None]:
-    """Say of which option a file is that the system cannot open."""
+    """Say of which option a file is that cannot be read."""
     try:
         yield
+    except MetadataError as error:
+        raise MetadataError(f"{option} {error}") from error
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         raise ValueError(f"{option}{name}: {error.strerror or error}") from error

@@ -95,3 +95,10 @@ def test_builders_truth_is_what_their_xml_says(drawn):
     back = read_annotations(folder / "annotations", "voc", ["fracture"], folder / "images")
     assert boxes_by_name(back) == boxes_by_name(truth)
     assert sum(record.fractured for record in truth) == 4
+
+
+@pytest.mark.parametrize("fmt", ["voc", "yolo"])
+def test_a_crowd_region_is_not_written_as_healthy_bone(tmp_path, fmt):
+    record = ImageRecord(1, "a.png", 100, 80, "a", crowd_boxes=[[1, 2, 30, 40]])
+    with pytest.raises(ValueError, match=f"a.png: a region marked iscrowd, which {fmt} cannot hold"):
+        write_annotations(Dataset((record,), ("fracture",)), tmp_path / "out", fmt)

@@ -225,8 +225,8 @@ def test_the_other_formats_give_the_same_split(drawn, prepared, tmp_path, fmt):
         (["--fractions", "0", "0", "0"], "fractions: expected three numbers"),
         (["--format", "coco"], "annotations: no .json file in this folder or below; there are 60 .xml files"),
         (["--format", "yolo", "--yolo-names", "fracture"], "60 .xml files (--format voc"),
-        (["--split-from", "/nowhere.csv"], "--split-from /nowhere.csv: No such file"),
-        (["--metadata", "/nowhere.csv"], "--metadata /nowhere.csv: No such file"),
+        (["--split-from", "/nowhere.csv"], "--split-from /nowhere.csv: cannot be read: No such file"),
+        (["--metadata", "/nowhere.csv"], "--metadata /nowhere.csv: cannot be read: No such file"),
         (["--neighbours", "-1"], "neighbours: expected 0 or more"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fracture_det.data.coco import read_coco, write_coco
+from fracture_det.data.records import Dataset
 from fracture_det.export import verify
 from fracture_det.export.verify import Accuracy, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.registry import open_detector
@@ -121,8 +122,9 @@ def test_a_pruned_start_is_trained_on_and_held_to_its_source(detectors, radiogra
     ]
     data = tmp_path / "data"
     data.mkdir()
-    for name in ("train.json", "val.json"):
-        (data / name).write_bytes((radiographs / "val.json").read_bytes())
+    dataset = read_coco(radiographs / "val.json")
+    for name, records in (("train.json", dataset.records[::2]), ("val.json", dataset.records[1::2])):
+        write_coco(Dataset(records, dataset.class_names), data / name)
     given = ["--config-file", pruned / "config.yaml", "--data", data, "--images", images, "OUTPUT_DIR", trained, *keys]
     tool = [sys.executable, str(ROOT / "tools" / "train_net.py"), *map(str, given)]
     done = subprocess.run(tool, capture_output=True, text=True, cwd=tmp_path)

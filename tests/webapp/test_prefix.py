@@ -63,7 +63,7 @@ class TestApp:
             assert all(address.startswith("/fracture/") for address in addresses if "://" not in address), page
 
     def test_the_description_of_the_api_names_it(self, make_client):
-        client = make_client(trusted_proxies=1)
+        client = make_client(trusted_proxies=1, hostnames=("x.example", "localhost"))
         assert client.get("/api/openapi.json", headers=PREFIX).json["servers"] == [{"url": "/fracture"}]
         assert client.get("/api/openapi.json").json["servers"] == [{"url": "/"}]
         shown = client.get("/api", headers=PREFIX | {"X-Forwarded-Host": "x.example", "X-Forwarded-Proto": "https"})

@@ -203,7 +203,7 @@ def _images(file: str, items: Sequence[Any], problems: list[Problem]) -> list[_I
 
 def _image(place: str, item: Mapping[str, Any]) -> _Image:
     name = item.get("file_name")
-    image = _Image(place, item, name.replace("\\", "/").strip() if isinstance(name, str) else "")
+    image = _Image(place, item, name.replace("\\", "/") if isinstance(name, str) else "")
     try:
         image.id = parse_id(item.get("id"))[0]
     except ValueError as error:

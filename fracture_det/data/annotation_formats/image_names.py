@@ -69,7 +69,7 @@ class ImageNames:
         self._paths = {same_name(name) for name in file_names}
         self._of_upload: dict[str, set[str]] = defaultdict(set)
         for path in self._paths:
-            self._of_upload[_upload_form(path)].add(path.rpartition("/")[2])
+            self._of_upload[upload_form(path)].add(path.rpartition("/")[2])
         self._bare = {path.rpartition("/")[2] for path in self._paths}
 
     def path_of(self, annotation: RawAnnotation) -> str:
@@ -87,11 +87,11 @@ class ImageNames:
             bare = same_name(name).rpartition("/")[2]
             if bare in self._bare:
                 return path if bare == same_name(path).rpartition("/")[2] else name
-        uploads = self._of_upload.get(_upload_form(path), set()) if names else set()
+        uploads = self._of_upload.get(upload_form(path), set()) if names else set()
         return next(iter(uploads)) if len(uploads) == 1 else path
 
 
-def _upload_form(path: str) -> str:
+def upload_form(path: str) -> str:
     """Return the bare name as Django, and so Label Studio, stores an upload of it."""
     return re.sub(r"[^-\w.]", "", same_name(path).rpartition("/")[2].strip().replace(" ", "_"))
 
