@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fracture_det.inference.base import Detector, DetectorInfo
+from fracture_det.inference.memory import MemoryBudget, return_freed_memory
 from fracture_det.inference.png import encode_png, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
@@ -25,6 +26,7 @@ from fracture_det.structures.radiograph import (
     Pixels,
     UnreadableImage,
     UnsupportedImage,
+    decoding_bytes,
     read_radiograph,
 )
 
@@ -43,9 +45,12 @@ __all__ = [
     "UnsupportedImage",
     "encode_png",
     "overlay_png",
+    "return_freed_memory",
 ]
 
 UPLOAD_FORMATS = ("JPEG", "PNG")
+# Room for the largest radiograph that is read, or for dozens of the usual size.
+MAX_MEMORY = 1_300_000_000
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +116,9 @@ class _Request:
 class PredictionService:
     """Shares one detector among the threads of a server, or serves a single caller.
 
-    At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. At most
-    `3 * max_batch` of them hold decoded pixels, so memory stays bounded: one batch is read, one is with the detector,
-    one with those who store predictions. One thread feeds the detector with up to `max_batch` radiographs that arrive
+    At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. Those that are
+    read, wait for the detector or are stored share `max_memory` bytes, by their depth and channels; the others wait. A
+    radiograph that needs more is read alone. One thread feeds the detector with up to `max_batch` radiographs that arrive
     within `max_wait_ms`. A caller that waits longer than `timeout_s`, for a place in memory and for the detector, gets
     DetectorFailed. A detector that is silent for longer than that is not called again before it has returned: until
     then every caller gets DetectorFailed at once.
@@ -128,9 +133,11 @@ class PredictionService:
         queue_size: int = 64,
         formats: tuple[str, ...] = UPLOAD_FORMATS,
         max_pixels: int = MAX_PIXELS,
+        max_memory: int = MAX_MEMORY,
         timeout_s: float = 300.0,
     ) -> None:
-        for name, value in (("max_batch", max_batch), ("queue_size", queue_size), ("max_pixels", max_pixels)):
+        sizes = {"max_batch": max_batch, "queue_size": queue_size, "max_pixels": max_pixels, "max_memory": max_memory}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"PredictionService.{name}: expected at least 1, got {value}")
         self.info = detector.info
@@ -138,7 +145,7 @@ class PredictionService:
         self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
         self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
         self._places = threading.BoundedSemaphore(queue_size)
-        self._in_memory = threading.BoundedSemaphore(3 * max_batch)
+        self._memory = MemoryBudget(max_memory)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._entrance = threading.Lock()
         self._asked_at: float | None = None  # when the detector was given the batch that it works on
@@ -201,16 +208,25 @@ class PredictionService:
             raise ServiceBusy(f"all {self._queue_size} places in the queue are taken")
         try:
             begun = time.perf_counter()
-            if not self._in_memory.acquire(timeout=self._timeout_s):
-                raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
-            try:
+            with self._room_for(source):
                 if self._closed:  # while this waited
                     raise ServiceClosed("the service is closed")
                 yield self._predict(source, begun)
-            finally:
-                self._in_memory.release()
         finally:
             self._places.release()
+
+    @contextmanager
+    def _room_for(self, source: Path | bytes) -> Iterator[None]:
+        try:
+            count = decoding_bytes(source if isinstance(source, bytes) else source.read_bytes())
+        except OSError:
+            count = 0  # reading it will say why
+        if not self._memory.take(count, self._timeout_s):
+            raise DetectorFailed(f"the detector was not free within {self._timeout_s:g} s")
+        try:
+            yield
+        finally:
+            self._memory.give_back(count)
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Take no more requests, finish those that are inside, and end the worker thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -24,10 +25,11 @@ from fracture_det.structures.tiff import (
 )
 
 Pixels = NDArray[np.uint8]
+BAND_SAMPLES = 1 << 20
 
 
 def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> Pixels:
-    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has loaded from `data`.
+    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has opened from `data`.
 
     page: what a TIFF said before `single_page`. Transparent pixels are laid over black; more than 8 bits are stretched,
     see `stretch_to_8_bit`.
@@ -35,8 +37,8 @@ def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> 
     Raises UnsupportedImage or UnreadableImage where the samples have no certain meaning.
     """
     if _is_deep_colour(image, data, page):
-        image.close()  # frees the memory of its pixels
         return _deep_to_rgb(data, page)
+    image.load()
     if image.mode.startswith(("I", "F")):
         return _deep_grey_to_rgb(image, page)
     if image.format in ("JPEG", "MPO") and image.mode == "CMYK" and "adobe" not in image.info:
@@ -117,19 +119,30 @@ def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:
     if deep.shape[2] == 4:
         # Another extra sample has no meaning, or the colours are multiplied with it already.
         is_opacity = page is None or page.value(EXTRA_SAMPLES, OPACITY) == OPACITY
-        opacity, deep = deep[:, :, 3], cv2.cvtColor(deep, cv2.COLOR_BGRA2BGR)
-        if is_opacity:
-            if not opacity.any():
-                raise UnreadableImage("every pixel is transparent")
-            deep = cv2.multiply(deep, cv2.merge([opacity] * 3), scale=1 / 65_535)
-    return stretch_to_8_bit(deep)[:, :, ::-1]
+        if is_opacity and not deep[:, :, 3].any():
+            raise UnreadableImage("every pixel is transparent")
+        for band in _bands(deep) if is_opacity else ():
+            colours, opacity = cv2.cvtColor(band, cv2.COLOR_BGRA2BGR), cv2.merge([band[:, :, 3]] * 3)
+            band[:, :, :3] = cv2.multiply(colours, opacity, scale=1 / 65_535)
+    return stretch_to_8_bit(deep[:, :, 2::-1])
+
+
+def _bands(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield views of rows that together are `samples`, so that what is computed of them takes little memory."""
+    rows = max(1, BAND_SAMPLES // max(1, samples[0].size))
+    for first in range(0, len(samples), rows):
+        yield samples[first : first + rows]
 
 
 def stretch_to_8_bit(deep: NDArray[Any]) -> NDArray[np.uint8]:
-    """Stretch samples of any shape linearly so that their .1 and 99.9 percentiles become 0 and 255."""
-    if deep.dtype == np.uint16:  # by a table of all values: a sixth of the memory
+    """Stretch samples, (H, W) or (H, W, channels), linearly so that their .1 and 99.9 percentiles become 0 and 255."""
+    if deep.dtype == np.uint16:  # by a table of all values, band by band: a sixth of the memory
         low, high = _percentiles(deep)
-        return np.asarray(_stretch(np.arange(65_536, dtype=np.float32), low, high)[deep], np.uint8)
+        table = _stretch(np.arange(65_536, dtype=np.float32), low, high)
+        stretched = np.empty(deep.shape, np.uint8)
+        for source, target in zip(_bands(deep), _bands(stretched), strict=True):
+            np.take(table, source, out=target, mode="clip")  # else it would be buffered
+        return stretched
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
@@ -145,12 +158,11 @@ def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
 
 def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:
     """Return what `np.percentile` says of .1 and 99.9, or the extremes where these are one value."""
-    flat = deep.reshape(-1)
     counts = np.zeros(65_536, np.int64)
-    for first in range(0, flat.size, 1 << 20):  # in pieces, since each is widened to 64 bits
-        counts += np.bincount(flat[first : first + (1 << 20)], minlength=65_536)
+    for band in _bands(deep):  # since each is widened to 64 bits
+        counts += np.bincount(band.reshape(-1), minlength=65_536)
     below = np.cumsum(counts)
-    places = np.array([0.001, 0.999]) * (flat.size - 1)
+    places = np.array([0.001, 0.999]) * (deep.size - 1)
     under, over = (np.searchsorted(below, edge(places), side="right") for edge in (np.floor, np.ceil))
     low, high = under + (over - under) * (places - np.floor(places))
     if high > low:

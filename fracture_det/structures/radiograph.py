@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fracture_det.structures.image_errors import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
-from fracture_det.structures.image_kinds import IMAGE_FORMATS, recognise
+from fracture_det.structures.image_kinds import IMAGE_FORMATS, PNG_START, recognise
 from fracture_det.structures.jpeg import decode_jpeg, strip_jpeg
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 from fracture_det.structures.photometric import Pixels, grey_to_rgb, to_rgb
-from fracture_det.structures.png import check_rows, png_size, strip_png
+from fracture_det.structures.png import SAMPLES, check_rows, png_size, strip_png
 from fracture_det.structures.tiff import ORIENTATION, single_page
 
 __all__ = [
@@ -26,11 +26,15 @@ __all__ = [
     "Radiograph",
     "UnreadableImage",
     "UnsupportedImage",
+    "decoding_bytes",
     "read_radiograph",
 ]
 
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
+# libpng refuses more than 1,000,000, and a JPEG cannot have more than this.
+MAX_SIDE_PX = 65_535
+LARGEST_SAMPLE_BYTES = 8  # 16 bits of red, green, blue and opacity
 EXIF_ORIENTATION_TAG = 0x0112
 
 
@@ -73,9 +77,8 @@ def read_radiograph(
     removed unread, and the parts that are read must be few and intact.
 
     Raises UnsupportedImage (by its bytes of a kind that is not in `formats`, of a depth or coding that is not read, or
-    of several pages), ImageTooLarge (more than `max_pixels`, known from the header,
-    before anything is decoded) or UnreadableImage (missing, empty, truncated
-    or broken).
+    of several pages), ImageTooLarge (more than `max_pixels` or a side over MAX_SIDE_PX, known from the header, before
+    anything is decoded) or UnreadableImage (missing, empty, truncated or broken).
     """
     name = "upload" if isinstance(source, bytes) else str(source)
     try:
@@ -92,6 +95,26 @@ def read_radiograph(
     except Exception as error:
         # On broken files Pillow raises nearly everything: OSError, SyntaxError, struct.error, AttributeError, ...
         raise UnreadableImage(str(error), name) from error
+
+
+def decoding_bytes(data: bytes) -> int:
+    """Return about how many bytes reading this file takes at its peak, from its header.
+
+    The decoder holds the samples of a PNG twice, and libjpeg the coefficients of a progressive JPEG; then come the
+    pixels, (H, W, 3) uint8, and once more where they are turned upright. A file whose header cannot be read, which is
+    not decoded either, counts as the largest.
+    """
+    try:
+        if data.startswith(PNG_START):
+            height, width = png_size(data)
+            sample_bytes = SAMPLES.get(data[25], 4) * (2 if data[24] == 16 else 1)
+        else:
+            with Image.open(io.BytesIO(data)) as image:
+                height, width = image.height, image.width
+                sample_bytes = len(image.getbands())
+    except Exception:  # Pillow raises nearly everything
+        return MAX_PIXELS * (2 * LARGEST_SAMPLE_BYTES + 2 * 3)
+    return min(height * width, MAX_PIXELS) * (2 * sample_bytes + 2 * 3)
 
 
 def _accepted_kind(data: bytes, formats: tuple[str, ...]) -> str:
@@ -140,12 +163,13 @@ def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
             orientation = 1
         decoded = None if jpeg is None else decode_jpeg(jpeg, image.mode)
         if decoded is None or image.mode == "CMYK":
-            image.load()
             decoded = to_rgb(image, data, page=page)
         pixels = grey_to_rgb(decoded) if decoded.ndim == 2 else decoded
     return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
 
 
 def _check_size(height: int, width: int, max_pixels: int) -> None:
+    if max(width, height) > MAX_SIDE_PX:
+        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {MAX_SIDE_PX:,} on a side are read")
     if width * height > max_pixels:
-        raise ImageTooLarge(f"{width} x {height} pixels, at most {max_pixels:,} are read")
+        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {max_pixels:,} are read")

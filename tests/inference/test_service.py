@@ -23,7 +23,13 @@ from fracture_det.inference.service import (
     overlay_png,
 )
 from fracture_det.structures.detections import Detections
-from fracture_det.structures.radiograph import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
+from fracture_det.structures.radiograph import (
+    DamagedImage,
+    ImageTooLarge,
+    UnreadableImage,
+    UnsupportedImage,
+    decoding_bytes,
+)
 from tests.webapp.bright import BrightRectangles, dark_plate
 
 LIKELY = (20, 30, 60, 50, 230)
@@ -221,13 +227,25 @@ def test_the_waits_for_memory_and_for_the_detector_share_one_time_limit():
 
 def test_whoever_keeps_a_radiograph_takes_room_in_memory():
     plate = png(dark_plate(LIKELY))
-    with PredictionService(BrightRectangles(), max_batch=1, timeout_s=0.5) as service:
+    room = 3 * decoding_bytes(plate)
+    with PredictionService(BrightRectangles(), max_memory=room, timeout_s=0.5) as service:
         with ExitStack() as kept:
             for _ in range(3):
                 assert len(kept.enter_context(service.predicting(plate)).detections) == 1
             with pytest.raises(DetectorFailed, match=r"not free within 0\.5 s"):
                 service.predict(plate)
         assert len(service.predict(plate).detections) == 1
+
+
+def test_a_radiograph_larger_than_the_memory_is_read_alone():
+    plate = png(dark_plate(LIKELY))
+    with PredictionService(BrightRectangles(), max_memory=1, timeout_s=0.5) as service:
+        with service.predicting(plate), pytest.raises(DetectorFailed, match="not free"):
+            service.predict(plate)
+        assert len(service.predict(plate).detections) == 1
+        with pytest.raises(UnreadableImage):
+            service.predict(Path("missing.png"))
+        assert service._memory.taken == 0
 
 
 class Leaving(BrightRectangles):
@@ -260,7 +278,7 @@ def test_closing_finishes_what_is_inside_and_refuses_the_rest():
     plate = png(dark_plate(LIKELY))
     with ThreadPoolExecutor(4) as pool:
         inside = [pool.submit(service.predict, plate) for _ in range(4)]
-        wait_for(lambda: service._in_memory._value == 0 or service._queue.qsize() >= 1)
+        wait_for(lambda: service._queue.qsize() >= 1)
         service.close()
         answers = [future.exception() or future.result() for future in inside]
     assert all(isinstance(answer, ServiceClosed) or len(answer.detections) == 1 for answer in answers)
@@ -273,6 +291,7 @@ def test_closing_finishes_what_is_inside_and_refuses_the_rest():
 def test_turning_away_refuses_who_waits_and_finishes_what_the_detector_has():
     service = PredictionService(BrightRectangles(delay_s=0.5), max_batch=1, max_wait_ms=0)
     plate = png(dark_plate(LIKELY))
+    service._memory.total = 3 * decoding_bytes(plate)
     with ThreadPoolExecutor(6) as pool:  # one with the detector, two in the queue, three without room in memory
         inside = [pool.submit(service.predict, plate) for _ in range(6)]
         wait_for(lambda: service._queue.qsize() == 2 and service._asked_at is not None)
@@ -325,7 +344,7 @@ def test_the_overlay_is_drawn_around_the_boxes_above_the_threshold():
     assert changed[0] > changed[1] > changed[2] == 0
 
 
-@pytest.mark.parametrize("name", ["max_batch", "queue_size", "max_pixels"])
+@pytest.mark.parametrize("name", ["max_batch", "queue_size", "max_pixels", "max_memory"])
 def test_sizes_below_one_are_refused(name: str):
     with pytest.raises(ValueError, match=rf"{name}: expected at least 1, got 0"):
         PredictionService(BrightRectangles(), **{name: 0})

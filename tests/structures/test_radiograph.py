@@ -1,7 +1,10 @@
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,11 +14,13 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 from fracture_det.structures.jpeg import MAX_SCANS, MAX_SEGMENTS
 from fracture_det.structures.png import MAX_CHUNKS
 from fracture_det.structures.radiograph import (
+    MAX_PIXELS,
     DamagedImage,
     ImageTooLarge,
     Radiograph,
     UnreadableImage,
     UnsupportedImage,
+    decoding_bytes,
     read_radiograph,
 )
 
@@ -272,3 +277,50 @@ class TestHostileFiles:
         monkeypatch.setattr(Image, "open", fail)
         with pytest.raises(UnreadableImage, match="upload: "):
             read_radiograph(encode(Image.fromarray(gradient)))
+
+
+PEAK = """
+import resource, sys
+from fracture_det.structures.radiograph import decoding_bytes, read_radiograph
+read_radiograph(sys.argv[1])  # a small one: what libraries take once is not counted
+data = open(sys.argv[2], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read_radiograph(data)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), decoding_bytes(data))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "I;16"), ("PNG", "RGBA;16"), ("JPEG", "L"), ("JPEG", "RGB")],
+)
+def test_reading_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path, kind: str, mode: str):
+    def write(side: int) -> Path:
+        path = tmp_path / f"{side}.{kind}"
+        ramp = np.linspace(0, 4_000, side * side).reshape(side, side)
+        if mode == "RGBA;16":
+            deep = np.dstack([ramp, ramp, ramp, np.full_like(ramp, 65_535)]).astype(np.uint16)
+            path.write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+        elif mode == "I;16":
+            Image.fromarray(ramp.astype(np.uint16)).save(path, kind)
+        else:
+            options = {"progressive": True} if kind == "JPEG" else {}
+            Image.fromarray((ramp / 16).astype(np.uint8)).convert(mode).save(path, kind, **options)
+        return path
+
+    command = [sys.executable, "-c", PEAK, str(write(200)), str(write(3_000))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken, expected = map(int, ended.stdout.split())
+    assert 9_000_000 * 3 <= expected
+    assert taken <= 1.05 * expected + 8_000_000
+
+
+def test_a_header_that_cannot_be_read_counts_as_the_largest():
+    assert decoding_bytes(b"\xff\xd8\xff") == decoding_bytes(b"\x89PNG\r\n\x1a\n") == MAX_PIXELS * 22
+
+
+def test_a_side_too_long_is_too_large_whatever_the_area():
+    header = struct.pack(">IIBBBBB", 2_000_000, 1, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(2_000_001)))
+    with pytest.raises(ImageTooLarge, match="2,000,000 x 1 pixels, at most 65,535 on a side"):
+        read_radiograph(data + chunk(b"IEND", b""))
