@@ -25,11 +25,12 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from fracture_det.inference.base import DetectorError
-from fracture_det.inference.service import DetectorFailed
+from fracture_det.inference.service import DetectorFailed, return_freed_memory
 
 from . import create_app
 from .context import AppContext
 from .presentation import NOTICE
+from .private_logs import WithoutRequests
 from .settings import Settings, SettingsError
 from .store import StoreError
 from .worker import UploadLimitWorker
@@ -137,7 +138,7 @@ class Server(BaseApplication):
             "bind": f"fd://{self.listener.fileno()}",
             "workers": 1,
             "worker_class": UploadLimitWorker if self.settings.worker == "upload-limit" else "gthread",
-            "threads": self.settings.queue_size + SPARE_THREADS,
+            "threads": self.settings.queue_size + SPARE_THREADS,  # see webapp/worker.py for who gets them
             "worker_connections": max(MAX_CONNECTIONS, 2 * (self.settings.queue_size + SPARE_THREADS)),
             "timeout": START_TIMEOUT_S,
             "graceful_timeout": GRACE_S,
@@ -145,7 +146,7 @@ class Server(BaseApplication):
             "proc_name": "fracture_det",
             "control_socket_disable": True,
             "forwarder_headers": "",  # a URL prefix comes from trusted proxies alone, as X-Forwarded-Prefix
-            "on_starting": _filter_boot_log,
+            "on_starting": _filter_log,
             "post_worker_init": self._announce_ready,
             "worker_exit": self._close,
         }
@@ -156,6 +157,7 @@ class Server(BaseApplication):
         """Create the app in the worker, after the fork; a failure is reported in one sentence."""
         # Deprecations inside torch do not concern whoever starts a server.
         warnings.filterwarnings("ignore", module=r"(torch|detectron2)\b")
+        return_freed_memory()
         try:
             return create_app(self.settings, loopback=self.loopback)
         except (DetectorError, DetectorFailed, StoreError) as error:
@@ -207,8 +209,9 @@ def _exit_if_hung(app_context: AppContext, stopped: threading.Event) -> None:
     os._exit(1)
 
 
-def _filter_boot_log(arbiter: Any) -> None:
+def _filter_log(arbiter: Any) -> None:
     arbiter.log.error_log.addFilter(_is_relevant)
+    arbiter.log.error_log.addFilter(WithoutRequests())
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:

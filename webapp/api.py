@@ -13,7 +13,7 @@ from fracture_det.inference.service import overlay_png
 
 from .auth import current_account, limit_uploads
 from .context import app_context
-from .errors import RETRY_AFTER_S, RequestError, drain_body
+from .errors import RETRY_AFTER_S, RequestError
 from .presentation import NOTICE, feedback_schema
 from .schemas import (
     AliveSchema,
@@ -106,8 +106,7 @@ def no_content(*statuses: int) -> Any:
 def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
     """Analyse a radiograph."""
     limit_uploads()
-    if app_context().service.full and headers.idempotency_key is None:
-        drain_body()  # parsing the form would cost more than the response
+    if app_context().service.full and headers.idempotency_key is None:  # before the form is parsed, which costs more
         raise RequestError(503, BUSY, reason="busy", retry_after_s=RETRY_AFTER_S)
     uploads = sent_files()
     if len(uploads) > 1:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from apiflask import HTTPError
 from flask import Flask, Response, current_app, jsonify, render_template, request
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as AnyResponse
 
+from .private_logs import where
 from .security_headers import HEADERS
 from .store import StoreUnavailable
 
@@ -41,13 +44,15 @@ class RequestError(Exception):
 
 
 def register(app: Flask) -> None:
-    """Register the error handlers of `app` and the headers of every response."""
+    """Register the error handlers of `app`, and what is done with every response."""
     app.register_error_handler(RequestError, _handle_request_error)
     app.register_error_handler(HTTPException, _handle_http_error)
     app.register_error_handler(HTTPError, _handle_validation_error)
     app.register_error_handler(StoreUnavailable, _handle_store_error)
+    for broken_body in (ParseException, NoMoreData):
+        app.register_error_handler(broken_body, _handle_broken_body)
     app.register_error_handler(Exception, _handle_unexpected_error)
-    app.after_request(_add_headers)
+    app.after_request(_finish)
 
 
 def _handle_request_error(error: RequestError) -> Response:
@@ -71,6 +76,12 @@ def _handle_store_error(error: StoreUnavailable) -> Response:
     return _error_response(503, STORE_FAILED, RETRY_AFTER_S)
 
 
+def _handle_broken_body(_error: ParseException | NoMoreData) -> Response:
+    """The body came in chunks that contradict themselves, or ended too early; gunicorn finds out while it is read."""
+    _count("bad_request")
+    return _error_response(400, MESSAGES[400])
+
+
 def _count(reason: str) -> None:
     current_app.extensions["fracture"].metrics.reject(reason)
 
@@ -80,8 +91,6 @@ def _handle_http_error(error: HTTPException) -> Response | AnyResponse:
         return error.get_response()
     if isinstance(error, SecurityError):  # an unknown host name, for which url_for cannot make the links of a page
         return Response("This server does not serve that host name.\n", 400, mimetype="text/plain")
-    if error.code == 413:
-        drain_body()
     _count(error.name.lower().replace(" ", "_"))
     settings = current_app.extensions["fracture"].settings
     message = MESSAGES.get(error.code, f"The server rejected the request ({error.name}).")
@@ -106,7 +115,7 @@ def _other_limit() -> str | None:
 
 def _handle_unexpected_error(error: Exception) -> Response:
     _count("crash")
-    current_app.logger.error("A request failed: %s %s", request.method, request.url_rule, exc_info=error)
+    current_app.logger.error("A request failed: %s %s: %s", request.method, request.url_rule, where(error))
     return _error_response(500, MESSAGES[500])
 
 
@@ -122,17 +131,17 @@ def _error_response(status: int, message: str, retry_after_s: int | None = None)
 
 
 def drain_body() -> None:
-    """Read the rest of the body: a browser cut off while it sends shows a network error instead of our message."""
+    """Read the rest of the body: a client cut off while it sends would see a network error instead of the response."""
     stream = request.environ["wsgi.input"]
-    most = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"])
-    if request.content_length is None or request.content_length > most:
-        return
-    left, deadline = request.content_length, time.monotonic() + DRAIN_S
-    while left > 0 and time.monotonic() < deadline and (chunk := stream.read(min(left, 65_536))):
-        left -= len(chunk)
+    left, deadline = DRAIN_FACTOR * int(current_app.config["MAX_CONTENT_LENGTH"]), time.monotonic() + DRAIN_S
+    with suppress(ParseException, OSError):  # broken chunks, or a client that has gone
+        while left > 0 and time.monotonic() < deadline and (chunk := stream.read(min(left, 65_536))):
+            left -= len(chunk)
 
 
-def _add_headers(response: Response) -> Response:
+def _finish(response: Response) -> Response:
+    if response.status_code >= 400:
+        drain_body()
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.endpoint != "static":

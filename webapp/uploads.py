@@ -166,7 +166,7 @@ ERRORS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] 
         ImageTooLarge,
         413,
         "pixels",
-        lambda settings: f"It has more than {settings.max_megapixels:g} megapixels; please export a smaller image.",
+        lambda _: "It is too large ({reason}); please export a smaller image.",
     ),
     (
         DamagedImage,

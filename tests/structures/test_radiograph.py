@@ -292,7 +292,15 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), deco
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "I;16"), ("PNG", "RGBA;16"), ("JPEG", "L"), ("JPEG", "RGB")],
+    [
+        ("PNG", "L"),
+        ("PNG", "RGB"),
+        ("PNG", "RGBA"),
+        ("PNG", "I;16"),
+        ("PNG", "RGBA;16"),
+        ("JPEG", "L"),
+        ("JPEG", "RGB"),
+    ],
 )
 def test_reading_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path, kind: str, mode: str):
     def write(side: int) -> Path:
@@ -311,7 +319,7 @@ def test_reading_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path
     command = [sys.executable, "-c", PEAK, str(write(200)), str(write(3_000))]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     taken, expected = map(int, ended.stdout.split())
-    assert 9_000_000 * 3 <= expected
+    assert expected >= 9_000_000 * 3
     assert taken <= 1.05 * expected + 8_000_000
 
 

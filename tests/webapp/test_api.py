@@ -138,7 +138,12 @@ REFUSED = [
         "omplete (truncated: part of its picture was never coded); please export the radiograph again.",
     ),
     ("a JPEG header", lambda: b"\xff\xd8\xff\xe0\x00", 422, f"{NOT} It is damaged or incomplete"),
-    ("1.44 megapixels", lambda: encoded(np.zeros((1200, 1200), np.uint8)), 413, f"{NOT} It has more than 1 megapixels"),
+    (
+        "1.44 megapixels",
+        lambda: encoded(np.zeros((1200, 1200), np.uint8)),
+        413,
+        f"{NOT} It is too large (1,200 x 1,200 pixels, at most 1,000,000 are read)",
+    ),
     ("1 MiB and a byte", lambda: bytes(1024 * 1024 + 1), 413, f"{NOT} It is larger than 1 MB"),
     ("3 MiB", lambda: bytes(3 * 1024 * 1024), 413, "The upload is larger than 1 MB"),
 ]

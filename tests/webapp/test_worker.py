@@ -17,6 +17,7 @@ USED = [
     (ThreadWorker.init_process, "(self)", "e4fc63a1a68e4f48"),
     (ThreadWorker.accept, "(self, listener)", "f8dcead3dce5c851"),
     (ThreadWorker.on_pending_socket_readable, "(self, conn, client)", "2475f7087832c086"),
+    (ThreadWorker.on_client_socket_readable, "(self, conn, client)", "aead1a3ea7b7daff"),
     (ThreadWorker.wait_for_and_dispatch_events, "(self, timeout)", "ea969b352482bd5c"),
     (ThreadWorker.handle, "(self, conn)", "ca85c9be3df75da4"),
     (ThreadWorker.finish_request, "(self, conn, fs)", "616e7bb15a009ff7"),
@@ -31,6 +32,8 @@ OVERRIDDEN = {
     "init_process",
     "accept",
     "on_pending_socket_readable",
+    "on_client_socket_readable",
+    "murder_pending",
     "wait_for_and_dispatch_events",
     "handle",
     "finish_request",
@@ -72,12 +75,13 @@ def worker():
 
 def test_a_worker_has_the_attributes_that_are_used_and_none_of_ours(worker):
     assert worker.nr_conns == 0
-    assert list(worker.pending_conns) == []
-    for name in ("append", "remove"):
-        assert callable(getattr(worker.pending_conns, name))
+    for connections in (worker.pending_conns, worker.keepalived_conns):
+        assert list(connections) == []
+        assert callable(connections.append)
+        assert callable(connections.remove)
     assert {"cfg", "log", "poller", "sockets"} <= vars(worker).keys()
     assert "self.wsgi = self.app.wsgi()" in inspect.getsource(Worker.load_wsgi)
-    assert not {"uploads_in_progress", "upload_lock", "admitted", "next_start"} & vars(worker).keys()
+    assert not {"in_progress", "progress_lock", "admitted", "next_start"} & vars(worker).keys()
 
 
 def test_a_connection_has_the_attributes_that_are_used_and_none_of_ours(worker):
@@ -86,6 +90,6 @@ def test_a_connection_has_the_attributes_that_are_used_and_none_of_ours(worker):
         connection = TConn(worker.cfg, ours, None, ("127.0.0.1", 8000))
         assert connection.sock is ours
         assert (connection.timeout, connection.data_ready) == (None, False)
-        assert not {"is_closing", "is_upload", "close_at"} & vars(connection).keys()
+        assert not {"is_closing", "close_at", "seen", "head_by", "body_by", "head", "place"} & vars(connection).keys()
         connection.close()
         assert ours.fileno() == -1
