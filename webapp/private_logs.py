@@ -10,7 +10,7 @@ MALFORMED = "Invalid request from"
 
 
 def where(error: BaseException) -> str:
-    """Return the type of `error` and where it was raised, innermost last, without its message: that may quote a request."""
+    """Return the type of `error` and where it was raised, without its message, which may quote a request."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -57,7 +57,7 @@ class UploadLimitWorker(ThreadWorker):
         self.in_progress: set[TConn] = set()
         self.admitted: deque[TConn] = deque()
         self.progress_lock = threading.Lock()
-        self.next_start = 0.0
+        self.next_start = self.looked_at = 0.0
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
@@ -93,6 +93,7 @@ class UploadLimitWorker(ThreadWorker):
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Handle what clients send, end bodies that are too late, then start the next admitted request."""
+        self.looked_at = time.monotonic()
         super().wait_for_and_dispatch_events(START_INTERVAL_S if self.admitted else timeout)
         now = time.monotonic()
         with self.progress_lock:
@@ -107,8 +108,8 @@ class UploadLimitWorker(ThreadWorker):
 
     def murder_pending(self) -> None:
         """Close connections that are silent for too long, or whose head is; gunicorn expects one time limit for all."""
-        now = time.monotonic()
-        for conn in [conn for conn in self.pending_conns if now > conn.timeout]:
+        # What had arrived before the last look has been handled, however long that took.
+        for conn in [conn for conn in self.pending_conns if self.looked_at > conn.timeout]:
             self._unwatch(conn)
             self._drop(conn)
 

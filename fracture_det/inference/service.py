@@ -118,10 +118,10 @@ class PredictionService:
 
     At most `queue_size` requests are inside at a time; one more is refused at once with ServiceBusy. Those that are
     read, wait for the detector or are stored share `max_memory` bytes, by their depth and channels; the others wait. A
-    radiograph that needs more is read alone. One thread feeds the detector with up to `max_batch` radiographs that arrive
-    within `max_wait_ms`. A caller that waits longer than `timeout_s`, for a place in memory and for the detector, gets
-    DetectorFailed. A detector that is silent for longer than that is not called again before it has returned: until
-    then every caller gets DetectorFailed at once.
+    radiograph that needs more is read alone. One thread feeds the detector with up to `max_batch` radiographs that
+    arrive within `max_wait_ms`. A caller that waits longer than `timeout_s`, for a place in memory and for the
+    detector, gets DetectorFailed. A detector that is silent for longer than that is not called again before it has
+    returned: until then every caller gets DetectorFailed at once.
     """
 
     def __init__(
@@ -218,7 +218,8 @@ class PredictionService:
     @contextmanager
     def _room_for(self, source: Path | bytes) -> Iterator[None]:
         try:
-            count = decoding_bytes(source if isinstance(source, bytes) else source.read_bytes())
+            data = source if isinstance(source, bytes) else source.read_bytes()
+            count = decoding_bytes(data, self._formats)
         except OSError:
             count = 0  # reading it will say why
         if not self._memory.take(count, self._timeout_s):
@@ -287,6 +288,7 @@ class PredictionService:
     def _work(self) -> None:
         while batch := self._next_batch():
             self._detect([request for request in batch if request.future.set_running_or_notify_cancel()])
+            batch.clear()  # its pixels would stay in memory until the next one comes
 
     def _next_batch(self) -> list[_Request]:
         """Wait for a request and for those that follow it closely; an empty list means that the service is closed."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fracture_det.structures.image_errors import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
-from fracture_det.structures.image_kinds import IMAGE_FORMATS, PNG_START, recognise
+from fracture_det.structures.image_kinds import IMAGE_FORMATS, recognise
 from fracture_det.structures.jpeg import decode_jpeg, strip_jpeg
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 from fracture_det.structures.photometric import Pixels, grey_to_rgb, to_rgb
@@ -34,6 +34,7 @@ __all__ = [
 MAX_PIXELS = 64_000_000
 # libpng refuses more than 1,000,000, and a JPEG cannot have more than this.
 MAX_SIDE_PX = 65_535
+DEEP_BYTES = {"I;16": 2, "I;16B": 2, "I;16L": 2, "I": 4, "F": 4}
 LARGEST_SAMPLE_BYTES = 8  # 16 bits of red, green, blue and opacity
 EXIF_ORIENTATION_TAG = 0x0112
 
@@ -97,21 +98,24 @@ def read_radiograph(
         raise UnreadableImage(str(error), name) from error
 
 
-def decoding_bytes(data: bytes) -> int:
-    """Return about how many bytes reading this file takes at its peak, from its header.
+def decoding_bytes(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> int:
+    """Return about how many bytes `read_radiograph` takes at its peak for the same arguments, from the file's header.
 
     The decoder holds the samples of a PNG twice, and libjpeg the coefficients of a progressive JPEG; then come the
-    pixels, (H, W, 3) uint8, and once more where they are turned upright. A file whose header cannot be read, which is
-    not decoded either, counts as the largest.
+    pixels, (H, W, 3) uint8, and once more where they are turned upright. A file of a known kind whose header cannot be
+    read counts as the largest, one of another kind, which is not decoded, as nothing.
     """
+    kind = recognise(data)
+    if kind is None or kind.pillow_format not in formats:
+        return 0
     try:
-        if data.startswith(PNG_START):
+        if kind.pillow_format == "PNG":
             height, width = png_size(data)
             sample_bytes = SAMPLES.get(data[25], 4) * (2 if data[24] == 16 else 1)
         else:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=(kind.pillow_format,)) as image:
                 height, width = image.height, image.width
-                sample_bytes = len(image.getbands())
+                sample_bytes = len(image.getbands()) * DEEP_BYTES.get(image.mode, 1)
     except Exception:  # Pillow raises nearly everything
         return MAX_PIXELS * (2 * LARGEST_SAMPLE_BYTES + 2 * 3)
     return min(height * width, MAX_PIXELS) * (2 * sample_bytes + 2 * 3)

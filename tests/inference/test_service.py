@@ -1,9 +1,11 @@
 """The service shares one detector among threads and never turns a failure into an answer."""
 
+import gc
 import io
 import logging
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -246,6 +248,13 @@ def test_a_radiograph_larger_than_the_memory_is_read_alone():
         with pytest.raises(UnreadableImage):
             service.predict(Path("missing.png"))
         assert service._memory.taken == 0
+
+
+def test_nothing_is_kept_of_a_radiograph_that_was_answered():
+    with PredictionService(BrightRectangles()) as service:
+        kept = weakref.ref(service.predict(png(dark_plate(LIKELY))).pixels)
+        gc.collect()
+        wait_for(lambda: kept() is None)
 
 
 class Leaving(BrightRectangles):

@@ -325,6 +325,7 @@ def test_reading_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path
 
 def test_a_header_that_cannot_be_read_counts_as_the_largest():
     assert decoding_bytes(b"\xff\xd8\xff") == decoding_bytes(b"\x89PNG\r\n\x1a\n") == MAX_PIXELS * 22
+    assert decoding_bytes(b"%PDF-1.4") == decoding_bytes(b"\x89PNG\r\n\x1a\n", ("JPEG",)) == 0
 
 
 def test_a_side_too_long_is_too_large_whatever_the_area():

@@ -2,6 +2,8 @@
 
 import html
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -120,6 +122,17 @@ def of_12_bits(jpeg):
     return jpeg.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c")
 
 
+def png_of(width: int, height: int) -> bytes:
+    """Return a black grey PNG, written by hand, as an encoder would refuse its size."""
+
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((1 + width) * height))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 NOT = "This file was not analysed."
 REFUSED = [
     ("a GIF", lambda: encoded(PLATE, "GIF"), 415, f"{NOT} It is a GIF image, which is not read"),
@@ -143,6 +156,12 @@ REFUSED = [
         lambda: encoded(np.zeros((1200, 1200), np.uint8)),
         413,
         f"{NOT} It is too large (1,200 x 1,200 pixels, at most 1,000,000 are read)",
+    ),
+    (
+        "a side of 2,000,000",
+        lambda: png_of(2_000_000, 1),
+        413,
+        f"{NOT} It is too large (2,000,000 x 1 pixels, at most 65,535 on a side are read)",
     ),
     ("1 MiB and a byte", lambda: bytes(1024 * 1024 + 1), 413, f"{NOT} It is larger than 1 MB"),
     ("3 MiB", lambda: bytes(3 * 1024 * 1024), 413, "The upload is larger than 1 MB"),

@@ -81,7 +81,7 @@ def test_a_worker_has_the_attributes_that_are_used_and_none_of_ours(worker):
         assert callable(connections.remove)
     assert {"cfg", "log", "poller", "sockets"} <= vars(worker).keys()
     assert "self.wsgi = self.app.wsgi()" in inspect.getsource(Worker.load_wsgi)
-    assert not {"in_progress", "progress_lock", "admitted", "next_start"} & vars(worker).keys()
+    assert not {"in_progress", "progress_lock", "admitted", "next_start", "looked_at"} & vars(worker).keys()
 
 
 def test_a_connection_has_the_attributes_that_are_used_and_none_of_ours(worker):
