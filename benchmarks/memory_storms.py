@@ -34,7 +34,7 @@ from fracture_det.inference.registry import DETECTORS
 from fracture_det.inference.service import encode_png
 
 # What docs/deployment.md asks for.
-LIMIT_MB = 2_500.0
+LIMIT_MB = 3_000.0
 DEEP, LARGE, BURSTS, REST_S = (1, 4, 6), (60, 100), 7, 5.0
 DEEP_SIDE, LARGE_SIDE = 8_000, 3_990
 

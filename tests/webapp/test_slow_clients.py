@@ -6,12 +6,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http.client import HTTPResponse
 
 import pytest
 
 from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, encoded
+from tests.webapp.test_prefix import documented_block, nginx
 from tests.webapp.test_serve import upload
 from webapp.request_head import MAX_HEAD_BYTES, RequestHead
 
@@ -215,3 +217,21 @@ def test_a_head_is_taken_for_what_it_is():
     chunked = head("POST /login HTTP/1.1\nTransfer-Encoding: chunked\n\n")
     assert (chunked.body_bytes, chunked.body_is_missing, chunked.body_is_near) == (None, True, False)
     assert (chunked.bytes_at_most(7), sent.bytes_at_most(7), form.bytes_at_most(7)) == (7, 7, 4)
+
+
+SLOW_UPLOAD = b"POST /api/v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx"
+
+
+def test_only_a_proxy_keeps_places_for_uploads_while_others_send_slowly(start_server, tmp_path):
+    server = start_server(tmp_path / "instance", FRACTURE_QUEUE_SIZE="4")
+    plate = encoded(dark_plate(LIKELY))
+    with lines(server, 40, SLOW_UPLOAD):
+        assert healthz(server)
+        assert upload(server.address, plate)[0] == 503
+    block = documented_block("location / ").replace("127.0.0.1:8000", server.address.removeprefix("http://"))
+    with nginx(tmp_path, block) as address, lines(replace(server, address=address), 40, SLOW_UPLOAD):
+        deadline = time.monotonic() + 30  # until the slow ones of before are gone
+        while (status := upload(address, plate)[0]) == 503 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert status == 201
+        assert [upload(address, plate)[0] for _ in range(4)] == [201] * 4
