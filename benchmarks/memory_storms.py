@@ -28,8 +28,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from storm import held_mb, peak_of, running, send_all
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.storm import held_mb, peak_of, running, send_all
 from fracture_det.inference.registry import DETECTORS
 from fracture_det.inference.service import encode_png
 
