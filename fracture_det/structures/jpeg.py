@@ -11,6 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from fracture_det.structures.image_errors import DamagedImage, UnsupportedImage
+from fracture_det.structures.seams import has_seam
 
 # Each scan of a progressive JPEG decodes the whole image, however small the scan; files usually have 10.
 MAX_SCANS = 64
@@ -25,6 +26,9 @@ METADATA = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 # What libjpeg says where coded pixels are missing (jerror.h: JWRN_HIT_MARKER, JWRN_JPEG_EOF, JWRN_MUST_RESYNC).
 MISSING = ("premature end", "found marker", "Premature end")
 NEVER_CODED = "truncated: part of its picture was never coded"
+MISPLACED = "parts of its picture are out of place"
+# SOF0 and SOF1: the blocks of all colours follow each other from the top left to the bottom right.
+SEQUENTIAL = re.compile(rb"\xff[\xc0\xc1]", re.DOTALL)
 SURPLUS = "its coded pixels do not end where its picture ends; part of them is out of place"
 
 
@@ -85,16 +89,33 @@ def decode_jpeg(jpeg: StrippedJpeg, mode: str) -> NDArray[np.uint8]:
     mode: of Pillow, "L", "RGB" or "CMYK". The pixels are those of Pillow, bit for bit; CMYK as it is stored.
 
     Raises UnsupportedImage for a colour subsampling other than 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1, which this
-    interface of libjpeg-turbo does not have. Raises DamagedImage for every warning of the decoder, and where coded
-    pixels are left over: libjpeg says so only of more than those that it has in its buffer, but a scan of which the
-    last byte can be spared has too many.
+    interface of libjpeg-turbo does not have. Raises DamagedImage for every warning of the decoder, where coded pixels
+    are left over, and where the picture shows that some are misplaced. libjpeg says only of more left over than it has
+    in its buffer, but a scan of which the last byte can be spared has too many.
     """
     pixels = _decode(jpeg.data, "GRAY" if mode == "L" else mode)
     for end in jpeg.scan_ends:
         last = 2 if jpeg.data.endswith(b"\xff\0", 0, end) else 1
         if _can_be_decoded(jpeg.data[: end - last] + END_OF_IMAGE):
             raise DamagedImage(SURPLUS)
+    block = coded_block(jpeg.data)
+    if block and has_seam(pixels[:, :, min(1, pixels.shape[2] - 1)], block):
+        raise DamagedImage(MISPLACED)
     return pixels[:, :, 0] if mode == "L" else pixels
+
+
+def coded_block(data: bytes) -> tuple[int, int] | None:
+    """Return (height, width) in pixels of what a sequential JPEG codes at once; None of a progressive one."""
+    place = 2
+    while data[place + 1] != 0xDA:
+        if SEQUENTIAL.match(data, place):
+            count = data[place + 9]
+            factors = [data[place + 11 + 3 * number] for number in range(count)]
+            if count == 1:
+                return 8, 8
+            return 8 * max(factor & 15 for factor in factors), 8 * max(factor >> 4 for factor in factors)
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def _decode(data: bytes, colours: str, **options: Any) -> NDArray[np.uint8]:
