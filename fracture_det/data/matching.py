@@ -85,7 +85,7 @@ class Matcher:
         match = self._by_relative_path(item, item.path)
         if match is not None:
             return match if len(match.images) == 1 else self._decide_by_content(item, match)
-        if bare_name(item.path) not in self._by_stem:
+        if bare_name(item.path) not in self._by_stem and (item.entry or not self.same_stem(item.path)):
             return self._understood(item)
         return self._by_evidence(item)
 
@@ -95,9 +95,10 @@ class Matcher:
         root = self._files.image_root if beside_images else self._files.annotation_root
         return {picture for form in self._forms(path, root) for picture in self._at(form)}
 
-    def same_stem(self, name: str) -> list[str]:
-        """Return the pictures of a file's bare name, in any folder."""
-        return self._by_stem.get(bare_name(posixpath.splitext(name)[0]), [])
+    def same_stem(self, path: str) -> list[str]:
+        """Return the pictures of a bare name, in any folder; 0.png.xml may be of 0.png.png as well as of 0.png."""
+        names = dict.fromkeys((bare_name(path), fold(posixpath.basename(path))))
+        return [picture for name in names for picture in self._by_stem.get(name, ())]
 
     def stems(self) -> Iterable[list[str]]:
         """Return the pictures of each bare name."""
@@ -188,7 +189,7 @@ class Matcher:
         return Match((), BARE_NAME, "no image of this name")
 
     def _by_evidence(self, item: Item) -> Match:
-        pictures = self._by_stem[bare_name(item.path)]
+        pictures = self._by_stem[bare_name(item.path)] if item.entry else self.same_stem(item.path)
         without_case = self._without_case(item)
         if without_case:
             doubt = f"fits {_some(without_case)} but for upper and lower case" if len(without_case) > 1 else ""

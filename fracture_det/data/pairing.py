@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -26,6 +26,7 @@ from fracture_det.data.inventory import (
 )
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
+from fracture_det.data.unused_files import Mentions, UnusedFile, find_possible_annotations, is_no_picture
 from fracture_det.structures.image_files import IMAGE_SUFFIXES
 
 FORMATS = tuple(ANNOTATION_FORMATS)
@@ -160,26 +161,55 @@ class AnnotationSource:
 
         To be asked after every annotation has been read, for what these say of other images.
         """
-        missing: dict[str, list[str]] = defaultdict(list)
         names = list(file_names)
-        for name in names:
-            stem = posixpath.splitext(posixpath.basename(name))[0]
-            for form in {fold(stem), fold(plain(stem, decode=True))}:
-                missing[form].append(name)
+        if not names:
+            return {}
         found = {name: f"{self._named[name]} names it" for name in names if name in self._named}
-        lost = [problem for problem in self._reader.problems if problem.action == EXCLUDED]
-        if lost:
-            reason = f"{lost[0].file} holds an annotation that belongs to no image: {lost[0].detail}"
-            found.update((name, reason) for name in names if name not in found)
-        if missing:
-            for item in self._reader.items:
-                self._compare(item.path, self._sure.get(item.name), item.name, missing, found)
-            self._compare_uploads(names, found)
-            for other in self._files.others:
-                if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
-                    partners = self._matcher.partners(other.name, beside_images=other.beside_images)
-                    self._compare(other.name, partners, other.name, missing, found)
-        return found
+        mentions = Mentions(names, lambda path: self._matcher.named(RawAnnotation("", image_path=path)))
+        used = {item.name for item in self._item_of.values()}
+        for item in self._reader.items:
+            name = item.path if item.entry else item.name
+            for image in mentions.by_name(name, self._of(item.path, self._sure.get(item.name))):
+                found.setdefault(image, f"{item.name} may be its annotation, and was not used for it")
+        self._compare_uploads(names, found)
+        by_file, of_any = find_possible_annotations(list(self._unused_files(used)), mentions)
+        found = by_file | found
+        lost = next((problem for problem in self._reader.problems if problem.action == EXCLUDED), None)
+        if lost is not None:
+            of_any = f"an annotation that {lost.file} should hold may be its own: {lost.detail}"
+        return {name: found.get(name) or of_any for name in names if name in found or of_any}
+
+    def _of(self, path: str, partners: str | Iterable[str] | None) -> frozenset[str]:
+        """Return the pictures that a file is of by its relative path, else all of its name."""
+        of = frozenset([partners] if isinstance(partners, str) else partners or ())
+        return of or frozenset(self._matcher.same_stem(path))
+
+    def _unused_files(self, used: Collection[str]) -> Iterator[UnusedFile]:
+        """Yield the files that may hold annotations and are not used, given the names of the items that are."""
+        files = self._files
+        for item in self._reader.items:
+            if not item.entry and item.name not in used:
+                of = self._of(item.path, self._sure.get(item.name))
+                yield UnusedFile(item.name, files.annotation_root / item.name, of)
+        for other in files.others:
+            root = files.image_root if other.beside_images else files.annotation_root
+            path = (root or files.annotation_root) / other.name
+            if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
+                of = self._of(
+                    posixpath.splitext(other.name)[0],
+                    self._matcher.partners(other.name, beside_images=other.beside_images),
+                )
+                yield UnusedFile(other.name, path, of)
+        for name in files.unread:
+            root = files.annotation_root
+            if files.image_root is not None and (files.image_root / name).is_file():
+                root = files.image_root
+            if is_no_picture(root / name):
+                of = frozenset(self._matcher.partners(name, beside_images=True) - {name})
+                yield UnusedFile(name, root / name, of)
+        for problem in files.problems:
+            if problem.kind == "link_not_followed" and problem.action == EXCLUDED:
+                yield UnusedFile(problem.file, Path(problem.file), by_text=False)
 
     def count_files(self, used_images: Iterable[str], used: Iterable[str]) -> FileCounts:
         """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
@@ -333,31 +363,13 @@ class AnnotationSource:
         suffix = posixpath.splitext(other.name)[1].lower()
         if suffix in IMAGE_SUFFIXES:
             return Problem(other.name, "other_file", "an image under --annotations; the one under --images is used")
-        pictures = self._matcher.same_stem(other.name) if suffix in ANNOTATION_SUFFIXES else []
+        pictures = self._matcher.same_stem(posixpath.splitext(other.name)[0]) if suffix in ANNOTATION_SUFFIXES else []
         if is_known_name(other.name) or not pictures:
             return Problem(other.name, "other_file", "neither an image nor an annotation")
         partners = self._matcher.partners(other.name, beside_images=other.beside_images) or set(pictures)
         action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
         where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
         return Problem(other.name, "other_annotation", f"{where}; bears the name of {pictures[0]}", action)
-
-    def _compare(
-        self,
-        path: str,
-        partners: str | set[str] | None,
-        name: str,
-        missing: dict[str, list[str]],
-        found: dict[str, str],
-    ) -> None:
-        """Note the images without annotation whose name a file bears that is not the partner of another image."""
-        base = fold(plain(posixpath.basename(path), decode=True)).lstrip("._")
-        forms = {fold(posixpath.basename(path)), base}
-        forms |= {base[:end].strip() for end, sign in enumerate(base) if sign == "."}
-        of = {partners} if isinstance(partners, str) else partners or set()
-        for form in forms & missing.keys():
-            for image in missing[form]:
-                if image not in found and (not of or image in of):
-                    found[image] = f"{name} may be its annotation, and was not used for it"
 
     def _compare_uploads(self, names: Sequence[str], found: dict[str, str]) -> None:
         """Note the images without annotation whose name an upload may have been stored under (`hand a` as hand_a)."""
