@@ -261,7 +261,8 @@ class AnnotationSource:
 
     def _leave_out(self, item: Item, match: Match, doubts: dict[str, list[Item]]) -> None:
         if match.images:
-            kind = "annotation_ambiguous" if len(match.images) > 1 else "second_annotation"
+            several = len(match.images) == 1 and match.doubt.startswith("one of ")
+            kind = "second_annotation" if several else "annotation_ambiguous"
             self._not_used(item, kind, match.doubt)
             for image in match.images:
                 doubts[image].append(item)

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fracture_det.data.annotation_formats.text import decode_text
 from fracture_det.data.inventory import ANNOTATION_SUFFIXES, UNREAD_IMAGE_SUFFIXES, fold
@@ -28,7 +28,7 @@ from fracture_det.structures.image_files import IMAGE_SUFFIXES, file_kind
 _OFFICE = frozenset((".xlsx", ".xlsm", ".ods", ".docx", ".odt"))
 _ZIPS = _OFFICE | {".zip", ".npz", ".cvat"}
 _TARS = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
-_SINGLE: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_SINGLE: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Archives that Python cannot list.
 _CLOSED = frozenset((".7z", ".rar", ".zst", ".tzst", ".lz4", ".lzma", ".z", ".arj", ".cab", ".zipx"))
 _PICTURES = frozenset(IMAGE_SUFFIXES) | UNREAD_IMAGE_SUFFIXES - {".svg"}
