@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from fracture_det.data.inventory import nfc
 from fracture_det.data.records import Problem
+from fracture_det.data.stated_folders import folder_parts
 from fracture_det.data.tables import MetadataError, find_column, read_table
 
 # With a point or a comma: tables with empty cells often hold whole numbers as decimal ones.
@@ -29,19 +32,27 @@ class Metadata:
 
 
 class NameIndex:
-    """Finds image files by relative path, by name or by stem; a name that fits several files fits none."""
+    """Finds image files by relative path, by name or by stem; a name that fits several files fits none.
+
+    A written folder must be that of the file, or the file have none: site2/1.png does not find site1/1.png. Names
+    compare in Unicode NFC.
+    """
 
     def __init__(self, file_names: Sequence[str]) -> None:
         self._files: dict[str, list[str]] = defaultdict(list)
         for file_name in file_names:
-            path = PurePosixPath(file_name)
-            for key in {file_name, path.name, path.stem}:
+            path = PurePosixPath(nfc(file_name))
+            for key in {nfc(file_name), path.name, path.stem}:
                 self._files[key].append(file_name)
 
     def find(self, written: str) -> list[str]:
         """Return the files that `written` may refer to: one if it is unambiguous, else none or several."""
-        written = written.replace("\\", "/")
-        return self._files.get(written) or self._files.get(PurePosixPath(written).name, [])
+        written = nfc(written.replace("\\", "/"))
+        if written in self._files:
+            return self._files[written]
+        folder = folder_parts(posixpath.dirname(written))[-1:]
+        files = self._files.get(PurePosixPath(written).name, [])
+        return [file for file in files if set(folder) <= set(own := folder_parts(posixpath.dirname(file))) or not own]
 
 
 def read_metadata(

@@ -377,6 +377,8 @@ def _split(
         named = set(fixed.values())
         divided = any(record.file_name not in fixed for record in records)
         wanted = [s for s, share in zip(SPLITS, fractions, strict=True) if s in named or (divided and share > 0)]
+        if options.fractions is None and "train" not in wanted:  # not what anybody wants without saying so
+            wanted.insert(0, "train")
         check_splits_filled(assignment, wanted)
     return assignment, problems
 

@@ -133,8 +133,8 @@ def read_split(
     A CSV has the columns file_name (or image_id) and split. A split is train, val, test, or `none` for an image that
     is to be left out. image_root: the folder to which `file_names` are relative; a data.yaml is read better with it.
     Returns also the SHA-256 that split.json holds per file, and problems for names without an image. Raises
-    MetadataError for a file that is none of these, an unknown split, a name that fits several images, or one named
-    twice.
+    MetadataError for a file that is none of these, or names none of the images, an unknown split, a name that fits
+    several images, or one named twice.
     """
     path = Path(path)
     if path.suffix.lower() in YAML_SUFFIXES:
@@ -159,6 +159,12 @@ def read_split(
         assignment[files[0]] = split
         if digest:
             digests[files[0]] = digest
+    if not assignment:
+        first = ", ".join(name for name, _, _ in rows[:3]) or "nothing"
+        raise MetadataError(
+            f"{path}: it names none of the {len(file_names):,} images: it names {first}; the images are "
+            f"{', '.join(file_names[:3])}"
+        )
     return assignment, digests, problems
 
 

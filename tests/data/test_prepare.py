@@ -265,3 +265,20 @@ def test_problems_csv_has_one_row_per_finding(damaged, tmp_path):
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == {"file", "kind", "detail", "action"}
     assert Counter(row["kind"] for row in rows)["truncated_image"] == 1
+
+
+@pytest.mark.parametrize("split", ["test", "val", "none"])
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(drawn, tmp_path, capsys, split):
+    names = [record.file_name for record in drawn[1]]
+    (tmp_path / "s.csv").write_text("\n".join(["file_name,split", *(f"{name},{split}" for name in names)]))
+    out = tmp_path / "out"
+    assert run(drawn[0], out, "--split-from", tmp_path / "s.csv", "--neighbours", 0) == 2
+    assert "train would be empty" in capsys.readouterr().err
+    assert not (out / "train.json").exists()
+    assert run(drawn[0], out, "--split-from", tmp_path / "s.csv", "--neighbours", 0, "--allow-empty-split") == 0
+
+
+def test_a_split_of_other_images_is_refused(drawn, tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("file_name,split\nother.png,train\n")
+    assert run(drawn[0], tmp_path / "out", "--split-from", tmp_path / "s.csv") == 2
+    assert "it names none of the 60 images" in capsys.readouterr().err
