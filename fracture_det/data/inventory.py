@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, list_folder
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, is_unicode, list_folder
 
 # Pictures that are not read. A file of an unknown suffix counts as a picture too: an annotation may mean it.
 _UNREAD_IMAGES = (
@@ -33,6 +33,9 @@ _KNOWN = (
     "desktop.ini"
 )
 _KNOWN_NAMES = frozenset(_KNOWN.split())
+
+
+NOT_UTF8 = "has a name that is not UTF-8; rename it"
 
 
 def nfc(text: str) -> str:
@@ -98,7 +101,7 @@ def take_inventory(
     FileNotFoundError where `image_root` is not a folder.
     """
     contents = FolderContents(tuple(images), ()) if image_root is None else list_folder(image_root)
-    read = [name for name in contents.images if image_root is None or not is_hidden(name)]
+    read = [name for name in contents.images if image_root is None or (is_unicode(name) and not is_hidden(name))]
     if annotations.is_dir():
         annotation_root, found = annotations, list_folder(annotations)
         bare_names = {fold(posixpath.splitext(posixpath.basename(name))[0]) for name in read}
@@ -173,7 +176,9 @@ class _Lister:
             self.problems.append(Problem(name, "hidden_file", "begins with a dot", EXCLUDED if lost else KEPT))
             self.others.append(OtherFile(name, beside_images))
         elif suffix in IMAGE_SUFFIXES:
-            if not beside_images:
+            if beside_images and not is_unicode(name):
+                self.unread[name] = NOT_UTF8
+            elif not beside_images:
                 self._images_of_annotations.append(name)
         elif suffix in _NO_IMAGE_SUFFIXES or is_known_name(name) or name in self.unread:
             self.others.append(OtherFile(name, beside_images))

@@ -17,6 +17,7 @@ from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
 from fracture_det.data.inventory import (
     ANNOTATION_SUFFIXES,
+    NOT_UTF8,
     UNREAD_IMAGE_SUFFIXES,
     FileInventory,
     OtherFile,
@@ -27,7 +28,7 @@ from fracture_det.data.inventory import (
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
 from fracture_det.data.unused_files import Mentions, UnusedFile, find_possible_annotations, is_no_picture
-from fracture_det.structures.image_files import IMAGE_SUFFIXES
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
 
 FORMATS = tuple(ANNOTATION_FORMATS)
 _EXAMPLES = 3
@@ -354,10 +355,11 @@ class AnnotationSource:
     def _list_others(self) -> None:
         """List every file that is neither an image to read nor an annotation of the format."""
         for picture, reason in self._files.unread.items():
-            self.problems.append(Problem(picture, "kind_not_read", reason, EXCLUDED))
+            kind = "name_not_utf8" if reason == NOT_UTF8 else "kind_not_read"
+            self.problems.append(Problem(picture, kind, reason, EXCLUDED))
         hidden = {problem.file for problem in self._files.problems}
         for other in self._files.others:
-            if other.name not in hidden:
+            if escaped(other.name) not in hidden:
                 self.problems.append(self._of_other(other))
 
     def _of_other(self, other: OtherFile) -> Problem:

@@ -37,7 +37,7 @@ from fracture_det.data.splits import (
     take,
 )
 from fracture_det.data.tables import MetadataError
-from fracture_det.structures.image_files import IMAGE_SUFFIXES, list_image_names
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped, list_image_names
 from fracture_det.structures.processors import available_cpus
 
 DEFAULT_NEIGHBOURS = 10
@@ -437,4 +437,4 @@ def describe(options: PrepareOptions) -> dict[str, Any]:
     for key in ("out", "workers"):
         del content[key]
     content["rules"]["repairs"] = sorted(options.rules.repairs)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in content.items()}
+    return {key: escaped(str(value)) if isinstance(value, Path) else value for key, value in content.items()}

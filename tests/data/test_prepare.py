@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -282,3 +283,29 @@ def test_a_split_of_other_images_is_refused(drawn, tmp_path, capsys):
     (tmp_path / "s.csv").write_text("file_name,split\nother.png,train\n")
     assert run(drawn[0], tmp_path / "out", "--split-from", tmp_path / "s.csv") == 2
     assert "it names none of the 60 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--missing-xml-is-healthy",), ("--strict",)])
+def test_names_that_are_not_utf8_are_listed(drawn, tmp_path, capsys, more):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    images, annotations = os.fsencode(folder / "images"), os.fsencode(folder / "annotations")
+    first, second = (record.file_name for record in list(drawn[1])[:2])
+    os.rename(folder / "images" / first, images + b"/hand_\xff.jpg")
+    os.rename((folder / "annotations" / first).with_suffix(".xml"), annotations + b"/hand_\xff.xml")
+    os.mkdir(images + b"/\xe9")
+    os.rename(folder / "images" / second, images + b"/\xe9/" + os.fsencode(second))
+    for name in (b"/n\xf6te.txt", b"/.h\xefdden"):
+        Path(os.fsdecode(annotations + name)).write_text("nothing")
+    assert run(folder, tmp_path / "out", *more) == (1 if "--strict" in more else 0)
+    kinds = {problem.file: (problem.kind, problem.action) for problem in read_problems(tmp_path / "out/problems.csv")}
+    assert kinds == {
+        r"hand_\xff.jpg": ("name_not_utf8", "excluded"),
+        rf"\xe9/{second}": ("name_not_utf8", "excluded"),
+        r"hand_\xff.xml": ("image_not_read", "excluded"),
+        str(Path(second).with_suffix(".xml")): ("image_not_read", "excluded"),
+        r"n\xf6te.txt": ("other_file", "kept"),
+        r".h\xefdden": ("hidden_file", "kept"),
+    }
+    printed = "".join(capsys.readouterr())
+    assert "122 files found = 58 images used + 58 annotation files used + 6 listed" in printed
