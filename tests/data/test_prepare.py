@@ -289,14 +289,14 @@ def test_a_split_of_other_images_is_refused(drawn, tmp_path, capsys):
 def test_names_that_are_not_utf8_are_listed(drawn, tmp_path, capsys, more):
     folder = tmp_path / "data"
     shutil.copytree(drawn[0], folder)
-    images, annotations = os.fsencode(folder / "images"), os.fsencode(folder / "annotations")
+    images, annotations = folder / "images", folder / "annotations"
     first, second = (record.file_name for record in list(drawn[1])[:2])
-    os.rename(folder / "images" / first, images + b"/hand_\xff.jpg")
-    os.rename((folder / "annotations" / first).with_suffix(".xml"), annotations + b"/hand_\xff.xml")
-    os.mkdir(images + b"/\xe9")
-    os.rename(folder / "images" / second, images + b"/\xe9/" + os.fsencode(second))
-    for name in (b"/n\xf6te.txt", b"/.h\xefdden"):
-        Path(os.fsdecode(annotations + name)).write_text("nothing")
+    (images / first).rename(images / os.fsdecode(b"hand_\xff.jpg"))
+    (annotations / first).with_suffix(".xml").rename(annotations / os.fsdecode(b"hand_\xff.xml"))
+    (images / os.fsdecode(b"\xe9")).mkdir()
+    (images / second).rename(images / os.fsdecode(b"\xe9") / second)
+    for name in (b"n\xf6te.txt", b".h\xefdden"):
+        (annotations / os.fsdecode(name)).write_text("nothing")
     assert run(folder, tmp_path / "out", *more) == (1 if "--strict" in more else 0)
     kinds = {problem.file: (problem.kind, problem.action) for problem in read_problems(tmp_path / "out/problems.csv")}
     assert kinds == {
