@@ -286,11 +286,26 @@ def _split_csv_rows(path: Path, problems: list[Problem]) -> list[tuple[str, str,
     return [(row[key], row[column], "") for row in rows]
 
 
+def read_groups(path: Path) -> dict[str, str]:
+    """Return {file name: group} of a split.json. Raises MetadataError for a file that is none."""
+    return {name: str(entry["group"]) for name, entry in _split_json_files(path).items() if entry.get("group")}
+
+
 def _split_json_rows(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        return [(name, entry["split"], entry["sha256"]) for name, entry in _split_json_files(path).items()]
+    except (KeyError, TypeError) as error:
+        raise MetadataError(f"{path}: not a split.json: {error!r}") from error
+
+
+def _split_json_files(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise MetadataError(f"{path}: format: expected {FORMAT!r}, got {content['format']!r}")
-        return [(name, entry["split"], entry["sha256"]) for name, entry in content["files"].items()]
+        files = content["files"]
+        if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+            raise TypeError("files: expected an object of objects")
+        return files
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise MetadataError(f"{path}: not a split.json: {error!r}") from error
