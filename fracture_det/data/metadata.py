@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fracture_det.data.inventory import nfc
 from fracture_det.data.records import Problem
 from fracture_det.data.stated_folders import folder_parts
+from fracture_det.data.stated_labels import fractured_by_row
 from fracture_det.data.tables import MetadataError, find_column, read_table
 
 # With a point or a comma: tables with empty cells often hold whole numbers as decimal ones.
@@ -22,13 +23,15 @@ class Metadata:
     """What the table says, per image file name.
 
     anatomies: body part; absent where unknown. patients: value of the group column, None when no column was named.
-    attributes: all other columns.
+    attributes: all other columns. fractured: which column says that the image is fractured; also of rows that are not
+    used because they fit several images, or are a second one.
     """
 
     anatomies: dict[str, str] = field(default_factory=dict)
     patients: dict[str, str] | None = None
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    fractured: dict[str, str] = field(default_factory=dict)
 
 
 class NameIndex:
@@ -79,6 +82,8 @@ def read_metadata(
     others = [column for column in columns if column not in (key, group_column, *anatomy_columns)]
     for row in rows:
         files = index.find(row[key])
+        if said := fractured_by_row(row, others):
+            metadata.fractured.update((file, f"{said} in {Path(path).name}") for file in files)
         if not files:
             problems.append(Problem(row[key], "metadata_without_image", f"row of {Path(path).name}"))
         elif len(files) > 1:
@@ -90,7 +95,7 @@ def read_metadata(
     for file_name in file_names:
         if file_name not in metadata.attributes:
             problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; anatomy unknown"))
-    return Metadata(metadata.anatomies, metadata.patients, metadata.attributes, tuple(problems))
+    return replace(metadata, problems=tuple(problems))
 
 
 def _take_row(

@@ -87,14 +87,16 @@ def open_annotations(
     images: str | Path | None = None,
     yolo_names: Sequence[str] | None = None,
     class_names: Sequence[str] = (),
+    known_files: Iterable[Path] = (),
 ) -> AnnotationSource:
     """Open the annotations at `path`, a folder or a file, for the images under the folder `images`.
 
     file_names: the images, where no folder is given; other files beside them are then unknown.
     yolo_names: class names in order of their ids; default: classes.txt, obj.names or data.yaml at `path` or above.
-    class_names: names of classes that are known, by which VIA's class attribute is told from others. Raises
-    AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError for an
-    unknown format.
+    class_names: names of classes that are known, by which VIA's class attribute is told from others.
+    known_files: tables that name images and are no annotations, wherever they lie.
+    Raises AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError
+    for an unknown format.
     """
     if fmt not in ANNOTATION_FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
@@ -110,11 +112,11 @@ def open_annotations(
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
         inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
-        return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt)
+        return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt, known_files)
     inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
-    return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt)
+    return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt, known_files)
 
 
 class AnnotationSource:
@@ -124,7 +126,8 @@ class AnnotationSource:
     about how they were matched. excluded_images: those that cannot be used, whatever their annotation says.
     """
 
-    def __init__(self, inventory: FileInventory, reader: _Reader, fmt: str) -> None:
+    def __init__(self, inventory: FileInventory, reader: _Reader, fmt: str, known_files: Iterable[Path] = ()) -> None:
+        self._known_files = {path.resolve() for path in known_files}
         self.images = inventory.images
         self.problems: list[Problem] = [*inventory.problems, *reader.problems]
         self.notes: list[str] = []
@@ -173,7 +176,8 @@ class AnnotationSource:
             for image in mentions.by_name(name, self._of(item.path, self._sure.get(item.name))):
                 found.setdefault(image, f"{item.name} may be its annotation, and was not used for it")
         self._compare_uploads(names, found)
-        by_file, of_any = find_possible_annotations(list(self._unused_files(used)), mentions)
+        files = [file for file in self._unused_files(used) if file.path.resolve() not in self._known_files]
+        by_file, of_any = find_possible_annotations(files, mentions)
         found = by_file | found
         lost = next((problem for problem in self._reader.problems if problem.action == EXCLUDED), None)
         if lost is not None:

@@ -36,6 +36,7 @@ from fracture_det.data.splits import (
     read_split,
     take,
 )
+from fracture_det.data.stated_labels import fractured_by_name
 from fracture_det.data.tables import MetadataError
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped, list_image_names
 from fracture_det.structures.processors import available_cpus
@@ -128,6 +129,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
             images=options.images,
             yolo_names=options.yolo_names,
             class_names=(*options.rules.class_names, *options.rules.class_map),
+            known_files=[path for path in (options.metadata, options.split_from) if path is not None],
         )
     names = source.images
     if not names:
@@ -141,6 +143,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
         source,
         options.rules,
         missing_is_healthy=options.missing_xml_is_healthy,
+        called_fractured=metadata.fractured | fractured_by_name(names, options.images.absolute().name),
         progress=lambda s, n: show(s, n, "reading annotations"),
     )
     checked = _without_copies_of_fractured(checked, infos)

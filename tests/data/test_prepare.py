@@ -309,3 +309,71 @@ def test_names_that_are_not_utf8_are_listed(drawn, tmp_path, capsys, more):
     }
     printed = "".join(capsys.readouterr())
     assert "122 files found = 58 images used + 58 annotation files used + 6 listed" in printed
+
+
+FRACTURED, HEALTHY = ("Fractured", "study1_positive", "ABNORMAL"), ("Non_fractured", "negative", "unfractured", "wrist")
+
+
+def without_annotation(drawn, folder, places):
+    """Move images to other folders, without their annotations; return their new names."""
+    shutil.copytree(drawn[0], folder)
+    moved = []
+    for place, record in zip(places, drawn[1], strict=False):
+        (folder / "images" / place).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / record.file_name).rename(folder / "images" / place / record.file_name)
+        (folder / "annotations" / record.file_name).with_suffix(".xml").unlink()
+        moved.append(f"{place}/{record.file_name}")
+    return moved
+
+
+def test_an_image_in_a_folder_of_fractured_ones_is_not_healthy(drawn, tmp_path):
+    moved = without_annotation(drawn, tmp_path / "data", (*FRACTURED, *HEALTHY))
+    assert run(tmp_path / "data", tmp_path / "out", "--missing-xml-is-healthy", "--neighbours", 0) == 0
+    found = {p.file: p for p in read_problems(tmp_path / "out/problems.csv") if p.file in moved}
+    kinds = {name.split("/")[0]: problem.kind for name, problem in found.items()}
+    assert kinds == dict.fromkeys(FRACTURED, "called_fractured") | dict.fromkeys(HEALTHY, "assumed_healthy")
+    assert found[moved[1]].detail == "not taken as healthy: it lies in study1_positive"
+    used = {record.file_name for part in splits_in(tmp_path / "out").values() for record in part}
+    assert used & set(moved) == set(moved[3:])
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "good"),
+    [
+        ("fractured", "1", "0"),
+        ("fracture_count", "2", "0"),
+        ("Label", "Fracture", "no fracture"),
+        ("healthy", "0", "1"),
+        ("diagnosis", "distal radius fracture", "normal"),
+        ("is_abnormal", "True", "False"),
+    ],
+)
+def test_an_image_that_the_table_calls_fractured_is_not_healthy(drawn, tmp_path, column, bad, good):
+    first, second = without_annotation(drawn, tmp_path / "data", ("a", "a"))
+    table = tmp_path / "data" / "images" / "table.csv"  # it names every image, and is no annotation
+    rows = [(record.file_name, good) for record in drawn[1]]
+    rows[0] = (rows[0][0], bad)
+    table.write_text("\n".join([f"file_name,{column}", *(",".join(row) for row in rows)]))
+    given = ["--missing-xml-is-healthy", "--neighbours", 0, "--metadata", table]
+    assert run(tmp_path / "data", tmp_path / "out", *given) == 0
+    found = {p.file: (p.kind, p.detail) for p in read_problems(tmp_path / "out/problems.csv") if p.kind != "other_file"}
+    assert found[first] == ("called_fractured", f"not taken as healthy: column {column} says {bad} in table.csv")
+    assert found[second][0] == "assumed_healthy"
+
+
+def test_a_row_that_is_not_used_still_calls_its_images_fractured(drawn, tmp_path):
+    (first,) = without_annotation(drawn, tmp_path / "data", ("a",))
+    rows = [f"{record.file_name},0" for record in drawn[1]] + [f"{Path(first).stem},1"]
+    (tmp_path / "t.csv").write_text("\n".join(["file_name,fractured", *rows]))
+    assert run(tmp_path / "data", tmp_path / "out", "--missing-xml-is-healthy", "--metadata", tmp_path / "t.csv") == 0
+    kinds = {problem.kind for problem in read_problems(tmp_path / "out/problems.csv") if problem.file == first}
+    assert kinds == {"metadata_twice", "called_fractured"}
+
+
+def test_an_annotation_without_a_box_of_an_image_that_is_called_fractured_is_reported(drawn, tmp_path):
+    rows = [f"{record.file_name},1" for record in drawn[1]]
+    (tmp_path / "t.csv").write_text("\n".join(["file_name,fractured", *rows]))
+    assert run(drawn[0], tmp_path / "out", "--metadata", tmp_path / "t.csv") == 0
+    found = [p for p in read_problems(tmp_path / "out/problems.csv") if p.kind == "called_fractured"]
+    assert len(found) == 30
+    assert {p.action for p in found} == {"kept"}
