@@ -146,7 +146,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
         called_fractured=metadata.fractured | fractured_by_name(names, options.images.absolute().name),
         progress=lambda s, n: show(s, n, "reading annotations"),
     )
-    checked = _without_copies_of_fractured(checked, infos)
+    checked = _without_copies_of_others(checked, infos)
     copies, copy_problems = _copies(infos, checked.dataset)
     problems = [*checked.problems, *metadata.problems, *copy_problems]
     dataset = _with_groups(checked.dataset, metadata, copies, options)
@@ -286,22 +286,28 @@ def _notes(
             yield f"No image of {split} is fractured."
 
 
-def _without_copies_of_fractured(checked: CheckedDataset, infos: Sequence[ImageInfo]) -> CheckedDataset:
-    """Leave out the images that are only assumed healthy and whose copy has a box."""
+def _without_copies_of_others(checked: CheckedDataset, infos: Sequence[ImageInfo]) -> CheckedDataset:
+    """Leave out the images that are only assumed healthy and whose copy has a box, or is itself left out."""
     assumed = {problem.file for problem in checked.problems if problem.kind == "assumed_healthy"}
     if not assumed:
         return checked
-    fractured = {record.file_name for record in checked.dataset if record.fractured}
+    is_fractured = {record.file_name: record.fractured for record in checked.dataset}
+    left_out = {p.file: p.kind for p in checked.problems if p.action == EXCLUDED}
     digest_of = {info.file_name: info.sha256 for info in infos}
     pairs = [(first, second) for first, second, _ in near_duplicates(infos)]
     pairs += [(first, second) for names in identical_files(infos) for first in names for second in names]
-    copy_of = {a: b for pair in pairs for a, b in (pair, pair[::-1]) if a in assumed and b in fractured}
+    copy_of: dict[str, str] = {}
+    for pair in pairs:
+        for name, other in (pair, pair[::-1]):
+            if name in assumed and (is_fractured.get(other) or (other not in is_fractured and name not in copy_of)):
+                copy_of[name] = other
     if not copy_of:
         return checked
     problems = [p for p in checked.problems if not (p.kind == "assumed_healthy" and p.file in copy_of)]
     for name, other in sorted(copy_of.items()):
         alike = "has the same bytes as" if digest_of[name] == digest_of[other] else "looks like"
-        detail = f"not taken as healthy: {alike} {other}, which is fractured"
+        what = "is fractured" if is_fractured.get(other) else f"is left out ({left_out.get(other, 'unreadable_image')})"
+        detail = f"not taken as healthy: {alike} {other}, which {what}"
         problems.append(Problem(name, "possibly_annotated", detail, EXCLUDED))
     records = tuple(record for record in checked.dataset if record.file_name not in copy_of)
     return replace(checked, dataset=Dataset(records, checked.dataset.class_names), problems=tuple(problems))

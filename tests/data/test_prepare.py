@@ -377,3 +377,24 @@ def test_an_annotation_without_a_box_of_an_image_that_is_called_fractured_is_rep
     found = [p for p in read_problems(tmp_path / "out/problems.csv") if p.kind == "called_fractured"]
     assert len(found) == 30
     assert {p.action for p in found} == {"kept"}
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_the_copy_of_an_image_that_is_left_out_is_not_healthy(drawn, tmp_path, near):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    first = next(record for record in drawn[1] if record.fractured and record.file_name.endswith("png"))
+    copy = folder / "images" / "another.png"
+    if near:
+        pixels = matplotlib.image.imread(folder / "images" / first.file_name)
+        matplotlib.image.imsave(copy, pixels // (2 / 255) * (2 / 255))
+    else:
+        shutil.copy(folder / "images" / first.file_name, copy)
+    label = (folder / "annotations" / first.file_name).with_suffix(".xml")
+    label.write_text(label.read_text().replace("<xmax>", "<xmax>9"))
+    assert run(folder, tmp_path / "out", "--missing-xml-is-healthy") == 0
+    found = {p.file: (p.kind, p.detail) for p in read_problems(tmp_path / "out/problems.csv") if p.action == "excluded"}
+    assert found[first.file_name][0] == "box_outside"
+    alike = "looks like" if near else "has the same bytes as"
+    expected = f"not taken as healthy: {alike} {first.file_name}, which is left out (box_outside)"
+    assert found["another.png"] == ("possibly_annotated", expected)
