@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import posixpath
 from collections import Counter, defaultdict
@@ -27,7 +28,7 @@ from fracture_det.data.inventory import (
 )
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.data.unused_files import Mentions, UnusedFile, find_possible_annotations, is_no_picture
+from fracture_det.data.unused_files import Mentions, UnusedFile, find_possible_annotations, is_mask_name, is_no_picture
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
 
 FORMATS = tuple(ANNOTATION_FORMATS)
@@ -88,13 +89,15 @@ def open_annotations(
     yolo_names: Sequence[str] | None = None,
     class_names: Sequence[str] = (),
     known_files: Iterable[Path] = (),
+    leave_out: Collection[Path] = (),
 ) -> AnnotationSource:
     """Open the annotations at `path`, a folder or a file, for the images under the folder `images`.
 
     file_names: the images, where no folder is given; other files beside them are then unknown.
     yolo_names: class names in order of their ids; default: classes.txt, obj.names or data.yaml at `path` or above.
     class_names: names of classes that are known, by which VIA's class attribute is told from others.
-    known_files: tables that name images and are no annotations, wherever they lie.
+    known_files: tables that name images and are no annotations, wherever they lie. leave_out: real paths of files that
+    are not counted, such as those of an earlier run.
     Raises AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError
     for an unknown format.
     """
@@ -111,9 +114,9 @@ def open_annotations(
             raise AnnotationError(str(path), "annotations", "not a folder")
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
-        inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
+        inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
         return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt, known_files)
-    inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
+    inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
     return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt, known_files)
@@ -176,6 +179,7 @@ class AnnotationSource:
             for image in mentions.by_name(name, self._of(item.path, self._sure.get(item.name))):
                 found.setdefault(image, f"{item.name} may be its annotation, and was not used for it")
         self._compare_uploads(names, found)
+        self._compare_masks(names, found)
         files = [file for file in self._unused_files(used) if file.path.resolve() not in self._known_files]
         by_file, of_any = find_possible_annotations(files, mentions)
         found = by_file | found
@@ -199,7 +203,11 @@ class AnnotationSource:
         for other in files.others:
             root = files.image_root if other.beside_images else files.annotation_root
             path = (root or files.annotation_root) / other.name
-            if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
+            if posixpath.splitext(other.name)[1].lower() in IMAGE_SUFFIXES and not other.beside_images:
+                for image in self._matcher.partners(other.name, beside_images=False):
+                    if not self._is_copy(image, path):
+                        yield UnusedFile(f"{other.name}, another picture of its name,", path, frozenset((image,)))
+            elif posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
                 of = self._of(
                     posixpath.splitext(other.name)[0],
                     self._matcher.partners(other.name, beside_images=other.beside_images),
@@ -209,12 +217,22 @@ class AnnotationSource:
             root = files.annotation_root
             if files.image_root is not None and (files.image_root / name).is_file():
                 root = files.image_root
-            if is_no_picture(root / name):
+            if is_mask_name(name) and not self._matcher.same_stem(posixpath.splitext(name)[0])[1:]:
+                yield UnusedFile(name, root / name, by_text=False)
+            elif is_no_picture(root / name):
                 of = frozenset(self._matcher.partners(name, beside_images=True) - {name})
                 yield UnusedFile(name, root / name, of)
+        for path in files.siblings:
+            yield UnusedFile(f"{path.name}, beside {files.annotation_files[0]},", path, by_name=False)
         for problem in files.problems:
             if problem.kind == "link_not_followed" and problem.action == EXCLUDED:
                 yield UnusedFile(problem.file, Path(problem.file), by_text=False)
+
+    def _is_copy(self, image: str, path: Path) -> bool:
+        try:
+            return filecmp.cmp((self._files.image_root or Path()) / image, path, shallow=False)
+        except OSError:
+            return False
 
     def count_files(self, used_images: Iterable[str], used: Iterable[str]) -> FileCounts:
         """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
@@ -377,6 +395,15 @@ class AnnotationSource:
         action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
         where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
         return Problem(other.name, "other_annotation", f"{where}; bears the name of {pictures[0]}", action)
+
+    def _compare_masks(self, names: Sequence[str], found: dict[str, str]) -> None:
+        """Note the images that are, by their names, masks or drawings of others, and these others."""
+        for name in names:
+            of = [other for other in self._matcher.same_stem(is_mask_name(name)) if other != name]
+            if of:
+                found.setdefault(name, f"by its name it is a mask or a drawing of {of[0]}")
+            for image in set(of).intersection(names):
+                found.setdefault(image, f"{name} is, by its name, a mask or a drawing of it")
 
     def _compare_uploads(self, names: Sequence[str], found: dict[str, str]) -> None:
         """Note the images without annotation whose name an upload may have been stored under (`hand a` as hand_a)."""

@@ -21,6 +21,7 @@ from fracture_det.data.formats import CheckedDataset, build_dataset
 from fracture_det.data.grouping import group_files, roboflow_source
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.metadata import Metadata, read_metadata
+from fracture_det.data.output_files import PROBLEM_COLUMNS, earlier_output
 from fracture_det.data.pairing import AnnotationSource, FileCounts, open_annotations
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.splits import (
@@ -121,14 +122,16 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
     with _named_option("--images or --annotations"):
+        leave_out = earlier_output(options.out, (options.images, options.annotations))
         if options.format == AUTO and list_image_names(options.images):
-            options = replace(options, format=detect_format(options.annotations))
+            options = replace(options, format=detect_format(options.annotations, leave_out=leave_out))
         source = open_annotations(
             options.annotations,
             "voc" if options.format == AUTO else options.format,
             images=options.images,
             yolo_names=options.yolo_names,
             class_names=(*options.rules.class_names, *options.rules.class_map),
+            leave_out=leave_out,
             known_files=[path for path in (options.metadata, options.split_from) if path is not None],
         )
     names = source.images
@@ -185,7 +188,7 @@ def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
     """Write one row per problem: file, kind, detail, action."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "kind", "detail", "action"])
+        writer.writerow(PROBLEM_COLUMNS)
         writer.writerows((p.file, p.kind, p.detail, p.action) for p in problems)
 
 
@@ -232,6 +235,9 @@ def _check_usable(checked: CheckedDataset, source: AnnotationSource, options: Pr
     if any(record.fractured for record in checked.dataset):
         return
     boxes = sum(checked.class_counts.values())
+    if checked.faults and not boxes:
+        faults = f"{checked.faults:,} annotations cannot be used: {_kinds(excluded)}"
+        raise NothingUsableError(f"no image with a box is left, and {faults}; {see}")
     if boxes:
         reason = _class_hint(checked, options) or _kinds(excluded)
         raise NothingUsableError(f"no image with a box can be used, of {boxes:,} boxes: {reason}; {see}")

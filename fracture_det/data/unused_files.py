@@ -64,13 +64,25 @@ class UnusedFile:
     """A file that may hold annotations and was not used.
 
     name: for messages. path: where it lies. of: the pictures at its relative path, or of its whole name: by its name it
-    is of no other. by_text: False where only its name is of interest.
+    is of no other. by_name, by_text: False where the name, or the text, is of no interest.
     """
 
     name: str
     path: Path
     of: frozenset[str] = frozenset()
+    by_name: bool = True
     by_text: bool = True
+
+
+_MASK = re.compile(
+    r"(.+?)[\s_.\-]+(?:masks?|seg|segm|segmentations?|labels?|gt|ground_?truth|annotated|bbox|boxes|overlay)\d*"
+)
+
+
+def is_mask_name(name: str) -> str:
+    """Return the bare name of the image of which a picture is, by its name, a mask or a drawing; else an empty text."""
+    match = _MASK.fullmatch(fold(posixpath.splitext(posixpath.basename(name))[0]))
+    return match[1] if match else ""
 
 
 def is_no_picture(path: Path) -> bool:
@@ -153,13 +165,13 @@ def find_possible_annotations(files: Sequence[UnusedFile], mentions: Mentions) -
     found: dict[str, str] = {}
     of_any = ""
     for file in files:
-        named = list(mentions.by_name(file.name, file.of))
+        named = list(mentions.by_name(str(file.path), file.of)) if file.by_name else []
         for image in named:
             found.setdefault(image, f"{file.name} may be its annotation or a copy of it, and was not used for it")
         if not file.by_text:
             continue
         images, doubt = _look_into(file, mentions)
-        own = bare_name(posixpath.splitext(file.name)[0])
+        own = bare_name(file.path.stem)
         for image, place in images:
             # What names an image of the file's own name means that in its own folder.
             if not file.of or image in file.of or bare_name(image) != own:
@@ -171,7 +183,7 @@ def find_possible_annotations(files: Sequence[UnusedFile], mentions: Mentions) -
 
 def _look_into(file: UnusedFile, mentions: Mentions) -> tuple[list[tuple[str, str]], str]:
     """Return the (image, place) that a file names, and why it may hold annotations of any image, or an empty text."""
-    name, suffix = file.name.lower(), posixpath.splitext(file.name)[1].lower()
+    name, suffix = str(file.path).lower(), file.path.suffix.lower()
     base = posixpath.basename(name)
     if suffix in _PICTURES or base in _NO_EVIDENCE or base in _LISTS or base.startswith("._"):
         return [], ""
@@ -244,7 +256,7 @@ def _look_into_archive(
     file: UnusedFile, members: Iterator[tuple[str, bytes]], mentions: Mentions
 ) -> tuple[list[tuple[str, str]], str]:
     found, of_any = [], ""
-    office = posixpath.splitext(file.name)[1].lower() in _OFFICE
+    office = file.path.suffix.lower() in _OFFICE
     for name, data in members:
         suffix = posixpath.splitext(name)[1].lower()
         if suffix in _PICTURES:

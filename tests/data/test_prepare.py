@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from fracture_det.data.coco import read_coco
 from fracture_det.data.formats import write_annotations
+from fracture_det.data.output_files import OUTPUT_FILES
 from fracture_det.data.prepare import read_problems
 from tests.builders import build_dataset
 from tools.prepare_dataset import build_parser, main
@@ -398,3 +399,54 @@ def test_the_copy_of_an_image_that_is_left_out_is_not_healthy(drawn, tmp_path, n
     alike = "looks like" if near else "has the same bytes as"
     expected = f"not taken as healthy: {alike} {first.file_name}, which is left out (box_outside)"
     assert found["another.png"] == ("possibly_annotated", expected)
+
+
+def test_the_output_of_an_earlier_run_is_no_input(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    for out in (folder / "images" / "out", folder / "annotations" / "out", folder / "annotations"):
+        for _ in range(2):
+            assert run(folder, out, "--missing-xml-is-healthy") == 0
+            printed = capsys.readouterr().out
+            assert "120 files found = 60 images used + 60 annotation files used + 0 listed" in printed
+        for name in OUTPUT_FILES:
+            (out / name).unlink()
+
+
+def test_input_is_not_replaced(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    assert run(folder, tmp_path / "first") == 0
+    for name in ("train.json", "val.json"):
+        shutil.copy(tmp_path / "first" / name, folder / name)
+    before = (folder / "train.json").read_bytes()
+    assert run(folder, folder, annotations=folder / "train.json") == 2
+    assert "would replace train.json, which is" in capsys.readouterr().err
+    assert run(folder, folder, "--format", "coco", annotations=folder) == 2
+    assert "would replace train.json, which lies in" in capsys.readouterr().err
+    assert run(folder, tmp_path / "first", annotations=tmp_path / "first" / "train.json") == 2
+    assert (folder / "train.json").read_bytes() == before
+
+
+def test_an_export_beside_the_one_that_is_read_is_no_absence(drawn, tmp_path):
+    assert run(drawn[0], tmp_path / "first", "--fractions", ".5", ".5", "0") == 0
+    out = tmp_path / "second"
+    given = ["--missing-xml-is-healthy", "--allow-empty-split"]
+    (tmp_path / "coco").mkdir()
+    for name in ("train.json", "val.json"):
+        shutil.copy(tmp_path / "first" / name, tmp_path / "coco" / name)
+    assert run(drawn[0], out, *given, annotations=tmp_path / "coco" / "train.json") == 0
+    val = {record.file_name for record in read_coco(tmp_path / "coco" / "val.json")}
+    doubted = {p.file: p.detail for p in read_problems(out / "problems.csv") if p.kind == "possibly_annotated"}
+    assert set(doubted) == val
+    assert "val.json, beside train.json, names it" in next(iter(doubted.values()))
+
+
+def test_where_only_healthy_images_are_left_because_the_others_cannot_be_read(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    for path in (folder / "annotations").iterdir():
+        path.write_text(path.read_text().replace("bndbox", "place"))
+    assert run(folder, tmp_path / "out") == 2
+    said = "no image with a box is left, and 30 annotations cannot be used: 30 unreadable_annotation"
+    assert said in capsys.readouterr().err

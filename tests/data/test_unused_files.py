@@ -187,3 +187,36 @@ def test_0_png_xml_may_be_of_either(tmp_path):
     checked = read_tree(tmp_path, ["a/0.png", "a/0.png.png", "b/1.png"], {"moved/0.png.txt": BOX, "b/1.txt": BOX})
     assert labels_of(checked) == {"b/1.png": True}
     assert excluded(checked)["moved/0.png.txt"] == "annotation_ambiguous"
+
+
+def test_a_mask_of_the_image_among_the_annotations(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in IMAGES:
+        (tmp_path / "images" / name).write_bytes(b"picture")
+    # The same bytes are the image itself, which exporters put beside their labels.
+    for name, content in (("hand_a.png", b"mask"), ("hand_b.png", b"picture"), ("hand_c_mask.png", b"mask")):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / name).write_bytes(content)
+    checked = read_tree(tmp_path, [*IMAGES, "hand_d.png"], {"hand_d.txt": BOX})
+    assert labels_of(checked) == {"hand_b.png": False, "hand_d.png": True}
+    assert "hand_a.png, another picture of its name," in reasons(checked)["hand_a.png"]
+    assert "hand_c_mask.png" in reasons(checked)["hand_c.png"]
+
+
+@pytest.mark.parametrize("name", ["hand_a_mask.png", "hand_a-segmentation.png", "hand_a_annotated.jpg"])
+def test_a_mask_among_the_images_is_no_radiograph(tmp_path, name):
+    checked = read_tree(tmp_path, [*IMAGES, name], {"hand_b.txt": BOX})
+    assert labels_of(checked) == {"hand_b.png": True, "hand_c.png": False}
+    assert f"{name} is, by its name, a mask" in reasons(checked)["hand_a.png"]
+    assert "a mask or a drawing of hand_a.png" in reasons(checked)[name]
+
+
+def test_a_picture_is_no_mask_of_one_that_is_not_there(tmp_path):
+    checked = read_tree(tmp_path, ["hand_mask.png", "hand_b.png"], {"hand_b.txt": BOX})
+    assert labels_of(checked) == {"hand_mask.png": False, "hand_b.png": True}
+
+
+def test_an_empty_annotation_element_says_nothing(tmp_path):
+    checked = read_tree(tmp_path, ["a.png", "b.png"], {"a.xml": "<annotation/>", "b.xml": xml("b.png", None)}, "voc")
+    assert labels_of(checked) == {"b.png": False}
+    assert excluded(checked)["a.png"] == "unreadable_annotation"
