@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import html
 import lzma
 import posixpath
 import re
@@ -110,6 +111,14 @@ def copy_forms(name: str) -> set[str]:
     return forms
 
 
+def _loose_forms(name: str) -> set[str]:
+    """Return the forms in which two names are equal that differ in their dashes and blanks, or in leading zeros."""
+    parts = re.findall(r"[^\W\d_]+|\d+", name)
+    if not parts:
+        return {name}
+    return {"".join(parts), "-".join(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts)}
+
+
 class Mentions:
     """The images without annotation by every name under which a file may mention them.
 
@@ -119,21 +128,29 @@ class Mentions:
     def __init__(self, images: Iterable[str], meant: Callable[[str], set[str]]) -> None:
         self._meant = meant
         self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_loose: dict[str, list[str]] = defaultdict(list)
         for image in images:
             stem = posixpath.splitext(posixpath.basename(image))[0]
             for form in {fold(stem), fold(plain(stem, decode=True))}:
                 self._by_stem[form].append(image)
+                for loose in _loose_forms(form):
+                    self._by_loose[loose].append(image)
 
     def by_name(self, name: str, of: Collection[str] = ()) -> Iterator[str]:
         """Yield the images of which the file may be the annotation, or a copy of it, by its name."""
-        for form in copy_forms(name) & self._by_stem.keys():
-            yield from (image for image in self._by_stem[form] if not of or image in of)
+        loose = {loose for form in copy_forms(name) for loose in _loose_forms(form)}
+        images = {image: None for form in sorted(loose & self._by_loose.keys()) for image in self._by_loose[form]}
+        yield from (image for image in images if not of or image in of)
 
     def in_text(self, text: str) -> Iterator[str]:
         """Yield the images that a text names: as a quoted text, an element, a cell of a table, or as a word.
 
         A number is the name of an image only in quotes, between tags or in the first cell of a line.
         """
+        if "\\u" in text:  # JSON's way to write what is not ASCII
+            text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+        if "&" in text:
+            text = html.unescape(text)
         cells = set(re.split(r"[\r\n\t\x00,;|\"'<>=\[\]{}]+", text))
         for cell in cells:
             words = cell.split()
@@ -185,7 +202,13 @@ def _look_into(file: UnusedFile, mentions: Mentions) -> tuple[list[tuple[str, st
     """Return the (image, place) that a file names, and why it may hold annotations of any image, or an empty text."""
     name, suffix = str(file.path).lower(), file.path.suffix.lower()
     base = posixpath.basename(name)
-    if suffix in _PICTURES or base in _NO_EVIDENCE or base in _LISTS or base.startswith("._"):
+    if (
+        ".git" in file.path.parts
+        or suffix in _PICTURES
+        or base in _NO_EVIDENCE
+        or base in _LISTS
+        or base.startswith("._")
+    ):
         return [], ""
     if suffix == ".txt" and "imagesets" in name.split("/") and _is_list(file.path):  # VOC's lists of the splits
         return [], ""

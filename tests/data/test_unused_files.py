@@ -53,6 +53,7 @@ COPIES = [
     *("hand_a.xml.bak", "hand_a (1).xml", "hand_a - Copy.xml", "hand_a.xml~", "Copy of hand_a.xml", "#hand_a.xml#"),
     *("hand_a - Copy (2).xml", "~hand_a.xml", "hand_a_backup.xml", "hand_a.xml.old", ".hand_a.xml.swp", "hand_a"),
     *("hand_a - Kopie.xml", "hand_a_v2.xml", "hand_a.xml.2024", "hand_a_labels.xml", "hand_a.png.bak", "HAND_A-1.XML"),
+    *("hand-a.xml", "hand a.xml", "handa.xml", "Hand_A_01.xml"),
     *("hand_a.xm", "hand_a [reader 2].xml", "old/hand_a.orig", "backup_hand_a.xml", "hand_a.xml.gz", "hand_a.zip"),
 ]
 
@@ -83,6 +84,8 @@ def test_copy_forms():
 
 TEXTS = {
     "export.json": json.dumps({"images": [{"file_name": "x/hand_a.png", "id": 1}]}),
+    "escaped.json": '["hand\\u005fa.png"]',
+    "escaped.xml": '<annotations><image name="hand&#95;a.png"/></annotations>',
     "table.csv": "image;finding\nhand_a;1\n",
     "notes.txt": "seen on Monday: hand_a.jpg, distal radius",
     "annotations.xml": '<annotations><image id="0" name="hand_a.png"/></annotations>',
@@ -144,6 +147,9 @@ HARMLESS = {
     "other.json": '{"file_name": "hand_ab.png", "width": 100}',
     "paper.pdf": b"%PDF-1.4\n\x00\x01\x02",
     "empty.json": "",
+    ".git/index": b"DIRC\0\1hand_a.png",
+    ".git/pack.idx": b"\0\1\2",
+    ".DS_Store": b"\0\1Bud1hand_a.png",
 }
 
 
@@ -220,3 +226,8 @@ def test_an_empty_annotation_element_says_nothing(tmp_path):
     checked = read_tree(tmp_path, ["a.png", "b.png"], {"a.xml": "<annotation/>", "b.xml": xml("b.png", None)}, "voc")
     assert labels_of(checked) == {"b.png": False}
     assert excluded(checked)["a.png"] == "unreadable_annotation"
+
+
+def test_leading_zeros(tmp_path):
+    checked = read_tree(tmp_path, ["hand_0007.png", "hand_0017.png", "b.png"], {"hand_7.txt": BOX, "b.txt": BOX})
+    assert labels_of(checked) == {"hand_0017.png": False, "b.png": True}
