@@ -24,7 +24,8 @@ from tqdm import tqdm
 from fracture_det.cli.deprecated import Renamed
 from fracture_det.data.checks import REPAIRS, AnnotationRules
 from fracture_det.data.pairing import FORMATS
-from fracture_det.data.prepare import AUTO, DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
+from fracture_det.data.prepare import PreparedDataset, prepare
+from fracture_det.data.prepare_options import AUTO, DEFAULT_NEIGHBOURS, PrepareOptions
 from fracture_det.data.splits import SPLITS
 
 

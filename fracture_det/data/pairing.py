@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import filecmp
-import hashlib
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
 
 from fracture_det.data.annotation_formats.class_names import find_class_names, label_folder
-from fracture_det.data.annotation_formats.image_names import ImageNames, upload_form
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
 from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
+from fracture_det.data.annotation_readers import ExportReader, FileReader, Reader
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
 from fracture_det.data.inventory import (
     ANNOTATION_SUFFIXES,
     NOT_UTF8,
-    UNREAD_IMAGE_SUFFIXES,
     FileInventory,
     OtherFile,
     fold,
@@ -27,28 +23,12 @@ from fracture_det.data.inventory import (
     take_inventory,
 )
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
+from fracture_det.data.possible_annotations import PossibleAnnotations
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.data.unused_files import Mentions, UnusedFile, find_possible_annotations, is_mask_name, is_no_picture
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
 
 FORMATS = tuple(ANNOTATION_FORMATS)
 _EXAMPLES = 3
-
-
-class _Reader(Protocol):
-    """Reads the annotations of one format."""
-
-    items: list[Item]
-    problems: list[Problem]
-    n_unread_files: int
-
-    def content(self, item: Item) -> RawAnnotation:
-        """Return what the annotation says; raises AnnotationError."""
-        ...
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        """Return the annotation and the SHA-256 of its file; raises AnnotationError."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -115,11 +95,11 @@ def open_annotations(
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
         inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
-        return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt, known_files)
+        return AnnotationSource(inventory, FileReader(inventory, kind, names), fmt, known_files)
     inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
-    return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt, known_files)
+    return AnnotationSource(inventory, ExportReader(inventory, kind, class_names), fmt, known_files)
 
 
 class AnnotationSource:
@@ -129,7 +109,7 @@ class AnnotationSource:
     about how they were matched. excluded_images: those that cannot be used, whatever their annotation says.
     """
 
-    def __init__(self, inventory: FileInventory, reader: _Reader, fmt: str, known_files: Iterable[Path] = ()) -> None:
+    def __init__(self, inventory: FileInventory, reader: Reader, fmt: str, known_files: Iterable[Path] = ()) -> None:
         self._known_files = {path.resolve() for path in known_files}
         self.images = inventory.images
         self.problems: list[Problem] = [*inventory.problems, *reader.problems]
@@ -168,71 +148,11 @@ class AnnotationSource:
 
         To be asked after every annotation has been read, for what these say of other images.
         """
-        names = list(file_names)
-        if not names:
-            return {}
-        found = {name: f"{self._named[name]} names it" for name in names if name in self._named}
-        mentions = Mentions(names, lambda path: self._matcher.named(RawAnnotation("", image_path=path)))
         used = {item.name for item in self._item_of.values()}
-        for item in self._reader.items:
-            name = item.path if item.entry else item.name
-            for image in mentions.by_name(name, self._of(item.path, self._sure.get(item.name))):
-                found.setdefault(image, f"{item.name} may be its annotation, and was not used for it")
-        self._compare_uploads(names, found)
-        self._compare_masks(names, found)
-        files = [file for file in self._unused_files(used) if file.path.resolve() not in self._known_files]
-        by_file, of_any = find_possible_annotations(files, mentions)
-        found = by_file | found
-        lost = next((problem for problem in self._reader.problems if problem.action == EXCLUDED), None)
-        if lost is not None:
-            of_any = f"an annotation that {lost.file} should hold may be its own: {lost.detail}"
-        return {name: found.get(name) or of_any for name in names if name in found or of_any}
-
-    def _of(self, path: str, partners: str | Iterable[str] | None) -> frozenset[str]:
-        """Return the pictures that a file is of by its relative path, else all of its name."""
-        of = frozenset([partners] if isinstance(partners, str) else partners or ())
-        return of or frozenset(self._matcher.same_stem(path))
-
-    def _unused_files(self, used: Collection[str]) -> Iterator[UnusedFile]:
-        """Yield the files that may hold annotations and are not used, given the names of the items that are."""
-        files = self._files
-        for item in self._reader.items:
-            if not item.entry and item.name not in used:
-                of = self._of(item.path, self._sure.get(item.name))
-                yield UnusedFile(item.name, files.annotation_root / item.name, of)
-        for other in files.others:
-            root = files.image_root if other.beside_images else files.annotation_root
-            path = (root or files.annotation_root) / other.name
-            if posixpath.splitext(other.name)[1].lower() in IMAGE_SUFFIXES and not other.beside_images:
-                for image in self._matcher.partners(other.name, beside_images=False):
-                    if not self._is_copy(image, path):
-                        yield UnusedFile(f"{other.name}, another picture of its name,", path, frozenset((image,)))
-            elif posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
-                of = self._of(
-                    posixpath.splitext(other.name)[0],
-                    self._matcher.partners(other.name, beside_images=other.beside_images),
-                )
-                yield UnusedFile(other.name, path, of)
-        for name in files.unread:
-            root = files.annotation_root
-            if files.image_root is not None and (files.image_root / name).is_file():
-                root = files.image_root
-            if is_mask_name(name) and not self._matcher.same_stem(posixpath.splitext(name)[0])[1:]:
-                yield UnusedFile(name, root / name, by_text=False)
-            elif is_no_picture(root / name):
-                of = frozenset(self._matcher.partners(name, beside_images=True) - {name})
-                yield UnusedFile(name, root / name, of)
-        for path in files.siblings:
-            yield UnusedFile(f"{path.name}, beside {files.annotation_files[0]},", path, by_name=False)
-        for problem in files.problems:
-            if problem.kind == "link_not_followed" and problem.action == EXCLUDED:
-                yield UnusedFile(problem.file, Path(problem.file), by_text=False)
-
-    def _is_copy(self, image: str, path: Path) -> bool:
-        try:
-            return filecmp.cmp((self._files.image_root or Path()) / image, path, shallow=False)
-        except OSError:
-            return False
+        possible = PossibleAnnotations(
+            self._files, self._matcher, self._reader, sure=self._sure, used=used, known_files=self._known_files
+        )
+        return possible.find(file_names, self._named)
 
     def count_files(self, used_images: Iterable[str], used: Iterable[str]) -> FileCounts:
         """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
@@ -395,91 +315,6 @@ class AnnotationSource:
         action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
         where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
         return Problem(other.name, "other_annotation", f"{where}; bears the name of {pictures[0]}", action)
-
-    def _compare_masks(self, names: Sequence[str], found: dict[str, str]) -> None:
-        """Note the images that are, by their names, masks or drawings of others, and these others."""
-        for name in names:
-            of = [other for other in self._matcher.same_stem(is_mask_name(name)) if other != name]
-            if of:
-                found.setdefault(name, f"by its name it is a mask or a drawing of {of[0]}")
-            for image in set(of).intersection(names):
-                found.setdefault(image, f"{name} is, by its name, a mask or a drawing of it")
-
-    def _compare_uploads(self, names: Sequence[str], found: dict[str, str]) -> None:
-        """Note the images without annotation whose name an upload may have been stored under (`hand a` as hand_a)."""
-        of_form: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            of_form[upload_form(name)].append(name)
-        for item in self._reader.items if isinstance(self._kind, ExportFormat) else ():
-            if self._reader.content(item).other_names:
-                for image in of_form.get(upload_form(item.path), ()):
-                    found.setdefault(image, f"{item.name} may be its annotation: uploads are stored so")
-
-
-class _FileReader:
-    """One annotation file per image."""
-
-    def __init__(self, inventory: FileInventory, kind: PerImageFormat, names: Sequence[str]) -> None:
-        self._root, self._kind, self._names = inventory.annotation_root, kind, names
-        self.problems: list[Problem] = []
-        self.n_unread_files = 0
-        self.items = [
-            Item(file, posixpath.splitext(file)[0], posixpath.dirname(file)) for file in inventory.annotation_files
-        ]
-
-    def content(self, item: Item) -> RawAnnotation:
-        return self.read(item)[0]
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        try:
-            data = (self._root / item.name).read_bytes()
-        except OSError as error:
-            raise AnnotationError(item.name, "file", error.strerror or error) from error
-        words = (item.name, self._names, data) if self._kind.needs_class_names else (item.name, data)
-        return cast(RawAnnotation, self._kind.parse(*words)), hashlib.sha256(data).hexdigest()
-
-
-class _ExportReader:
-    """One file, or a folder of files, each of which annotates many images."""
-
-    def __init__(self, inventory: FileInventory, kind: ExportFormat, class_names: Sequence[str]) -> None:
-        options = {"class_names": class_names} if kind.takes_class_names else {}
-        self._names = ImageNames([*inventory.images, *inventory.unread])
-        self.items: list[Item] = []
-        self.problems: list[Problem] = []
-        self._annotations: dict[str, tuple[RawAnnotation, str]] = {}
-        errors = []
-        for file in inventory.annotation_files:
-            path = inventory.annotation_root / file
-            try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                parsed = kind.parse(path, **options)
-            except (AnnotationError, OSError) as error:
-                if isinstance(error, OSError):
-                    error = AnnotationError(str(path), "annotations", error.strerror or error)
-                errors.append((file, error))
-                continue
-            self.problems += parsed.problems
-            for annotation in parsed.annotations:
-                self._add(annotation, file, digest, several=len(inventory.annotation_files) > 1)
-        if errors and len(errors) == len(inventory.annotation_files):
-            raise errors[0][1]
-        self.problems += [Problem(file, error.kind, str(error), EXCLUDED) for file, error in errors]
-        self.n_unread_files = len(errors)
-
-    def _add(self, annotation: RawAnnotation, file: str, digest: str, *, several: bool) -> None:
-        path = plain(self._names.path_of(annotation) or str(annotation.image_name or ""))
-        name = f"{file}: {path}" if several else path
-        while name in self._annotations:  # listed twice: both are named, neither is lost
-            name += " (again)"
-        self._annotations[name] = annotation, digest
-        self.items.append(Item(name, path, posixpath.dirname(file), entry=True))
-
-    def content(self, item: Item) -> RawAnnotation:
-        return self._annotations[item.name][0]
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        return self._annotations[item.name]
 
 
 def _as_on_disk(annotation: RawAnnotation, image: str, item: Item) -> RawAnnotation:
