@@ -450,3 +450,24 @@ def test_where_only_healthy_images_are_left_because_the_others_cannot_be_read(dr
     assert run(folder, tmp_path / "out") == 2
     said = "no image with a box is left, and 30 annotations cannot be used: 30 unreadable_annotation"
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [("--class-map", "fracture=other", "--classes", "other", "x"), ("--strict",)])
+def test_splits_of_an_earlier_run_are_named_where_this_one_writes_none(drawn, tmp_path, capsys, more):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    assert run(folder, tmp_path / "out") == 0
+    next((folder / "annotations").glob("*.xml")).write_text("<annotation>")
+    given = ["--fractions", "0", "0", "0"] if "--strict" not in more else []
+    assert run(folder, tmp_path / "out", *more, *given) == 2
+    assert f"train.json, val.json, test.json in {tmp_path / 'out'} are not of this run" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_that_are_not_read_says_what_they_are(drawn, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / os.fsdecode(b"hand_\xff.png")).touch()
+    (images / "hand.dcm").touch()
+    given = ["--images", images, "--annotations", drawn[0] / "annotations", "--out", tmp_path / "out"]
+    assert main([*map(str, given), "--workers", "1"]) == 2
+    assert "in this folder or below; 1 kind_not_read; 1 name_not_utf8" in capsys.readouterr().err
