@@ -42,6 +42,7 @@ _MOST_BYTES = 256 * 2**20
 
 # A shorter name, and a number, may be anything in a text.
 _LONG = 3
+_NUMBERS = re.compile(r"[-+\d.eE\s]*")
 _SURE_CELL = re.compile(
     r"(?=[\"']([^\"'\r\n]{1,255})[\"'])|(?=>([^<>]{1,255})<)|^([^\s,;|\t]{1,255})[,;|\t].", re.MULTILINE
 )
@@ -135,6 +136,7 @@ class Mentions:
                 self._by_stem[form].append(image)
                 for loose in _loose_forms(form):
                     self._by_loose[loose].append(image)
+        self._has_short = any(len(stem) < _LONG or stem.isdecimal() for stem in self._by_stem)
 
     def by_name(self, name: str, of: Collection[str] = ()) -> Iterator[str]:
         """Yield the images of which the file may be the annotation, or a copy of it, by its name."""
@@ -153,10 +155,11 @@ class Mentions:
             text = html.unescape(text)
         cells = set(re.split(r"[\r\n\t\x00,;|\"'<>=\[\]{}]+", text))
         for cell in cells:
-            words = cell.split()
-            for word in {cell.strip(), *(word.strip(".:()!?") for word in words)}:
+            if _NUMBERS.fullmatch(cell):
+                continue
+            for word in {cell.strip(), *(word.strip(".:()!?") for word in cell.split())}:
                 yield from self._of(word, short=False)
-        if any(len(stem) < _LONG or stem.isdecimal() for stem in self._by_stem):
+        if self._has_short:
             for match in _SURE_CELL.finditer(text):
                 yield from self._of(match[match.lastindex or 0].strip(), short=True)
 
