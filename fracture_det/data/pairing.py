@@ -25,6 +25,7 @@ from fracture_det.data.inventory import (
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
 from fracture_det.data.possible_annotations import PossibleAnnotations
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
+from fracture_det.data.unused_files import is_archive
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
 
 FORMATS = tuple(ANNOTATION_FORMATS)
@@ -304,13 +305,21 @@ class AnnotationSource:
             if escaped(other.name) not in hidden:
                 self.problems.append(self._of_other(other))
 
+    def _what_it_is(self, name: str, suffix: str) -> str:
+        if is_archive(name):
+            return "an archive, which is not unpacked"
+        if suffix in ANNOTATION_SUFFIXES and not is_known_name(name):
+            where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
+            return f"{where}; bears the name of no image"
+        return "neither an image nor an annotation"
+
     def _of_other(self, other: OtherFile) -> Problem:
         suffix = posixpath.splitext(other.name)[1].lower()
         if suffix in IMAGE_SUFFIXES:
             return Problem(other.name, "other_file", "an image under --annotations; the one under --images is used")
         pictures = self._matcher.same_stem(posixpath.splitext(other.name)[0]) if suffix in ANNOTATION_SUFFIXES else []
         if is_known_name(other.name) or not pictures:
-            return Problem(other.name, "other_file", "neither an image nor an annotation")
+            return Problem(other.name, "other_file", self._what_it_is(other.name, suffix))
         partners = self._matcher.partners(other.name, beside_images=other.beside_images) or set(pictures)
         action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
         where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"

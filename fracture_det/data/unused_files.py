@@ -87,6 +87,12 @@ def is_mask_name(name: str) -> str:
     return match[1] if match else ""
 
 
+def is_archive(name: str) -> bool:
+    """Return whether a file is, by its suffix, an archive of other files."""
+    suffix = posixpath.splitext(name)[1].lower()
+    return suffix in _ZIPS - _OFFICE | _CLOSED | _SINGLE.keys() or name.lower().endswith(_TARS)
+
+
 def is_no_picture(path: Path) -> bool:
     """Return whether a file is, by its suffix and by its first bytes, no picture."""
     try:

@@ -231,3 +231,17 @@ def test_an_empty_annotation_element_says_nothing(tmp_path):
 def test_leading_zeros(tmp_path):
     checked = read_tree(tmp_path, ["hand_0007.png", "hand_0017.png", "b.png"], {"hand_7.txt": BOX, "b.txt": BOX})
     assert labels_of(checked) == {"hand_0017.png": False, "b.png": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("all.json", "not read as voc; bears the name of no image"),
+        ("all.tar.gz", "an archive, which is not unpacked"),
+        ("table.xlsx", "neither an image nor an annotation"),
+        ("classes.txt", "neither an image nor an annotation"),
+    ],
+)
+def test_what_is_listed_is_called_what_it_is(tmp_path, name, words):
+    checked = read(tmp_path, {name: b"\0"})
+    assert {p.detail for p in checked.problems if p.file == name} == {words}
