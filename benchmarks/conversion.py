@@ -36,7 +36,8 @@ sys.path.insert(0, str(ROOT))
 
 from fracture_det.data import prepare as stages
 from fracture_det.data.image_info import ImageInfo
-from fracture_det.data.prepare import PrepareOptions, prepare
+from fracture_det.data.prepare import prepare
+from fracture_det.data.prepare_options import PrepareOptions
 from tests.builders import draw_radiograph, labelimg_xml, write_image
 
 N_PICTURES = 20

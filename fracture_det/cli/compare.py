@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
@@ -20,6 +21,7 @@ from fracture_det.data.predictions import Predictions, align, read_predictions
 from fracture_det.evaluation.comparison import Comparison, compare
 from fracture_det.evaluation.provenance import provenance
 from fracture_det.evaluation.report import Report
+from fracture_det.evaluation.usable import check_predicted, check_truth
 from fracture_det.reporting.comparison_report import comparison_markdown
 
 
@@ -67,14 +69,21 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> Comparison:
     """Read the runs, compare, and write both files into the output folder."""
     dataset = read_coco(arguments.data)
+    check_truth(dataset, arguments.data)
     runs = [read_run(path) for path in arguments.runs]
     names = arguments.names or unique_names([run.detector for run, _ in runs], arguments.runs)
     if len(set(names)) < len(names):
         raise ValueError(f"--names: expected different names, got {' '.join(names)}")
     scores = arguments.operating_scores or [score for _, score in runs]
+    aligned = {name: align(run, dataset) for name, (run, _) in zip(names, runs, strict=True)}
+    failures = {image: f"{why} ({name})" for name, one in aligned.items() for image, why in one.failures.items()}
+    for name, one in aligned.items():
+        check_predicted(dataset, one, Path(f"{arguments.data}, {name}"))
+    # Only images that every detector predicted are compared.
+    check_predicted(dataset, replace(next(iter(aligned.values())), failures=failures), arguments.data)
     comparison = compare(
         dataset,
-        {name: align(run, dataset).detections for name, (run, _) in zip(names, runs, strict=True)},
+        {name: one.detections for name, one in aligned.items()},
         dict(zip(names, scores, strict=True)),
         n_bootstrap=arguments.bootstrap,
         seed=arguments.seed,

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from fracture_det.cli.deprecated import Renamed
 from fracture_det.data.checks import REPAIRS, AnnotationRules
 from fracture_det.data.pairing import FORMATS
-from fracture_det.data.prepare import AUTO, DEFAULT_NEIGHBOURS, PreparedDataset, PrepareOptions, prepare
+from fracture_det.data.prepare import PreparedDataset, prepare
+from fracture_det.data.prepare_options import AUTO, DEFAULT_NEIGHBOURS, PrepareOptions
 from fracture_det.data.splits import SPLITS
 
 
@@ -93,6 +94,7 @@ def _list_repairs() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Prepare a data set as the command line says; return the exit status."""
     arguments = vars(build_parser().parse_args(argv))
+    out: Path = arguments["out"]
     try:
         options = _options(arguments)
         prepared = prepare(
@@ -100,11 +102,20 @@ def main(argv: list[str] | None = None) -> int:
         )
     except (ValueError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
+        _mention_earlier_splits(out)
         return 2
     _print_summary(prepared, options)
     if options.strict and prepared.excluded:
+        _mention_earlier_splits(out)
         return 2 if prepared.faults or prepared.refusal else 1
     return 0
+
+
+def _mention_earlier_splits(out: Path) -> None:
+    """Say which splits in the folder are not of this run, so that nobody trains on them by mistake."""
+    names = [f"{split}.json" for split in SPLITS if (out / f"{split}.json").is_file()]
+    if names:
+        print(f"prepare: {', '.join(names)} in {out} are not of this run", file=sys.stderr)
 
 
 def _options(arguments: dict[str, Any]) -> PrepareOptions:

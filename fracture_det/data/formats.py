@@ -63,14 +63,16 @@ def build_dataset(
     rules: AnnotationRules,
     *,
     missing_is_healthy: bool = False,
+    called_fractured: Mapping[str, str] | None = None,
     progress: Callable[[Iterable[ImageInfo], int], Iterable[ImageInfo]] | None = None,
 ) -> CheckedDataset:
     """Read every annotation leniently: each image becomes a record, or its problems say why it is excluded.
 
     Image ids number all image files from 1 in order of their names, so that they do not depend on the split or on
     what is excluded. missing_is_healthy: an image without annotation counts as reviewed and healthy, unless a file
-    that was not used may be its annotation.
+    that was not used may be its annotation, or it is one of `called_fractured`: {image: what calls it so}.
     """
+    called = called_fractured or {}
     show = progress or (lambda stream, _total: stream)
     reader = _AnnotationReader(source, rules)
     missing = []
@@ -92,10 +94,16 @@ def build_dataset(
         if not missing_is_healthy:
             detail = "no annotation; not taken as healthy" + (f"; {reason}" if reason else "")
             reader.exclude(info.file_name, "unlabelled", detail)
+        elif info.file_name in called:
+            reader.exclude(info.file_name, "called_fractured", f"not taken as healthy: {called[info.file_name]}")
         elif reason:
             reader.exclude(info.file_name, "possibly_annotated", f"not taken as healthy: {reason}")
         else:
             reader.assume_healthy(image_id, info)
+    for record in reader.records:
+        if not record.fractured and record.file_name in called:
+            detail = f"its annotation has no box, but {called[record.file_name]}"
+            reader.problems.append(Problem(record.file_name, "called_fractured", detail))
     records = sorted(reader.records, key=lambda record: record.image_id)
     return CheckedDataset(
         Dataset(tuple(records), rules.class_names),

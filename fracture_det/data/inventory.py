@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, list_folder
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, is_unicode, list_folder
 
 # Pictures that are not read. A file of an unknown suffix counts as a picture too: an annotation may mean it.
 _UNREAD_IMAGES = (
@@ -33,6 +33,9 @@ _KNOWN = (
     "desktop.ini"
 )
 _KNOWN_NAMES = frozenset(_KNOWN.split())
+
+
+NOT_UTF8 = "has a name that is not UTF-8; rename it"
 
 
 def nfc(text: str) -> str:
@@ -76,6 +79,7 @@ class FileInventory:
     image_folders: names of the folders that hold pictures, and of empty ones, in the form of `fold`.
     problems: files that are listed whatever the annotations say (hidden ones, links).
     n_files: how many files were found, links to nothing included.
+    siblings: where the annotations are one file: others of its suffix beside it, which are not among those found.
     """
 
     image_root: Path | None
@@ -87,20 +91,27 @@ class FileInventory:
     image_folders: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
     n_files: int = 0
+    siblings: tuple[Path, ...] = ()
 
 
 def take_inventory(
-    annotations: Path, suffix: str, *, image_root: Path | None = None, images: Sequence[str] = ()
+    annotations: Path,
+    suffix: str,
+    *,
+    image_root: Path | None = None,
+    images: Sequence[str] = (),
+    leave_out: Collection[Path] = (),
 ) -> FileInventory:
     """List the images under `image_root` (without one: `images`) and the annotations, a folder or a file.
 
-    suffix: of the annotation files. Raises AnnotationError where `annotations` is neither a folder nor a file, and
-    FileNotFoundError where `image_root` is not a folder.
+    suffix: of the annotation files. leave_out: real paths of files that are not counted.
+    Raises AnnotationError where `annotations` is neither a folder nor a file, and FileNotFoundError where `image_root`
+    is not a folder.
     """
-    contents = FolderContents(tuple(images), ()) if image_root is None else list_folder(image_root)
-    read = [name for name in contents.images if image_root is None or not is_hidden(name)]
+    contents = FolderContents(tuple(images), ()) if image_root is None else _list(image_root, leave_out)
+    read = [name for name in contents.images if image_root is None or (is_unicode(name) and not is_hidden(name))]
     if annotations.is_dir():
-        annotation_root, found = annotations, list_folder(annotations)
+        annotation_root, found = annotations, _list(annotations, leave_out)
         bare_names = {fold(posixpath.splitext(posixpath.basename(name))[0]) for name in read}
         of_format = [name for name in found.others if _is_annotation(name, suffix, bare_names)]
     elif annotations.is_file():
@@ -124,7 +135,21 @@ def take_inventory(
         _folder_names([*_empty_folders(contents), *map(posixpath.dirname, (*read, *lister.unread))]),
         tuple(lister.problems),
         len(lister.entries) if image_root is not None else len(lister.entries) + len(read),
+        () if annotations.is_dir() else _siblings(annotations, leave_out),
     )
+
+
+def _list(root: Path, leave_out: Collection[Path]) -> FolderContents:
+    """Return what a folder contains without some files, given by their real paths."""
+    contents = list_folder(root)
+    if not leave_out:
+        return contents
+    bases = {path.name for path in leave_out}
+    images, others = (
+        tuple(n for n in names if posixpath.basename(n) not in bases or (root / n).resolve() not in leave_out)
+        for names in (contents.images, contents.others)
+    )
+    return replace(contents, images=images, others=others)
 
 
 class _Lister:
@@ -173,7 +198,9 @@ class _Lister:
             self.problems.append(Problem(name, "hidden_file", "begins with a dot", EXCLUDED if lost else KEPT))
             self.others.append(OtherFile(name, beside_images))
         elif suffix in IMAGE_SUFFIXES:
-            if not beside_images:
+            if beside_images and not is_unicode(name):
+                self.unread[name] = NOT_UTF8
+            elif not beside_images:
                 self._images_of_annotations.append(name)
         elif suffix in _NO_IMAGE_SUFFIXES or is_known_name(name) or name in self.unread:
             self.others.append(OtherFile(name, beside_images))
@@ -181,6 +208,13 @@ class _Lister:
             self.unread[name] = f"is of a kind that is not read ({suffix or 'no suffix'})"
         else:
             self.others.append(OtherFile(name, beside_images))
+
+
+def _siblings(file: Path, leave_out: Collection[Path]) -> tuple[Path, ...]:
+    """Return the files of one suffix beside an annotation file, such as val.json beside train.json."""
+    names = [name for name in list_folder(file.parent, max_depth=1).others if not is_known_name(name)]
+    alike = [file.parent / name for name in names if Path(name).suffix.lower() == file.suffix.lower()]
+    return tuple(path for path in alike if path.resolve() not in {file.resolve(), *leave_out})
 
 
 def _link_as_text(path: Path) -> str:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from fracture_det.data.annotations import RawAnnotation
 from fracture_det.data.inventory import UNREAD_IMAGE_SUFFIXES, FileInventory, fold, nfc
+from fracture_det.data.stated_folders import (
+    ANNOTATION_FOLDERS,
+    IMAGE_FOLDERS,
+    LAYOUT_FOLDERS,
+    StatedFolders,
+    Statement,
+    folder_parts,
+    statements,
+)
 from fracture_det.structures.image_files import IMAGE_SUFFIXES
 
-# Folders by which data sets part images from their annotations: YOLO's images/ and labels/, VOC's JPEGImages/ and
-# Annotations/.
-_IMAGE_FOLDERS = frozenset(("images", "jpegimages"))
-_ANNOTATION_FOLDERS = frozenset(("labels", "annotations"))
-_LAYOUT_FOLDERS = _IMAGE_FOLDERS | _ANNOTATION_FOLDERS
 _PICTURE_SUFFIXES = frozenset(IMAGE_SUFFIXES) | UNREAD_IMAGE_SUFFIXES
 
 # How an annotation found its image, surest first.
@@ -77,15 +81,24 @@ class Matcher:
         self._encoded = [name for name in (*inventory.images, *inventory.unread) if plain(name, decode=True) != name]
         self._n_items = Counter(self._known_bare_name(item) for item in items)
         self._item_folders = {part for folders in {_own_folders(item) for item in items} for part in folders}
+        folders = {posixpath.dirname(name) for name in (*inventory.images, *inventory.unread)}
+        root = () if inventory.image_root is None else inventory.image_root.absolute().parts
+        self._stated = StatedFolders(folders, root, lambda: (s for item in items for s in self._statements(item)))
         self._layout = self._layout_folders()
         self._layout_of: dict[tuple[Path, str], list[str]] = {}
 
     def match(self, item: Item) -> Match:
         """Return the image, or images, that an annotation means."""
         match = self._by_relative_path(item, item.path)
+        if match is not None and len(match.images) == 1 and not item.entry and "/" not in item.path:
+            # Without folders on either side, the relative path is a bare name.
+            content = self._content(item) if "/" not in match.images[0] else None
+            against = self._stated.contradicts_root(statements("", "", content, entry=False))
+            doubt = f"has the bare name of {match.images[0]}, but {against}" if against else ""
+            return replace(match, doubt=doubt)
         if match is not None:
             return match if len(match.images) == 1 else self._decide_by_content(item, match)
-        if bare_name(item.path) not in self._by_stem:
+        if bare_name(item.path) not in self._by_stem and (item.entry or not self.same_stem(item.path)):
             return self._understood(item)
         return self._by_evidence(item)
 
@@ -95,9 +108,10 @@ class Matcher:
         root = self._files.image_root if beside_images else self._files.annotation_root
         return {picture for form in self._forms(path, root) for picture in self._at(form)}
 
-    def same_stem(self, name: str) -> list[str]:
-        """Return the pictures of a file's bare name, in any folder."""
-        return self._by_stem.get(bare_name(posixpath.splitext(name)[0]), [])
+    def same_stem(self, path: str) -> list[str]:
+        """Return the pictures of a bare name, in any folder; 0.png.xml may be of 0.png.png as well as of 0.png."""
+        names = dict.fromkeys((bare_name(path), fold(posixpath.basename(path))))
+        return [picture for name in names for picture in self._by_stem.get(name, ())]
 
     def stems(self) -> Iterable[list[str]]:
         """Return the pictures of each bare name."""
@@ -188,7 +202,7 @@ class Matcher:
         return Match((), BARE_NAME, "no image of this name")
 
     def _by_evidence(self, item: Item) -> Match:
-        pictures = self._by_stem[bare_name(item.path)]
+        pictures = self._by_stem[bare_name(item.path)] if item.entry else self.same_stem(item.path)
         without_case = self._without_case(item)
         if without_case:
             doubt = f"fits {_some(without_case)} but for upper and lower case" if len(without_case) > 1 else ""
@@ -205,7 +219,9 @@ class Matcher:
             other = pictures[0]
             return Match((), BARE_NAME, f"no image of this name in its folder; {other} is another: {against[other]}")
         if len(pictures) == 1 and self._n_items[bare_name(item.path)] == 1:
-            return Match(possible, BARE_NAME, self._mirrored_elsewhere(item, pictures[0]))
+            stated = self._stated.contradiction(self._statements(item, content), pictures[0])
+            doubt = f"has the bare name of {pictures[0]}, but {stated}" if stated else ""
+            return Match(possible, BARE_NAME, doubt or self._mirrored_elsewhere(item, pictures[0]))
         return Match(possible, BARE_NAME, self._doubt(item, pictures, possible))
 
     def _doubt(self, item: Item, pictures: Sequence[str], possible: Sequence[str]) -> str:
@@ -230,18 +246,23 @@ class Matcher:
 
     def _speaks_against(self, item: Item, picture: str, content: RawAnnotation | None) -> str | None:
         """Return what says that an annotation of this bare name means another image, or None."""
-        of_picture = _parts(posixpath.dirname(picture))
+        of_picture = folder_parts(posixpath.dirname(picture))
         own = _own_folders(item)
         if not _in_order([part for part in own if part in self._files.image_folders], of_picture):
             return f"the annotation lies in {item.folder or posixpath.dirname(item.path)}"
         if content is None or item.entry:
             return None
         for tag, written in (("folder", content.folder), ("path", _parent(content.image_path))):
-            parts = [part for part in _parts(plain(written or "")) if part in self._files.image_folders]
+            parts = [part for part in folder_parts(plain(written or "")) if part in self._files.image_folders]
             if not _in_order(parts, of_picture):
                 return f"<{tag}> says {written}"
         others = self.named(content)
         return f"it names {_some(sorted(others))}" if others and picture not in others else None
+
+    def _statements(self, item: Item, content: RawAnnotation | None = None) -> Iterator[Statement]:
+        if content is None and not item.entry:
+            content = self._content(item)
+        return statements(item.path, item.folder, content, entry=item.entry)
 
     def _mirrored_elsewhere(self, item: Item, picture: str) -> str:
         """Return a doubt where the annotations have the picture's folder too, and this one does not lie in it.
@@ -249,9 +270,9 @@ class Matcher:
         Or where this one lies in a folder of images above the picture's.
         """
         own = [part for part in _own_folders(item) if part in self._files.image_folders]
-        if own and own[-1:] != _parts(posixpath.dirname(picture))[-1:]:
+        if own and own[-1:] != folder_parts(posixpath.dirname(picture))[-1:]:
             return f"has the bare name of {picture}, and lies in {own[-1]}"
-        parts = [part for part in _parts(posixpath.dirname(picture)) if part in self._item_folders]
+        parts = [part for part in folder_parts(posixpath.dirname(picture)) if part in self._item_folders]
         if _in_order(parts, _own_folders(item)):
             return ""
         return f"has the bare name of {picture}, and does not lie in the annotations' folder {'/'.join(parts)}"
@@ -283,7 +304,7 @@ class Matcher:
         if root is not None:
             for folder in sorted({posixpath.dirname(name) for name in (*self._files.images, *self._files.unread)}):
                 parts = _absolute_parts(root, folder)
-                if _IMAGE_FOLDERS.intersection(parts):
+                if IMAGE_FOLDERS.intersection(parts):
                     folders[_alike(parts)].append(folder)
         return folders
 
@@ -294,7 +315,7 @@ class Matcher:
         folder, base = posixpath.split(path)
         if (root, folder) not in self._layout_of:
             parts = _absolute_parts(root, folder)
-            found = self._layout.get(_alike(parts), []) if _ANNOTATION_FOLDERS.intersection(parts) else []
+            found = self._layout.get(_alike(parts), []) if ANNOTATION_FOLDERS.intersection(parts) else []
             self._layout_of[root, folder] = found
         return [path, *(posixpath.join(images, base) for images in self._layout_of[root, folder])]
 
@@ -338,21 +359,17 @@ def _parent(path: str | None) -> str:
     return posixpath.dirname(plain(path or ""))
 
 
-def _parts(folder: str) -> list[str]:
-    return [fold(p) for p in folder.split("/") if p not in ("", ".") and p.lower() not in _LAYOUT_FOLDERS]
-
-
 def _absolute_parts(root: Path, folder: str) -> list[str]:
     return [fold(part) for part in (*root.absolute().parts, *folder.split("/")) if part]
 
 
 def _alike(parts: Sequence[str]) -> str:
-    return "/".join("*" if part in _LAYOUT_FOLDERS else part for part in parts)
+    return "/".join("*" if part in LAYOUT_FOLDERS else part for part in parts)
 
 
 def _own_folders(item: Item) -> tuple[str, ...]:
-    folders = _parts(item.folder)
-    return (*folders, *_parts(posixpath.dirname(item.path))) if item.entry else tuple(folders)
+    folders = folder_parts(item.folder)
+    return (*folders, *folder_parts(posixpath.dirname(item.path))) if item.entry else tuple(folders)
 
 
 def _in_order(parts: Sequence[str], whole: Sequence[str]) -> bool:

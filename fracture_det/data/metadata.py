@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from fracture_det.data.inventory import nfc
 from fracture_det.data.records import Problem
+from fracture_det.data.stated_folders import folder_parts
+from fracture_det.data.stated_labels import fractured_by_row
 from fracture_det.data.tables import MetadataError, find_column, read_table
 
 # With a point or a comma: tables with empty cells often hold whole numbers as decimal ones.
@@ -19,29 +23,39 @@ class Metadata:
     """What the table says, per image file name.
 
     anatomies: body part; absent where unknown. patients: value of the group column, None when no column was named.
-    attributes: all other columns.
+    attributes: all other columns. fractured: which column says that the image is fractured; also of rows that are not
+    used because they fit several images, or are a second one.
     """
 
     anatomies: dict[str, str] = field(default_factory=dict)
     patients: dict[str, str] | None = None
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    fractured: dict[str, str] = field(default_factory=dict)
 
 
 class NameIndex:
-    """Finds image files by relative path, by name or by stem; a name that fits several files fits none."""
+    """Finds image files by relative path, by name or by stem; a name that fits several files fits none.
+
+    A written folder must be that of the file, or the file have none: site2/1.png does not find site1/1.png. Names
+    compare in Unicode NFC.
+    """
 
     def __init__(self, file_names: Sequence[str]) -> None:
         self._files: dict[str, list[str]] = defaultdict(list)
         for file_name in file_names:
-            path = PurePosixPath(file_name)
-            for key in {file_name, path.name, path.stem}:
+            path = PurePosixPath(nfc(file_name))
+            for key in {nfc(file_name), path.name, path.stem}:
                 self._files[key].append(file_name)
 
     def find(self, written: str) -> list[str]:
         """Return the files that `written` may refer to: one if it is unambiguous, else none or several."""
-        written = written.replace("\\", "/")
-        return self._files.get(written) or self._files.get(PurePosixPath(written).name, [])
+        written = nfc(written.replace("\\", "/"))
+        if written in self._files:
+            return self._files[written]
+        folder = folder_parts(posixpath.dirname(written))[-1:]
+        files = self._files.get(PurePosixPath(written).name, [])
+        return [file for file in files if set(folder) <= set(own := folder_parts(posixpath.dirname(file))) or not own]
 
 
 def read_metadata(
@@ -68,6 +82,8 @@ def read_metadata(
     others = [column for column in columns if column not in (key, group_column, *anatomy_columns)]
     for row in rows:
         files = index.find(row[key])
+        if said := fractured_by_row(row, others):
+            metadata.fractured.update((file, f"{said} in {Path(path).name}") for file in files)
         if not files:
             problems.append(Problem(row[key], "metadata_without_image", f"row of {Path(path).name}"))
         elif len(files) > 1:
@@ -79,7 +95,7 @@ def read_metadata(
     for file_name in file_names:
         if file_name not in metadata.attributes:
             problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; anatomy unknown"))
-    return Metadata(metadata.anatomies, metadata.patients, metadata.attributes, tuple(problems))
+    return replace(metadata, problems=tuple(problems))
 
 
 def _take_row(

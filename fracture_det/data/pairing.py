@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
 
 from fracture_det.data.annotation_formats.class_names import find_class_names, label_folder
-from fracture_det.data.annotation_formats.image_names import ImageNames, upload_form
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
 from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
+from fracture_det.data.annotation_readers import ExportReader, FileReader, Reader
 from fracture_det.data.annotations import AnnotationError, RawAnnotation
 from fracture_det.data.inventory import (
     ANNOTATION_SUFFIXES,
-    UNREAD_IMAGE_SUFFIXES,
+    NOT_UTF8,
     FileInventory,
     OtherFile,
     fold,
@@ -25,27 +23,13 @@ from fracture_det.data.inventory import (
     take_inventory,
 )
 from fracture_det.data.matching import BARE_NAME, LAYOUT, SAME_PATH, UNDERSTOOD, Item, Match, Matcher, plain
+from fracture_det.data.possible_annotations import PossibleAnnotations
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.structures.image_files import IMAGE_SUFFIXES
+from fracture_det.data.unused_files import is_archive
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
 
 FORMATS = tuple(ANNOTATION_FORMATS)
 _EXAMPLES = 3
-
-
-class _Reader(Protocol):
-    """Reads the annotations of one format."""
-
-    items: list[Item]
-    problems: list[Problem]
-    n_unread_files: int
-
-    def content(self, item: Item) -> RawAnnotation:
-        """Return what the annotation says; raises AnnotationError."""
-        ...
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        """Return the annotation and the SHA-256 of its file; raises AnnotationError."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -85,14 +69,18 @@ def open_annotations(
     images: str | Path | None = None,
     yolo_names: Sequence[str] | None = None,
     class_names: Sequence[str] = (),
+    known_files: Iterable[Path] = (),
+    leave_out: Collection[Path] = (),
 ) -> AnnotationSource:
     """Open the annotations at `path`, a folder or a file, for the images under the folder `images`.
 
     file_names: the images, where no folder is given; other files beside them are then unknown.
     yolo_names: class names in order of their ids; default: classes.txt, obj.names or data.yaml at `path` or above.
-    class_names: names of classes that are known, by which VIA's class attribute is told from others. Raises
-    AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError for an
-    unknown format.
+    class_names: names of classes that are known, by which VIA's class attribute is told from others.
+    known_files: tables that name images and are no annotations, wherever they lie. leave_out: real paths of files that
+    are not counted, such as those of an earlier run.
+    Raises AnnotationError when nothing can be read at all, FileNotFoundError when `images` is not a folder, ValueError
+    for an unknown format.
     """
     if fmt not in ANNOTATION_FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {fmt!r}")
@@ -107,12 +95,12 @@ def open_annotations(
             raise AnnotationError(str(path), "annotations", "not a folder")
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
-        inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
-        return AnnotationSource(inventory, _FileReader(inventory, kind, names), fmt)
-    inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names)
+        inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
+        return AnnotationSource(inventory, FileReader(inventory, kind, names), fmt, known_files)
+    inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
-    return AnnotationSource(inventory, _ExportReader(inventory, kind, class_names), fmt)
+    return AnnotationSource(inventory, ExportReader(inventory, kind, class_names), fmt, known_files)
 
 
 class AnnotationSource:
@@ -122,7 +110,8 @@ class AnnotationSource:
     about how they were matched. excluded_images: those that cannot be used, whatever their annotation says.
     """
 
-    def __init__(self, inventory: FileInventory, reader: _Reader, fmt: str) -> None:
+    def __init__(self, inventory: FileInventory, reader: Reader, fmt: str, known_files: Iterable[Path] = ()) -> None:
+        self._known_files = {path.resolve() for path in known_files}
         self.images = inventory.images
         self.problems: list[Problem] = [*inventory.problems, *reader.problems]
         self.notes: list[str] = []
@@ -160,26 +149,11 @@ class AnnotationSource:
 
         To be asked after every annotation has been read, for what these say of other images.
         """
-        missing: dict[str, list[str]] = defaultdict(list)
-        names = list(file_names)
-        for name in names:
-            stem = posixpath.splitext(posixpath.basename(name))[0]
-            for form in {fold(stem), fold(plain(stem, decode=True))}:
-                missing[form].append(name)
-        found = {name: f"{self._named[name]} names it" for name in names if name in self._named}
-        lost = [problem for problem in self._reader.problems if problem.action == EXCLUDED]
-        if lost:
-            reason = f"{lost[0].file} holds an annotation that belongs to no image: {lost[0].detail}"
-            found.update((name, reason) for name in names if name not in found)
-        if missing:
-            for item in self._reader.items:
-                self._compare(item.path, self._sure.get(item.name), item.name, missing, found)
-            self._compare_uploads(names, found)
-            for other in self._files.others:
-                if posixpath.splitext(other.name)[1].lower() not in (*IMAGE_SUFFIXES, *UNREAD_IMAGE_SUFFIXES):
-                    partners = self._matcher.partners(other.name, beside_images=other.beside_images)
-                    self._compare(other.name, partners, other.name, missing, found)
-        return found
+        used = {item.name for item in self._item_of.values()}
+        possible = PossibleAnnotations(
+            self._files, self._matcher, self._reader, sure=self._sure, used=used, known_files=self._known_files
+        )
+        return possible.find(file_names, self._named)
 
     def count_files(self, used_images: Iterable[str], used: Iterable[str]) -> FileCounts:
         """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
@@ -231,7 +205,8 @@ class AnnotationSource:
 
     def _leave_out(self, item: Item, match: Match, doubts: dict[str, list[Item]]) -> None:
         if match.images:
-            kind = "annotation_ambiguous" if len(match.images) > 1 else "second_annotation"
+            several = len(match.images) == 1 and match.doubt.startswith("one of ")
+            kind = "second_annotation" if several else "annotation_ambiguous"
             self._not_used(item, kind, match.doubt)
             for image in match.images:
                 doubts[image].append(item)
@@ -323,117 +298,32 @@ class AnnotationSource:
     def _list_others(self) -> None:
         """List every file that is neither an image to read nor an annotation of the format."""
         for picture, reason in self._files.unread.items():
-            self.problems.append(Problem(picture, "kind_not_read", reason, EXCLUDED))
+            kind = "name_not_utf8" if reason == NOT_UTF8 else "kind_not_read"
+            self.problems.append(Problem(picture, kind, reason, EXCLUDED))
         hidden = {problem.file for problem in self._files.problems}
         for other in self._files.others:
-            if other.name not in hidden:
+            if escaped(other.name) not in hidden:
                 self.problems.append(self._of_other(other))
+
+    def _what_it_is(self, name: str, suffix: str) -> str:
+        if is_archive(name):
+            return "an archive, which is not unpacked"
+        if suffix in ANNOTATION_SUFFIXES and not is_known_name(name):
+            where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
+            return f"{where}; bears the name of no image"
+        return "neither an image nor an annotation"
 
     def _of_other(self, other: OtherFile) -> Problem:
         suffix = posixpath.splitext(other.name)[1].lower()
         if suffix in IMAGE_SUFFIXES:
             return Problem(other.name, "other_file", "an image under --annotations; the one under --images is used")
-        pictures = self._matcher.same_stem(other.name) if suffix in ANNOTATION_SUFFIXES else []
+        pictures = self._matcher.same_stem(posixpath.splitext(other.name)[0]) if suffix in ANNOTATION_SUFFIXES else []
         if is_known_name(other.name) or not pictures:
-            return Problem(other.name, "other_file", "neither an image nor an annotation")
+            return Problem(other.name, "other_file", self._what_it_is(other.name, suffix))
         partners = self._matcher.partners(other.name, beside_images=other.beside_images) or set(pictures)
         action = KEPT if any(picture in self._item_of for picture in partners) else EXCLUDED
         where = "not under --annotations" if suffix == self._kind.suffix else f"not read as {self._fmt}"
         return Problem(other.name, "other_annotation", f"{where}; bears the name of {pictures[0]}", action)
-
-    def _compare(
-        self,
-        path: str,
-        partners: str | set[str] | None,
-        name: str,
-        missing: dict[str, list[str]],
-        found: dict[str, str],
-    ) -> None:
-        """Note the images without annotation whose name a file bears that is not the partner of another image."""
-        base = fold(plain(posixpath.basename(path), decode=True)).lstrip("._")
-        forms = {fold(posixpath.basename(path)), base}
-        forms |= {base[:end].strip() for end, sign in enumerate(base) if sign == "."}
-        of = {partners} if isinstance(partners, str) else partners or set()
-        for form in forms & missing.keys():
-            for image in missing[form]:
-                if image not in found and (not of or image in of):
-                    found[image] = f"{name} may be its annotation, and was not used for it"
-
-    def _compare_uploads(self, names: Sequence[str], found: dict[str, str]) -> None:
-        """Note the images without annotation whose name an upload may have been stored under (`hand a` as hand_a)."""
-        of_form: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            of_form[upload_form(name)].append(name)
-        for item in self._reader.items if isinstance(self._kind, ExportFormat) else ():
-            if self._reader.content(item).other_names:
-                for image in of_form.get(upload_form(item.path), ()):
-                    found.setdefault(image, f"{item.name} may be its annotation: uploads are stored so")
-
-
-class _FileReader:
-    """One annotation file per image."""
-
-    def __init__(self, inventory: FileInventory, kind: PerImageFormat, names: Sequence[str]) -> None:
-        self._root, self._kind, self._names = inventory.annotation_root, kind, names
-        self.problems: list[Problem] = []
-        self.n_unread_files = 0
-        self.items = [
-            Item(file, posixpath.splitext(file)[0], posixpath.dirname(file)) for file in inventory.annotation_files
-        ]
-
-    def content(self, item: Item) -> RawAnnotation:
-        return self.read(item)[0]
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        try:
-            data = (self._root / item.name).read_bytes()
-        except OSError as error:
-            raise AnnotationError(item.name, "file", error.strerror or error) from error
-        words = (item.name, self._names, data) if self._kind.needs_class_names else (item.name, data)
-        return cast(RawAnnotation, self._kind.parse(*words)), hashlib.sha256(data).hexdigest()
-
-
-class _ExportReader:
-    """One file, or a folder of files, each of which annotates many images."""
-
-    def __init__(self, inventory: FileInventory, kind: ExportFormat, class_names: Sequence[str]) -> None:
-        options = {"class_names": class_names} if kind.takes_class_names else {}
-        self._names = ImageNames([*inventory.images, *inventory.unread])
-        self.items: list[Item] = []
-        self.problems: list[Problem] = []
-        self._annotations: dict[str, tuple[RawAnnotation, str]] = {}
-        errors = []
-        for file in inventory.annotation_files:
-            path = inventory.annotation_root / file
-            try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                parsed = kind.parse(path, **options)
-            except (AnnotationError, OSError) as error:
-                if isinstance(error, OSError):
-                    error = AnnotationError(str(path), "annotations", error.strerror or error)
-                errors.append((file, error))
-                continue
-            self.problems += parsed.problems
-            for annotation in parsed.annotations:
-                self._add(annotation, file, digest, several=len(inventory.annotation_files) > 1)
-        if errors and len(errors) == len(inventory.annotation_files):
-            raise errors[0][1]
-        self.problems += [Problem(file, error.kind, str(error), EXCLUDED) for file, error in errors]
-        self.n_unread_files = len(errors)
-
-    def _add(self, annotation: RawAnnotation, file: str, digest: str, *, several: bool) -> None:
-        path = plain(self._names.path_of(annotation) or str(annotation.image_name or ""))
-        name = f"{file}: {path}" if several else path
-        while name in self._annotations:  # listed twice: both are named, neither is lost
-            name += " (again)"
-        self._annotations[name] = annotation, digest
-        self.items.append(Item(name, path, posixpath.dirname(file), entry=True))
-
-    def content(self, item: Item) -> RawAnnotation:
-        return self._annotations[item.name][0]
-
-    def read(self, item: Item) -> tuple[RawAnnotation, str]:
-        return self._annotations[item.name]
 
 
 def _as_on_disk(annotation: RawAnnotation, image: str, item: Item) -> RawAnnotation:

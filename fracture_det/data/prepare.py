@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fracture_det.data.annotation_formats.detect import detect_format
-from fracture_det.data.checks import AnnotationRules
 from fracture_det.data.coco import write_coco
+from fracture_det.data.copies import find_copies, without_copies_of_others
 from fracture_det.data.dataset_report import write_report
-from fracture_det.data.duplicates import identical_files, near_duplicates
 from fracture_det.data.formats import CheckedDataset, build_dataset
 from fracture_det.data.grouping import group_files, roboflow_source
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.metadata import Metadata, read_metadata
+from fracture_det.data.output_files import PROBLEM_COLUMNS, PROBLEMS_FILE, earlier_output
 from fracture_det.data.pairing import AnnotationSource, FileCounts, open_annotations
+from fracture_det.data.prepare_options import AUTO, PrepareOptions, describe
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.splits import (
     DEFAULT_FRACTIONS,
@@ -36,56 +36,13 @@ from fracture_det.data.splits import (
     read_split,
     take,
 )
+from fracture_det.data.stated_labels import fractured_by_name
 from fracture_det.data.tables import MetadataError
+from fracture_det.data.usable import NothingUsableError, check_usable, class_hint
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, list_image_names
-from fracture_det.structures.processors import available_cpus
 
-DEFAULT_NEIGHBOURS = 10
-# The format is known from what the annotations hold.
-AUTO = "auto"
 # Wraps a stream, given its length and a title: a progress bar.
 Progress = Callable[[Iterable[ImageInfo], int, str], Iterable[ImageInfo]]
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """The options of prepare_dataset.py, named as on its command line.
-
-    images, annotations: where to read. rules: classes and repairs. fractions: of train, val and test; None means
-    the default, restricted to the splits that `split_from` does not name. neighbours: consecutive numbers per group.
-    allow_empty_split: a split may come out empty. strict: nothing is written when anything is left out.
-    """
-
-    images: Path
-    annotations: Path
-    out: Path
-    format: str = AUTO
-    rules: AnnotationRules = field(default_factory=AnnotationRules)
-    yolo_names: tuple[str, ...] | None = None
-    metadata: Path | None = None
-    anatomy_columns: tuple[str, ...] = ()
-    group_column: str | None = None
-    neighbours: int = DEFAULT_NEIGHBOURS
-    fractions: tuple[float, float, float] | None = None
-    split_from: Path | None = None
-    drop_leaks: bool = False
-    allow_empty_split: bool = False
-    missing_xml_is_healthy: bool = False
-    strict: bool = False
-    seed: int = 0
-    workers: int = field(default_factory=lambda: min(available_cpus(), 8))
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 0:
-            raise ValueError(f"neighbours: expected 0 or more, got {self.neighbours}")
-        if self.group_column and not self.metadata:
-            raise ValueError("group column: needs a metadata table")
-        if self.anatomy_columns and not self.metadata:
-            raise ValueError("anatomy columns: need a metadata table")
-
-
-class NothingUsableError(ValueError):
-    """No image can be used, or none of the images with boxes; the message says what was found and what helps."""
 
 
 @dataclass(frozen=True)
@@ -119,56 +76,37 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     MetadataError, NothingUsableError, EmptySplitError or LeakError, all ValueErrors, when there is nothing to write.
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
-    with _named_option("--images or --annotations"):
-        if options.format == AUTO and list_image_names(options.images):
-            options = replace(options, format=detect_format(options.annotations))
-        source = open_annotations(
-            options.annotations,
-            "voc" if options.format == AUTO else options.format,
-            images=options.images,
-            yolo_names=options.yolo_names,
-            class_names=(*options.rules.class_names, *options.rules.class_map),
-        )
-    names = source.images
-    if not names:
-        raise ValueError(f"{options.images}: no image file ({', '.join(IMAGE_SUFFIXES)}) in this folder or below")
-    metadata = _metadata(options, names)
+    options, source = _open(options)
+    metadata = _metadata(options, source.images)
     infos = read_image_infos(
-        options.images, names, workers=options.workers, progress=lambda s, n: show(s, n, "reading images")
+        options.images, source.images, workers=options.workers, progress=lambda s, n: show(s, n, "reading images")
     )
     checked = build_dataset(
         infos,
         source,
         options.rules,
         missing_is_healthy=options.missing_xml_is_healthy,
+        called_fractured=metadata.fractured | fractured_by_name(source.images, options.images.absolute().name),
         progress=lambda s, n: show(s, n, "reading annotations"),
     )
-    checked = _without_copies_of_fractured(checked, infos)
-    copies, copy_problems = _copies(infos, checked.dataset)
+    checked = without_copies_of_others(checked, infos)
+    copies, copy_problems = find_copies(infos, checked.dataset)
     problems = [*checked.problems, *metadata.problems, *copy_problems]
     dataset = _with_groups(checked.dataset, metadata, copies, options)
     with _named_option("--out"):
         options.out.mkdir(parents=True, exist_ok=True)
-        write_problems(_sorted(problems), options.out / "problems.csv")
+        write_problems(_sorted(problems), options.out / PROBLEMS_FILE)
     strict = options.strict and any(problem.action == EXCLUDED for problem in problems)
-    try:
-        _check_usable(checked, source, options)
-    except NothingUsableError as error:
-        if not strict:
-            raise
-        refusal = str(error)
-    else:
-        refusal = ""
+    refusal = _refusal(checked, source, options, strict=strict)
     assignment, split_problems = _split(dataset, infos, options, may_be_empty=strict)
     problems = _sorted([*problems, *split_problems])
-    write_problems(problems, options.out / "problems.csv")
-    used = [record.file_name for record in dataset]
+    write_problems(problems, options.out / PROBLEMS_FILE)
     prepared = PreparedDataset(
         dataset,
         assignment,
         tuple(problems),
-        len(names),
-        source.count_files(assignment, used),
+        len(source.images),
+        source.count_files(assignment, [record.file_name for record in dataset]),
         checked.faults,
         refusal,
         tuple(_notes(checked, source, dataset, assignment, options)),
@@ -178,11 +116,45 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     return prepared
 
 
+def _open(options: PrepareOptions) -> tuple[PrepareOptions, AnnotationSource]:
+    """Find the files and match them; return the options with the format that the annotations have, and the source."""
+    with _named_option("--images or --annotations"):
+        leave_out = earlier_output(options.out, (options.images, options.annotations))
+        if options.format == AUTO and list_image_names(options.images):
+            options = replace(options, format=detect_format(options.annotations, leave_out=leave_out))
+        source = open_annotations(
+            options.annotations,
+            "voc" if options.format == AUTO else options.format,
+            images=options.images,
+            yolo_names=options.yolo_names,
+            class_names=(*options.rules.class_names, *options.rules.class_map),
+            leave_out=leave_out,
+            known_files=[path for path in (options.metadata, options.split_from) if path is not None],
+        )
+    if not source.images:
+        unread = Counter(p.kind for p in source.problems if p.kind in ("name_not_utf8", "kind_not_read", "hidden_file"))
+        found = "".join(f"; {n:,} {kind}" for kind, n in sorted(unread.items()))
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"{options.images}: no image file that is read ({kinds}) in this folder or below{found}")
+    return options, source
+
+
+def _refusal(checked: CheckedDataset, source: AnnotationSource, options: PrepareOptions, *, strict: bool) -> str:
+    """Return why nothing is usable, or an empty text; raise it as NothingUsableError unless `strict` reports it."""
+    try:
+        check_usable(checked, source, options)
+    except NothingUsableError as error:
+        if not strict:
+            raise
+        return str(error)
+    return ""
+
+
 def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
     """Write one row per problem: file, kind, detail, action."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "kind", "detail", "action"])
+        writer.writerow(PROBLEM_COLUMNS)
         writer.writerows((p.file, p.kind, p.detail, p.action) for p in problems)
 
 
@@ -217,46 +189,6 @@ def _sorted(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.kind, problem.file, problem.detail))
 
 
-def _check_usable(checked: CheckedDataset, source: AnnotationSource, options: PrepareOptions) -> None:
-    """Raise NothingUsableError when no image, or no image with a box, is left of those that there were."""
-    excluded = Counter(problem.kind for problem in checked.problems if problem.action == EXCLUDED)
-    see = f"see {options.out / 'problems.csv'}"
-    some_matched = any(source.has(name) for name in source.images)
-    if not source.n_items and not options.missing_xml_is_healthy:
-        raise NothingUsableError(f"{source.nothing_found()}; {see}")
-    if source.n_items and not some_matched:
-        raise NothingUsableError(f"no annotation belongs to an image: {source.examples()}; {see}")
-    if any(record.fractured for record in checked.dataset):
-        return
-    boxes = sum(checked.class_counts.values())
-    if boxes:
-        reason = _class_hint(checked, options) or _kinds(excluded)
-        raise NothingUsableError(f"no image with a box can be used, of {boxes:,} boxes: {reason}; {see}")
-    if not len(checked.dataset):
-        hint = "; --missing-xml-is-healthy takes images without annotation as healthy" * bool(excluded["unlabelled"])
-        raise NothingUsableError(f"no image can be used: {_kinds(excluded)}{hint}; {see}")
-
-
-def _kinds(counts: Counter[str]) -> str:
-    return ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common(5)) or "nothing was found"
-
-
-def _class_hint(checked: CheckedDataset, options: PrepareOptions) -> str:
-    """Return the classes of the files that are not known, with a ready --class-map, or an empty text."""
-    rules = options.rules
-    unknown = {name: n for name, n in checked.class_counts.items() if rules.class_index(name) is None}
-    if not unknown:
-        return ""
-    target = rules.class_names[0] if len(rules.class_names) == 1 else "CLASS"
-    ordered = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
-    found = ", ".join(f"{name} ({n:,} boxes)" for name, n in ordered)
-    mapped = " ".join(shlex.quote(f"{name}={target}") for name in sorted(unknown))
-    return (
-        f"the annotations have the class{'es' * (len(unknown) > 1)} {found}, expected {', '.join(rules.class_names)}; "
-        f"where they mean the same, give --class-map {mapped}"
-    )
-
-
 def _notes(
     checked: CheckedDataset,
     source: AnnotationSource,
@@ -266,7 +198,7 @@ def _notes(
 ) -> Iterator[str]:
     yield from source.notes
     if any(problem.kind == "unknown_class" for problem in checked.problems):
-        yield f"Some boxes have an unknown class: {_class_hint(checked, options)}."
+        yield f"Some boxes have an unknown class: {class_hint(checked, options)}."
     if options.fractions is not None and abs(sum(options.fractions) - 1) > 1e-6:
         shares = ", ".join(
             f"{share / sum(options.fractions):.3g} {split}"
@@ -281,49 +213,6 @@ def _notes(
     for split in SPLITS:
         if sizes[split] and not fractured[split]:
             yield f"No image of {split} is fractured."
-
-
-def _without_copies_of_fractured(checked: CheckedDataset, infos: Sequence[ImageInfo]) -> CheckedDataset:
-    """Leave out the images that are only assumed healthy and whose copy has a box."""
-    assumed = {problem.file for problem in checked.problems if problem.kind == "assumed_healthy"}
-    if not assumed:
-        return checked
-    fractured = {record.file_name for record in checked.dataset if record.fractured}
-    digest_of = {info.file_name: info.sha256 for info in infos}
-    pairs = [(first, second) for first, second, _ in near_duplicates(infos)]
-    pairs += [(first, second) for names in identical_files(infos) for first in names for second in names]
-    copy_of = {a: b for pair in pairs for a, b in (pair, pair[::-1]) if a in assumed and b in fractured}
-    if not copy_of:
-        return checked
-    problems = [p for p in checked.problems if not (p.kind == "assumed_healthy" and p.file in copy_of)]
-    for name, other in sorted(copy_of.items()):
-        alike = "has the same bytes as" if digest_of[name] == digest_of[other] else "looks like"
-        detail = f"not taken as healthy: {alike} {other}, which is fractured"
-        problems.append(Problem(name, "possibly_annotated", detail, EXCLUDED))
-    records = tuple(record for record in checked.dataset if record.file_name not in copy_of)
-    return replace(checked, dataset=Dataset(records, checked.dataset.class_names), problems=tuple(problems))
-
-
-def _copies(infos: Sequence[ImageInfo], dataset: Dataset) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Return clusters of files that show one picture, and the problems to report about them."""
-    fractured = {record.file_name: record.fractured for record in dataset}
-    problems = []
-    identical = identical_files(infos)
-    for names in identical:
-        problems.append(Problem(names[0], "identical_files", f"same bytes as {', '.join(names[1:])}"))
-    digest = {info.file_name: info.sha256 for info in infos}
-    pairs = near_duplicates(infos)
-    for first, second, correlation in pairs:
-        if digest[first] != digest[second]:
-            problems.append(Problem(first, "near_duplicate", f"looks like {second} (correlation {correlation:.3f})"))
-    links = sorted(
-        {(first, second) for first, second, _ in pairs} | {(g[0], name) for g in identical for name in g[1:]}
-    )
-    for first, second in links:
-        if fractured.get(first, False) != fractured.get(second, fractured.get(first, False)) and first in fractured:
-            broken, healthy = (first, second) if fractured[first] else (second, first)
-            problems.append(Problem(broken, "opposite_labels", f"fractured here, healthy in its copy {healthy}"))
-    return list(links), problems
 
 
 def _with_groups(
@@ -377,6 +266,8 @@ def _split(
         named = set(fixed.values())
         divided = any(record.file_name not in fixed for record in records)
         wanted = [s for s, share in zip(SPLITS, fractions, strict=True) if s in named or (divided and share > 0)]
+        if options.fractions is None and "train" not in wanted:  # not what anybody wants without saying so
+            wanted.insert(0, "train")
         check_splits_filled(assignment, wanted)
     return assignment, problems
 
@@ -427,12 +318,3 @@ def _write(
         files=prepared.files,
         notes=notes,
     )
-
-
-def describe(options: PrepareOptions) -> dict[str, Any]:
-    """Return the options that decide the result, in the form in which split.json keeps them."""
-    content = asdict(options)
-    for key in ("out", "workers"):
-        del content[key]
-    content["rules"]["repairs"] = sorted(options.rules.repairs)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in content.items()}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fracture_det.structures.image_files import escaped
+
 KEPT, REPAIRED, EXCLUDED = "kept", "repaired", "excluded"
 
 
@@ -17,6 +19,7 @@ class Problem:
 
     kind: a short name for counting, such as `size_mismatch`. detail: what exactly, in words.
     action: the file was `kept` as it is, `repaired` as requested, or `excluded`.
+    Bytes of file names that are not UTF-8 become `\\xff` and the like, so that every table can hold them.
     """
 
     file: str
@@ -27,6 +30,8 @@ class Problem:
     def __post_init__(self) -> None:
         if self.action not in (KEPT, REPAIRED, EXCLUDED):
             raise ValueError(f"Problem.action: expected kept, repaired or excluded, got {self.action!r}")
+        object.__setattr__(self, "file", escaped(self.file))
+        object.__setattr__(self, "detail", escaped(self.detail))
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,8 +133,8 @@ def read_split(
     A CSV has the columns file_name (or image_id) and split. A split is train, val, test, or `none` for an image that
     is to be left out. image_root: the folder to which `file_names` are relative; a data.yaml is read better with it.
     Returns also the SHA-256 that split.json holds per file, and problems for names without an image. Raises
-    MetadataError for a file that is none of these, an unknown split, a name that fits several images, or one named
-    twice.
+    MetadataError for a file that is none of these, or names none of the images, an unknown split, a name that fits
+    several images, or one named twice.
     """
     path = Path(path)
     if path.suffix.lower() in YAML_SUFFIXES:
@@ -159,6 +159,12 @@ def read_split(
         assignment[files[0]] = split
         if digest:
             digests[files[0]] = digest
+    if not assignment:
+        first = ", ".join(name for name, _, _ in rows[:3]) or "nothing"
+        raise MetadataError(
+            f"{path}: it names none of the {len(file_names):,} images: it names {first}; the images are "
+            f"{', '.join(file_names[:3])}"
+        )
     return assignment, digests, problems
 
 
@@ -280,11 +286,26 @@ def _split_csv_rows(path: Path, problems: list[Problem]) -> list[tuple[str, str,
     return [(row[key], row[column], "") for row in rows]
 
 
+def read_groups(path: Path) -> dict[str, str]:
+    """Return {file name: group} of a split.json. Raises MetadataError for a file that is none."""
+    return {name: str(entry["group"]) for name, entry in _split_json_files(path).items() if entry.get("group")}
+
+
 def _split_json_rows(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        return [(name, entry["split"], entry["sha256"]) for name, entry in _split_json_files(path).items()]
+    except (KeyError, TypeError) as error:
+        raise MetadataError(f"{path}: not a split.json: {error!r}") from error
+
+
+def _split_json_files(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise MetadataError(f"{path}: format: expected {FORMAT!r}, got {content['format']!r}")
-        return [(name, entry["split"], entry["sha256"]) for name, entry in content["files"].items()]
+        files = content["files"]
+        if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+            raise TypeError("files: expected an object of objects")
+        return files
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise MetadataError(f"{path}: not a split.json: {error!r}") from error

@@ -18,6 +18,7 @@ from fracture_det.evaluation.evaluator import evaluate_predictions
 from fracture_det.evaluation.provenance import CALIBRATION, provenance
 from fracture_det.evaluation.report import Report
 from fracture_det.evaluation.robustness import measure_robustness
+from fracture_det.evaluation.usable import check_predicted, check_truth
 from fracture_det.evaluation.validation import freeze
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_to_file
@@ -65,10 +66,12 @@ def run_evaluation(options: EvaluationOptions, *, progress: bool = False) -> Rep
     Raises ValueErrors that name file, field and value, and OSError for unwritable folders.
     """
     test = read_coco(options.data)
+    check_truth(test, options.data)
     options.out.mkdir(parents=True, exist_ok=True)
     detector = open_detector(options.detector) if options.detector else None
     calibration = _calibration(options, test, detector)
     predictions, timing = _predictions(options, test, detector, options.predictions, PREDICTIONS_FILE)
+    check_predicted(test, align(predictions, test), options.data)
     files = {
         "validation": options.val,
         CALIBRATION: _calibration_path(options),
@@ -139,9 +142,11 @@ def _calibration(options: EvaluationOptions, test: Dataset, detector: Detector |
             check_fitted_apart(calibration.fitted_on, test)
         return calibration
     validation = read_coco(options.val)
+    check_truth(validation, options.val)
     check_apart(validation, test)
     given = options.val_predictions or options.predictions
     predictions, _ = _predictions(options, validation, detector, given, VALIDATION_FILE)
+    check_predicted(validation, align(predictions, validation), options.val)
     about = {"data": options.val.name, **predictions.about}
     calibration = freeze(
         validation, predictions, test=test, method=options.calibration_method, fp_target=options.fp_target, about=about

@@ -72,7 +72,7 @@ def find_images(source: str | Path, *, leave_out: Path | None = None) -> FoundIm
             [(name, file) for name, file in found if not file.resolve().is_relative_to(outside)]
             for found in (files, others)
         )
-    unnamed = {name for name, _ in files if not _is_unicode(name)}
+    unnamed = {name for name, _ in files if not is_unicode(name)}
     files = [(name, file) for name, file in files if name not in unnamed]
     skipped = [SkippedFile(name, "its name is not UTF-8; rename it") for name in unnamed]
     skipped += [skipped_file(name, file) for name, file in others]
@@ -179,12 +179,18 @@ def file_kind(path: Path) -> ImageKind | None:
     return recognise(head)
 
 
-def _is_unicode(name: str) -> bool:
+def is_unicode(name: str) -> bool:
+    """Say whether a file's name is text: bytes that are not UTF-8 can stand in no table or JSON of ours."""
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes that no table of ours could hold
+    except UnicodeEncodeError:
         return False
     return True
+
+
+def escaped(name: str) -> str:
+    r"""Return a text in which the bytes of a file's name that are not UTF-8 are written as `\xff`."""
+    return name if is_unicode(name) else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def printable(name: str) -> str:

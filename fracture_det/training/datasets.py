@@ -20,11 +20,12 @@ from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.coco import read_coco, write_coco
 from fracture_det.data.image_info import read_upright_size
 from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.data.splits import read_groups
+from fracture_det.data.tables import MetadataError
 from fracture_det.structures.radiograph import UnreadableImage
+from fracture_det.training.overlap import find_overlap, first_of
 
 SPEC_SEPARATOR = "@"
-# Of each kind of problem so many are named, and the others counted.
-SHOWN = 10
 # Wraps the stream of images, given their number and a title: a progress bar.
 Progress = Callable[[Iterable[ImageRecord], int, str], Iterable[ImageRecord]]
 _logger = logging.getLogger("detectron2")
@@ -39,7 +40,8 @@ def register_training_data(cfg: CfgNode, *, progress: Progress | None = None) ->
 
     Data sets that Detectron2 already knows are checked only for what they are used for. Raises CatalogError with every
     problem: those of `register_datasets`, data sets without images, training without a fractured image, validation
-    without a box, DATALOADER.FRACTURED_SHARE without healthy images, and images that both train and validate.
+    without a box, DATALOADER.FRACTURED_SHARE without healthy images, and images,
+    copies or groups that both train and validate.
     """
     problems: list[str] = []
     usable = {}
@@ -51,7 +53,7 @@ def register_training_data(cfg: CfgNode, *, progress: Progress | None = None) ->
         problems += _check_training_sets(cfg)
     problems += [line for name in cfg.DATASETS.TEST if usable[name] for line in _check_validation_set(name)]
     if all(usable.values()):
-        problems += _check_overlap(cfg)
+        problems += find_overlap(*(_items(names) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)))
     _raise_if_any(problems)
 
 
@@ -98,7 +100,7 @@ def _register(name: str, class_names: Sequence[str], progress: Progress | None) 
     if not separator:
         return [f"data set {name!r}: neither registered nor of the form ANNOTATIONS.json@IMAGE_FOLDER"]
     try:
-        dataset = _with_classes(_read(json_file), class_names, json_file)
+        dataset = _with_groups(_with_classes(_read(json_file), class_names, json_file), Path(json_file))
     except (AnnotationError, CatalogError) as error:
         return [str(error)]
     if not Path(image_folder).is_dir():
@@ -144,6 +146,23 @@ def _with_classes(dataset: Dataset, class_names: Sequence[str], json_file: str) 
     return Dataset(tuple(records), tuple(class_names))
 
 
+def _with_groups(dataset: Dataset, json_file: Path) -> Dataset:
+    """Return the data set with the groups of the split.json beside it, where its own file says none."""
+    if (
+        any(record.group_id != record.file_name for record in dataset)
+        or not (json_file.parent / "split.json").is_file()
+    ):
+        return dataset
+    try:
+        groups = read_groups(json_file.parent / "split.json")
+    except MetadataError as error:
+        raise CatalogError(
+            f"{error}: it would say which images belong together; move it away if it is another's"
+        ) from None
+    records = (replace(record, group_id=groups.get(record.file_name, record.group_id)) for record in dataset)
+    return Dataset(tuple(records), dataset.class_names, dataset.notes)
+
+
 def _check_images(dataset: Dataset, image_folder: Path, json_file: str, progress: Progress | None) -> list[str]:
     """Return what is wrong with the image files, from their headers and ends: one line per kind."""
     missing, unreadable, other_size = [], [], []
@@ -166,13 +185,10 @@ def _check_images(dataset: Dataset, image_folder: Path, json_file: str, progress
         (other_size, "have another size than it says, so that their boxes may be wrong"),
     )
     return [
-        f"{json_file}: {len(names)} of {len(dataset)} images {what}: {_first(names)}" for names, what in kinds if names
+        f"{json_file}: {len(names)} of {len(dataset)} images {what}: {first_of(names)}"
+        for names, what in kinds
+        if names
     ]
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _to_dicts(dataset: Dataset, image_folder: str) -> list[dict[str, Any]]:
@@ -183,6 +199,8 @@ def _to_dicts(dataset: Dataset, image_folder: str) -> list[dict[str, Any]]:
             "image_id": record.image_id,
             "height": record.height,
             "width": record.width,
+            "group": record.group_id,
+            "image_root": str(Path(image_folder).resolve()),
             "annotations": [
                 *(_annotation(b, c) for b, c in zip(record.boxes.tolist(), record.classes.tolist(), strict=True)),
                 *(_annotation(box, 0) | {"iscrowd": 1} for box in record.crowd_boxes.tolist()),
@@ -255,26 +273,8 @@ def _check_validation_set(name: str) -> list[str]:
     return []
 
 
-def _check_overlap(cfg: CfgNode) -> list[str]:
-    """Return a line if images are both trained and validated on; warn of those that only share a name."""
-    train, test = (
-        {str(Path(item["file_name"]).resolve()) for name in names for item in DatasetCatalog.get(name)}
-        for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
-    )
-    shared = sorted(train & test)
-    if shared:
-        return [
-            f"{len(shared)} of {len(test)} validation images are also trained on, so that validation would measure "
-            f"memory: {_first(shared)}; tools/prepare_dataset.py divides a data set without such leaks"
-        ]
-    names = sorted({Path(path).name for path in train} & {Path(path).name for path in test})
-    if names:
-        _logger.warning(
-            "%d validation images have the file names of training images in other folders: %s; are they copies?",
-            len(names),
-            _first(names),
-        )
-    return []
+def _items(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [item for name in names for item in DatasetCatalog.get(name)]
 
 
 def _file(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from pycocotools.coco import COCO
 
 from fracture_det.data.coco import read_coco
 from fracture_det.data.formats import write_annotations
+from fracture_det.data.output_files import OUTPUT_FILES
 from fracture_det.data.prepare import read_problems
 from tests.builders import build_dataset
 from tools.prepare_dataset import build_parser, main
@@ -265,3 +267,207 @@ def test_problems_csv_has_one_row_per_finding(damaged, tmp_path):
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == {"file", "kind", "detail", "action"}
     assert Counter(row["kind"] for row in rows)["truncated_image"] == 1
+
+
+@pytest.mark.parametrize("split", ["test", "val", "none"])
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(drawn, tmp_path, capsys, split):
+    names = [record.file_name for record in drawn[1]]
+    (tmp_path / "s.csv").write_text("\n".join(["file_name,split", *(f"{name},{split}" for name in names)]))
+    out = tmp_path / "out"
+    assert run(drawn[0], out, "--split-from", tmp_path / "s.csv", "--neighbours", 0) == 2
+    assert "train would be empty" in capsys.readouterr().err
+    assert not (out / "train.json").exists()
+    assert run(drawn[0], out, "--split-from", tmp_path / "s.csv", "--neighbours", 0, "--allow-empty-split") == 0
+
+
+def test_a_split_of_other_images_is_refused(drawn, tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("file_name,split\nother.png,train\n")
+    assert run(drawn[0], tmp_path / "out", "--split-from", tmp_path / "s.csv") == 2
+    assert "it names none of the 60 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--missing-xml-is-healthy",), ("--strict",)])
+def test_names_that_are_not_utf8_are_listed(drawn, tmp_path, capsys, more):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    images, annotations = folder / "images", folder / "annotations"
+    first, second = (record.file_name for record in list(drawn[1])[:2])
+    (images / first).rename(images / os.fsdecode(b"hand_\xff.jpg"))
+    (annotations / first).with_suffix(".xml").rename(annotations / os.fsdecode(b"hand_\xff.xml"))
+    (images / os.fsdecode(b"\xe9")).mkdir()
+    (images / second).rename(images / os.fsdecode(b"\xe9") / second)
+    for name in (b"n\xf6te.txt", b".h\xefdden"):
+        (annotations / os.fsdecode(name)).write_text("nothing")
+    assert run(folder, tmp_path / "out", *more) == (1 if "--strict" in more else 0)
+    kinds = {problem.file: (problem.kind, problem.action) for problem in read_problems(tmp_path / "out/problems.csv")}
+    assert kinds == {
+        r"hand_\xff.jpg": ("name_not_utf8", "excluded"),
+        rf"\xe9/{second}": ("name_not_utf8", "excluded"),
+        r"hand_\xff.xml": ("image_not_read", "excluded"),
+        str(Path(second).with_suffix(".xml")): ("image_not_read", "excluded"),
+        r"n\xf6te.txt": ("other_file", "kept"),
+        r".h\xefdden": ("hidden_file", "kept"),
+    }
+    printed = "".join(capsys.readouterr())
+    assert "122 files found = 58 images used + 58 annotation files used + 6 listed" in printed
+
+
+FRACTURED, HEALTHY = ("Fractured", "study1_positive", "ABNORMAL"), ("Non_fractured", "negative", "unfractured", "wrist")
+
+
+def without_annotation(drawn, folder, places):
+    """Move images to other folders, without their annotations; return their new names."""
+    shutil.copytree(drawn[0], folder)
+    moved = []
+    for place, record in zip(places, drawn[1], strict=False):
+        (folder / "images" / place).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / record.file_name).rename(folder / "images" / place / record.file_name)
+        (folder / "annotations" / record.file_name).with_suffix(".xml").unlink()
+        moved.append(f"{place}/{record.file_name}")
+    return moved
+
+
+def test_an_image_in_a_folder_of_fractured_ones_is_not_healthy(drawn, tmp_path):
+    moved = without_annotation(drawn, tmp_path / "data", (*FRACTURED, *HEALTHY))
+    assert run(tmp_path / "data", tmp_path / "out", "--missing-xml-is-healthy", "--neighbours", 0) == 0
+    found = {p.file: p for p in read_problems(tmp_path / "out/problems.csv") if p.file in moved}
+    kinds = {name.split("/")[0]: problem.kind for name, problem in found.items()}
+    assert kinds == dict.fromkeys(FRACTURED, "called_fractured") | dict.fromkeys(HEALTHY, "assumed_healthy")
+    assert found[moved[1]].detail == "not taken as healthy: it lies in study1_positive"
+    used = {record.file_name for part in splits_in(tmp_path / "out").values() for record in part}
+    assert used & set(moved) == set(moved[3:])
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "good"),
+    [
+        ("fractured", "1", "0"),
+        ("fracture_count", "2", "0"),
+        ("Label", "Fracture", "no fracture"),
+        ("healthy", "0", "1"),
+        ("diagnosis", "distal radius fracture", "normal"),
+        ("is_abnormal", "True", "False"),
+    ],
+)
+def test_an_image_that_the_table_calls_fractured_is_not_healthy(drawn, tmp_path, column, bad, good):
+    first, second = without_annotation(drawn, tmp_path / "data", ("a", "a"))
+    table = tmp_path / "data" / "images" / "table.csv"  # it names every image, and is no annotation
+    rows = [(record.file_name, good) for record in drawn[1]]
+    rows[0] = (rows[0][0], bad)
+    table.write_text("\n".join([f"file_name,{column}", *(",".join(row) for row in rows)]))
+    given = ["--missing-xml-is-healthy", "--neighbours", 0, "--metadata", table]
+    assert run(tmp_path / "data", tmp_path / "out", *given) == 0
+    found = {p.file: (p.kind, p.detail) for p in read_problems(tmp_path / "out/problems.csv") if p.kind != "other_file"}
+    assert found[first] == ("called_fractured", f"not taken as healthy: column {column} says {bad} in table.csv")
+    assert found[second][0] == "assumed_healthy"
+
+
+def test_a_row_that_is_not_used_still_calls_its_images_fractured(drawn, tmp_path):
+    (first,) = without_annotation(drawn, tmp_path / "data", ("a",))
+    rows = [f"{record.file_name},0" for record in drawn[1]] + [f"{Path(first).stem},1"]
+    (tmp_path / "t.csv").write_text("\n".join(["file_name,fractured", *rows]))
+    assert run(tmp_path / "data", tmp_path / "out", "--missing-xml-is-healthy", "--metadata", tmp_path / "t.csv") == 0
+    kinds = {problem.kind for problem in read_problems(tmp_path / "out/problems.csv") if problem.file == first}
+    assert kinds == {"metadata_twice", "called_fractured"}
+
+
+def test_an_annotation_without_a_box_of_an_image_that_is_called_fractured_is_reported(drawn, tmp_path):
+    rows = [f"{record.file_name},1" for record in drawn[1]]
+    (tmp_path / "t.csv").write_text("\n".join(["file_name,fractured", *rows]))
+    assert run(drawn[0], tmp_path / "out", "--metadata", tmp_path / "t.csv") == 0
+    found = [p for p in read_problems(tmp_path / "out/problems.csv") if p.kind == "called_fractured"]
+    assert len(found) == 30
+    assert {p.action for p in found} == {"kept"}
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_the_copy_of_an_image_that_is_left_out_is_not_healthy(drawn, tmp_path, near):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    first = next(record for record in drawn[1] if record.fractured and record.file_name.endswith("png"))
+    copy = folder / "images" / "another.png"
+    if near:
+        pixels = matplotlib.image.imread(folder / "images" / first.file_name)
+        matplotlib.image.imsave(copy, pixels // (2 / 255) * (2 / 255))
+    else:
+        shutil.copy(folder / "images" / first.file_name, copy)
+    label = (folder / "annotations" / first.file_name).with_suffix(".xml")
+    label.write_text(label.read_text().replace("<xmax>", "<xmax>9"))
+    assert run(folder, tmp_path / "out", "--missing-xml-is-healthy") == 0
+    found = {p.file: (p.kind, p.detail) for p in read_problems(tmp_path / "out/problems.csv") if p.action == "excluded"}
+    assert found[first.file_name][0] == "box_outside"
+    alike = "looks like" if near else "has the same bytes as"
+    expected = f"not taken as healthy: {alike} {first.file_name}, which is left out (box_outside)"
+    assert found["another.png"] == ("possibly_annotated", expected)
+
+
+def test_the_output_of_an_earlier_run_is_no_input(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    for out in (folder / "images" / "out", folder / "annotations" / "out", folder / "annotations"):
+        for _ in range(2):
+            assert run(folder, out, "--missing-xml-is-healthy") == 0
+            printed = capsys.readouterr().out
+            assert "120 files found = 60 images used + 60 annotation files used + 0 listed" in printed
+        for name in OUTPUT_FILES:
+            (out / name).unlink()
+
+
+def test_input_is_not_replaced(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    assert run(folder, tmp_path / "first") == 0
+    for name in ("train.json", "val.json"):
+        shutil.copy(tmp_path / "first" / name, folder / name)
+    before = (folder / "train.json").read_bytes()
+    assert run(folder, folder, annotations=folder / "train.json") == 2
+    assert "would replace train.json, which is" in capsys.readouterr().err
+    assert run(folder, folder, "--format", "coco", annotations=folder) == 2
+    assert "would replace train.json, which lies in" in capsys.readouterr().err
+    assert run(folder, tmp_path / "first", annotations=tmp_path / "first" / "train.json") == 2
+    assert (folder / "train.json").read_bytes() == before
+
+
+def test_an_export_beside_the_one_that_is_read_is_no_absence(drawn, tmp_path):
+    assert run(drawn[0], tmp_path / "first", "--fractions", ".5", ".5", "0") == 0
+    out = tmp_path / "second"
+    given = ["--missing-xml-is-healthy", "--allow-empty-split"]
+    (tmp_path / "coco").mkdir()
+    for name in ("train.json", "val.json"):
+        shutil.copy(tmp_path / "first" / name, tmp_path / "coco" / name)
+    assert run(drawn[0], out, *given, annotations=tmp_path / "coco" / "train.json") == 0
+    val = {record.file_name for record in read_coco(tmp_path / "coco" / "val.json")}
+    doubted = {p.file: p.detail for p in read_problems(out / "problems.csv") if p.kind == "possibly_annotated"}
+    assert set(doubted) == val
+    assert "val.json, beside train.json, names it" in next(iter(doubted.values()))
+
+
+def test_where_only_healthy_images_are_left_because_the_others_cannot_be_read(drawn, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    for path in (folder / "annotations").iterdir():
+        path.write_text(path.read_text().replace("bndbox", "place"))
+    assert run(folder, tmp_path / "out") == 2
+    said = "no image with a box is left, and 30 annotations cannot be used: 30 unreadable_annotation"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [("--class-map", "fracture=other", "--classes", "other", "x"), ("--strict",)])
+def test_splits_of_an_earlier_run_are_named_where_this_one_writes_none(drawn, tmp_path, capsys, more):
+    folder = tmp_path / "data"
+    shutil.copytree(drawn[0], folder)
+    assert run(folder, tmp_path / "out") == 0
+    next((folder / "annotations").glob("*.xml")).write_text("<annotation>")
+    given = ["--fractions", "0", "0", "0"] if "--strict" not in more else []
+    assert run(folder, tmp_path / "out", *more, *given) == 2
+    assert f"train.json, val.json, test.json in {tmp_path / 'out'} are not of this run" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_that_are_not_read_says_what_they_are(drawn, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / os.fsdecode(b"hand_\xff.png")).touch()
+    (images / "hand.dcm").touch()
+    given = ["--images", images, "--annotations", drawn[0] / "annotations", "--out", tmp_path / "out"]
+    assert main([*map(str, given), "--workers", "1"]) == 2
+    assert "in this folder or below; 1 kind_not_read; 1 name_not_utf8" in capsys.readouterr().err

@@ -183,3 +183,28 @@ def test_a_wrong_split_json_is_refused(tmp_path, content):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(MetadataError):
         read_split(tmp_path / "split.json", NAMES)
+
+
+@pytest.mark.parametrize("name", ["other.png", "x/IMG0001.png"])
+def test_a_split_that_names_none_of_the_images_is_refused(tmp_path, name):
+    (tmp_path / "split.csv").write_text(f"file_name,split\n{name},test\n")
+    with pytest.raises(
+        MetadataError, match=r"split.csv: it names none of the \d images: it names .*; the images are a/"
+    ):
+        read_split(tmp_path / "split.csv", NAMES)
+    (tmp_path / "split.csv").write_text("file_name,split\n")
+    with pytest.raises(MetadataError, match="it names nothing"):
+        read_split(tmp_path / "split.csv", NAMES)
+
+
+def test_a_row_that_states_a_folder_means_no_image_of_another(tmp_path):
+    rows = ["b/IMG0001.png,test", "b/IMG0002.png,val", "images/c.png,train"]
+    (tmp_path / "split.csv").write_text("\n".join(["file_name,split", *rows]))
+    assignment, _, problems = read_split(tmp_path / "split.csv", NAMES)
+    assert assignment == {"b/IMG0002.png": "val", "c.png": "train"}
+    assert [(p.file, p.kind) for p in problems] == [("b/IMG0001.png", "split_without_image")]
+
+
+def test_names_in_a_split_compare_in_nfc(tmp_path):
+    (tmp_path / "split.csv").write_text("file_name,split\nh\u00fcfte.png,test\n", encoding="utf-8")
+    assert read_split(tmp_path / "split.csv", ["hu\u0308fte.png"])[0] == {"hu\u0308fte.png": "test"}

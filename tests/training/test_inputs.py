@@ -16,7 +16,7 @@ from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 from fracture_det.training.datasets import register_datasets, without_crowds
 from fracture_det.training.trainer import FractureTrainer
 from fracture_det.training.validation_metrics import LetterboxCOCOEvaluator
-from tests.builders import write_image
+from tests.builders import draw_radiograph, write_image
 
 ROOT = Path(__file__).parents[2]
 QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
@@ -189,6 +189,35 @@ class TestDataThatAreRefused:
         write(data, "val", "ga", fractured="g")
         assert "1 of 2 validation images are also trained on" in (said := door.refuses())
         assert str(data / "images" / "a.png") in said
+
+    @pytest.mark.parametrize("group", ["patient 7", "a.png"])
+    def test_a_group_that_both_trains_and_validates(self, data, door, group):
+        def change(content):
+            for image in content["images"]:
+                image["group"] = group if image["file_name"] in ("a.png", "g.png") else image["file_name"]
+
+        write(data, "train", "abcdef", fractured="abc", change=change)
+        write(data, "val", "gh", fractured="g", change=change)
+        assert "1 groups (one patient, or copies) are both trained and validated on" in (said := door.refuses())
+        assert group in said
+
+    def test_the_groups_of_the_split_beside_it(self, data, door):
+        files = {f"{name}.png": {"split": "train", "group": f"p{name in 'fg'}", "sha256": ""} for name in "abcdefgh"}
+        (data / "split.json").write_text(json.dumps({"format": "fracture_det split 1", "files": files}))
+        assert "measure memory: pFalse, pTrue;" in door.refuses()
+
+    def test_a_split_beside_it_that_cannot_be_read(self, data, door):
+        (data / "split.json").write_text("{}")
+        assert "not a split.json" in door.refuses()
+
+    @pytest.mark.parametrize("near", [False, True])
+    def test_a_copy_that_both_trains_and_validates(self, data, door, near):
+        pixels, _ = draw_radiograph(np.random.default_rng(1), fractured=True, size=(HEIGHT, WIDTH))
+        write_image(data / "images" / "a.png", pixels)
+        write_image(data / "images" / "g.png", pixels // 2 * 2 if near else pixels)
+        said = door.refuses()
+        assert "1 validation images are copies of training images" in said
+        assert f"{data / 'images' / 'g.png'} (as {data / 'images' / 'a.png'})" in said
 
     @pytest.mark.parametrize(
         "fields",

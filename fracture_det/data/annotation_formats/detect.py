@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from fracture_det.data.annotation_formats.class_names import find_class_names, is_name_file, is_no_label
@@ -32,11 +33,11 @@ _LOOKED_AT = 100
 _YOLO_LINE = re.compile(r"\s*[^\s,;]+([\s,;]+[-+]?\d*[.,]?\d+([eE][-+]?\d+)?){4,}[\s,;]*")
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, *, leave_out: Collection[Path] = ()) -> str:
     """Return the format, a key of ANNOTATION_FORMATS, of a file or of the files of a folder and below.
 
     Of each suffix the first hundred files are read; damaged XML alone counts as LabelImg's. Raises AnnotationError
-    that says what was seen, where nothing or more than one format fits.
+    that says what was seen, where nothing or more than one format fits. leave_out: real paths of files to ignore.
     """
     path = Path(path)
     if path.is_file():
@@ -47,6 +48,7 @@ def detect_format(path: str | Path) -> str:
         return fmt
     try:
         files = [path / name for name in list_folder(path).others]
+        files = [file for file in files if not leave_out or file.resolve() not in leave_out]
     except OSError as error:
         raise AnnotationError(str(path), "annotations", error.strerror or error) from error
     seen: Counter[tuple[str, str]] = Counter()

@@ -38,6 +38,8 @@ def parse_voc(path: str | Path, data: bytes | None = None) -> RawAnnotation:
             element.tag = element.tag.lower()
     if root.tag != "annotation":
         raise AnnotationError(file, "xml", f"<{root.tag}> instead of <annotation>")
+    if not len(root):
+        raise AnnotationError(file, "xml", "<annotation> is empty: it states neither its image nor that it is healthy")
     reader = _Reader(file, list(notes))
     objects = list(root.iter("object"))
     boxes = tuple(reader.box(item) for item in objects)
