@@ -12,7 +12,7 @@ from fracture_det import __version__
 from fracture_det.resources import CHECKOUT
 
 # The packages that figures depend on; those that are not installed took no part.
-PACKAGES = ("numpy", "pycocotools", "opencv-python-headless", "pillow", "torch", "detectron2")
+PACKAGES = ("numpy", "pycocotools", "opencv-python-headless", "pillow", "simplejpeg", "torch", "detectron2")
 SPLIT_FILE = "split.json"
 # The keys of `about` by which reports are read again; the roles of files have their name and `digest_key`.
 DETECTOR, CONFIG, WEIGHTS, COMMIT = "detector", "config", "weights", "commit"
