@@ -93,7 +93,7 @@ def measure(count: int, place: Path | None) -> dict:
             yield from stream
             clock[f"{title}, end"] = time.perf_counter()
 
-        find_copies = stages._copies
+        find_copies = stages.find_copies
 
         def timed_copies(infos: list[ImageInfo], dataset):
             rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def measure(count: int, place: Path | None) -> dict:
             clock["duplicates, end"] = time.perf_counter()
             return found
 
-        stages._copies = timed_copies
+        stages.find_copies = timed_copies
         prepare(options, progress=note)
         end = time.perf_counter()
     return {

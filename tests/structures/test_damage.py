@@ -41,7 +41,8 @@ KINDS = {
     "PNG of 16 bits": (lambda film: cv2.imencode(".png", film.astype(np.uint16) * 16)[1].tobytes(), in_png),
 }
 # What libjpeg cannot know: Huffman codes synchronise again after a seam, and stretches that change places leave the
-# number of blocks as it was. Such a share of those may be read as another picture; of everything else none.
+# number of blocks as it was. Most of these show in the picture. Such a share may be read as another picture; of
+# everything else none.
 MOST_WRONG = {
     ("baseline JPEG", "swapped"): 0.05,
     ("baseline JPEG", "repeated"): 0.05,
@@ -141,6 +142,11 @@ class TestSeams:
         assert not has_seam(film, (8, 8))
         film[192:200, 50:100] = 30
         assert has_seam(film, (8, 8))
+        film[128:], film[120:128, 100:] = 0, 0  # brightness that has drifted away
+        film[64:120] = np.roll(film[64:120], 60, axis=1)
+        film[120:128, :100] = 0
+        film[112:120, 100:] = 0
+        assert has_seam(film, (8, 8))
 
     @pytest.mark.parametrize(
         ("mode", "options", "block"),
@@ -205,7 +211,7 @@ class TestPng:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_of_what_is_read_in_spite_of_its_damage_few_findings_are_lost():
+def test_of_what_is_read_in_spite_of_its_damage_no_finding_is_lost():
     """Films on which the shipped detector is sure; damage of all kinds, in the files of FracAtlas as they are."""
     detector = open_detector("shipped")
     likely = detector.info.operating_score
@@ -225,5 +231,5 @@ def test_of_what_is_read_in_spite_of_its_damage_few_findings_are_lost():
             counts["read"] += 1
             counts["lost"] += not len(detector.predict([pixels])[0].above(likely / 2))  # none seen
     total = counts["refused"] + counts["read"]
-    assert counts["read"] <= 0.07 * total, counts
-    assert counts["lost"] <= 0.02 * total, counts
+    assert counts["read"] <= 0.02 * total, counts
+    assert counts["lost"] == 0, counts
