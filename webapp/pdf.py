@@ -30,6 +30,8 @@ def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) 
     pdf.add_page()
     _line(pdf, "Radiograph report", size=18, bold=True)
     _line(pdf, result.notice, size=10, bold=True)
+    if result.suitability is not None and result.suitability.notice:
+        _line(pdf, result.suitability.notice, size=10, bold=True)
     _line(pdf, headline(result), size=14, bold=True)
     _line(pdf, result.finding.advice, size=10)
     overlay = overlay_png(image, stored.detections, stored.class_names, minimum_score=result.score)
