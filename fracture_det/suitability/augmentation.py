@@ -72,9 +72,13 @@ def _tint(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _frame(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape[:2]
-    sides = [round(rng.uniform(0, 0.1) * side) for side in (height, height, width, width)]
-    level = int(rng.choice([0, 0, 255, 255, rng.integers(0, 256)]))
-    return np.asarray(cv2.copyMakeBorder(np.ascontiguousarray(pixels), *sides, cv2.BORDER_CONSTANT, value=[level] * 3))
+    top, bottom, left, right = (round(rng.uniform(0, 0.1) * side) for side in (height, height, width, width))
+    level = float(rng.choice(np.array([0, 0, 255, 255, rng.integers(0, 256)])))
+    widths = (top, bottom, left, right)
+    return np.asarray(
+        cv2.copyMakeBorder(np.ascontiguousarray(pixels), *widths, cv2.BORDER_CONSTANT, value=[level] * 3),
+        dtype=np.uint8,
+    )
 
 
 def _soften(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -51,7 +51,7 @@ def draw_other(rng: np.random.Generator) -> Pixels:
     else:
         plane = _shapes(rng, height, width)
     colours = rng.uniform(0.3, 1, 3) if rng.random() < 0.4 else np.ones(3)
-    return np.clip(plane[:, :, None] * colours, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(plane[:, :, None] * colours, 0, 255), dtype=np.uint8)
 
 
 def _cloud(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

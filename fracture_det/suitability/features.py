@@ -96,7 +96,7 @@ def picture_features(small: Pixels) -> Values:
         _bands(grey),
         _spectrum(grey),
         _patterns(grey),
-        _patterns(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)),
+        _patterns(_halved(grey)),
         _blocks(grey),
         _lines(grey),
         _layout(grey),
@@ -152,9 +152,15 @@ def _edges(grey: Plane) -> Values:
     return np.array(values)
 
 
+def _halved(plane: Plane) -> Plane:
+    half = cv2.resize(plane, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.asarray(half, dtype=np.float32)
+
+
 def _bands(grey: Plane) -> Values:
     """Describe octaves of detail: energy, and how rare strong detail is."""
-    values, energies = [], []
+    values: list[float] = []
+    energies: list[float] = []
     plane = grey
     for _ in range(BAND_COUNT):
         if min(plane.shape) < 8:
@@ -169,7 +175,7 @@ def _bands(grey: Plane) -> Values:
         kurtosis = float((square * square).mean()) / variance**2
         skew = float((square * detail).mean()) / variance**1.5
         values += [float(np.log1p(kurtosis)), float(np.tanh(skew / 2))]
-        plane = cv2.resize(low, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        plane = _halved(np.asarray(low, dtype=np.float32))
     return np.array([*values, *energies, *np.diff(energies)])
 
 

@@ -24,9 +24,9 @@ from fracture_det.suitability.sources import PARTS, TRAIN, VAL, Picture
 
 PLAIN, GREY, ALTERED = "as it is", "grey", "altered"
 DRAWN = {DOCUMENT: ("drawn pages", draw_document), OTHER: ("drawn shapes", draw_other)}
-HIDDEN_UNITS, DECAY, EPOCHS, BATCH = 64, 0.3, 14, 512
+HIDDEN_UNITS, DECAY, EPOCHS, BATCH = 64, 1.0, 20, 512
 # The weight of each kind, and of each source of films within its kind; sources of other pictures count by number.
-KIND_WEIGHTS = {LIMB: 2.8, PHOTOGRAPH: 2.0, DOCUMENT: 0.8, OTHER: 1.0}
+KIND_WEIGHTS = {LIMB: 2.8, PHOTOGRAPH: 3.0, DOCUMENT: 0.8, OTHER: 1.0}
 # Of the films of each validation source at most this share is refused; the threshold is the highest that does so.
 REFUSED_FILMS = 0.004
 LONGEST_PX = 1024
