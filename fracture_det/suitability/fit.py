@@ -137,7 +137,7 @@ def fit_head(samples: Sequence[Sample], *, seed: int = 0) -> Head:
     model = MLPClassifier(
         (HIDDEN_UNITS,),
         alpha=DECAY,
-        batch_size=BATCH,
+        batch_size=min(BATCH, len(training)),
         learning_rate_init=2e-3,
         max_iter=EPOCHS,
         tol=0,
