@@ -14,7 +14,7 @@ from fracture_det.inference.service import overlay_png
 from .auth import current_account, limit_uploads
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError, drain_body
-from .presentation import NOTICE, feedback_schema
+from .presentation import NOTICE, feedback_schema, overlay_caption
 from .schemas import (
     AliveSchema,
     ErrorSchema,
@@ -173,6 +173,7 @@ def overlay(identifier: str, query: OverlayQuery) -> Response:
             stored.class_names,
             minimum_score=score,
             longest_px=query.longest_px,
+            caption=overlay_caption(stored),
         )
     return Response(drawn, mimetype="image/png")
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from flask import url_for
 
-from fracture_det.inference.service import HEADLINE, Suitability
+from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
 
 from .schemas import (
     BoxSchema,
@@ -124,7 +124,12 @@ def suitability_notice(said: Suitability) -> str | None:
     """Return what is shown wherever the result is, or None."""
     if said.ok:
         return said.sentence or None
-    return f"Analysed anyway: {HEADLINE}. {said.sentence} The finding means nothing unless it is one."
+    return f"Analysed anyway: {HEADLINE}. {said.sentence} Unless it is one, the finding means nothing."
+
+
+def overlay_caption(stored: StoredPrediction) -> str | None:
+    """Return what an overlay says of a picture that was analysed anyway, or None."""
+    return None if stored.suitability is None or stored.suitability.ok else CAPTION
 
 
 def feedback_schema(feedback: Feedback) -> FeedbackSchema:

@@ -20,6 +20,7 @@ from fracture_det.inference.batch import PredictedFile, Screening, predict_files
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.image_files import NamedFile, printable
+from fracture_det.suitability.assess import CAPTION
 from fracture_det.visualization.overlay import draw_overlay
 
 JPEG_QUALITY = 92
@@ -80,7 +81,8 @@ class Overlays:
         path = overlay_path(self.folder, file.prediction.file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with stage("draw"):
-            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names)
+            caption = None if file.prediction.unsuitable is None else CAPTION
+            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names, caption=caption)
         overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
 
 

@@ -28,10 +28,11 @@ from fracture_det.structures.radiograph import (
     UnsupportedImage,
     read_radiograph,
 )
-from fracture_det.suitability.assess import HEADLINE, NOTES, REASONS, Suitability, assess
+from fracture_det.suitability.assess import CAPTION, HEADLINE, NOTES, REASONS, Suitability, assess
 
 # What the web page needs too, which knows nothing of fracture_det but its inference.
 __all__ = [
+    "CAPTION",
     "HEADLINE",
     "NOTES",
     "REASONS",

@@ -47,6 +47,7 @@ REASONS = {
 }
 # What is worth saying and refuses nothing.
 NOTES = (SEVERAL_FILMS,)
+CAPTION = "Does not look like a limb radiograph; analysed anyway"
 HEADLINE = "this does not look like a limb radiograph"
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from fracture_det.inference.service import PredictionService, UnsuitableImage, assess
@@ -105,6 +106,12 @@ def test_what_was_analysed_anyway_is_marked_wherever_it_is_shown(client, post, p
     assert client.get("/api/v1/predictions").get_json()["results"][0]["suitability"] == body["suitability"]
     for address in (body["links"]["page"], body["links"]["report"], "/history"):
         assert ANYWAY in client.get(address).text, address
+    picture, overlay = (
+        np.asarray(Image.open(io.BytesIO(client.get(body["links"][name]).data)).convert("RGB"))
+        for name in ("image", "overlay")
+    )
+    assert not overlay[2, 2].any()  # the band with the caption, where the sky is
+    assert picture[2, 2].all()
     assert "Analysed anyway" in text_of(client.get(body["links"]["report_pdf"]).data)
     assert counted(client, reason="colour_photograph", analysed="yes") == 1
 
