@@ -136,6 +136,16 @@ def test_films_of_fracatlas():
     check_films([folder / name for name, file in split.items() if file["split"] == TEST])
 
 
+def test_single_films_of_fracatlas_are_not_called_several():
+    folder = present(FRACATLAS / "images")
+    with present(FRACATLAS / "dataset.csv").open(encoding="utf-8", newline="") as file:
+        single = {row["image_id"] for row in csv.DictReader(file) if row["multiscan"] == "0"}
+    split = msgspec.json.decode(resource("weights/shipped/split.json").read_bytes())["files"]
+    paths = [folder / name for name, file in split.items() if file["split"] == TEST and Path(name).name in single]
+    assert len(paths) > 100
+    assert [path.name for path in paths if "several_films" in assess(read_radiograph(path)).reasons] == []
+
+
 def test_films_of_science():
     folder = present(SCIENCE2022 / "images")
     check_films([path for path in sorted(folder.iterdir()) if part_of_group(path.name.split(".rf.")[0]) == TEST])
