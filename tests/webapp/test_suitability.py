@@ -19,6 +19,7 @@ from tests.suitability.test_assess import page, scene
 from tests.webapp.bright import BrightRectangles
 from tests.webapp.browser import barriers, open_page
 from tests.webapp.conftest import encoded, form_token
+from tests.webapp.test_journey import shoot
 
 HEADLINE = "this does not look like a limb radiograph"
 ANYWAY = f"Analysed anyway: {HEADLINE}. It looks like a colour photograph."
@@ -146,6 +147,7 @@ class TestInChromium:
             expect(job.locator(".failure").first).to_contain_text(f"Not analysed: {HEADLINE}")
             expect(job.locator(".finding")).to_have_count(0)
             assert barriers(shown) == []
+            shoot(shown, "suitability")
             job.get_by_role("button", name=re.compile("Analyse anyway")).click()
             expect(job.locator(".unsuitable")).to_contain_text(ANYWAY)
             expect(job.locator(".state")).to_contain_text("Analysed anyway")
