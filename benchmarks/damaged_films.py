@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/damaged_films.py --images datasets/fracatlas/images
 
-Every JPEG of the folders is read as it is: how many are refused as out of place? Then each film on which the detector is
-sure ("Fracture likely") is damaged --times times in each of five ways, within its coded pixels: a stretch zeroed, cut off
-(with and without an end marker), swapped with another, or repeated. `none seen` counts those of which no finding is left
-at all. Exit code 1 when there is one of these.
+Every JPEG of the folders is read as it is: how many are refused as out of place? Then each film on which the detector
+is sure ("Fracture likely") is damaged --times times in each of five ways, within its coded pixels: a stretch zeroed,
+cut off (with and without an end marker), swapped with another, or repeated. `none seen` counts those of which no
+finding is left at all. Exit code 1 when there is one of these.
 """
 
 from __future__ import annotations

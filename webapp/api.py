@@ -14,7 +14,7 @@ from fracture_det.inference.service import overlay_png
 from .auth import current_account, limit_uploads
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError
-from .presentation import NOTICE, feedback_schema
+from .presentation import NOTICE, feedback_schema, overlay_caption
 from .schemas import (
     AliveSchema,
     ErrorSchema,
@@ -28,6 +28,7 @@ from .schemas import (
     ReadySchema,
     ScoreQuery,
     UploadHeaders,
+    UploadQuery,
 )
 from .store import Feedback, HistoryFilter, StoredPrediction
 from .uploads import BUSY, ONE_IMAGE, drawing_slot, find_result, handle_upload, response_schema, sent_files
@@ -57,7 +58,7 @@ ERROR_DESCRIPTIONS = {
     409: "somebody else has logged in in this browser since the page was loaded",
     413: "too many bytes or pixels",
     415: "neither JPEG nor PNG; a body of an undocumented type",
-    422: "empty, damaged or contradictory",
+    422: "empty, damaged or contradictory; not a radiograph of a limb (with `reason`)",
     429: "too many requests; see Retry-After",
     500: "the detector or the server failed; this says nothing about the radiograph",
     503: "busy, starting, stopping, or results cannot be stored; see Retry-After",
@@ -99,11 +100,11 @@ def no_content(*statuses: int) -> Any:
 
 
 @blueprint.post("/predictions")
-@blueprint.input(ScoreQuery, location="query", arg_name="query")
+@blueprint.input(UploadQuery, location="query", arg_name="query")
 @blueprint.input(UploadHeaders, location="headers", arg_name="headers")
 @blueprint.output(PredictionSchema, status_code=201, description="the result; `Location` is its address")
 @blueprint.doc(responses=errors(403, 409, 413, 415, 422, 429), extensions={"requestBody": UPLOAD_BODY})
-def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
+def create_prediction(query: UploadQuery, headers: UploadHeaders) -> tuple[PredictionSchema, int, dict[str, str]]:
     """Analyse a radiograph."""
     limit_uploads()
     if app_context().service.full and headers.idempotency_key is None:  # before the form is parsed, which costs more
@@ -111,7 +112,7 @@ def create_prediction(query: ScoreQuery, headers: UploadHeaders) -> tuple[Predic
     uploads = sent_files()
     if len(uploads) > 1:
         raise RequestError(400, f"{ONE_IMAGE} got {len(uploads)}.", reason="no_file")
-    stored, replayed = handle_upload(uploads[0], key=headers.idempotency_key)
+    stored, replayed = handle_upload(uploads[0], key=headers.idempotency_key, force=query.force)
     result = response_schema(stored, query.score)
     headers_out = {"Location": result.links.self} | ({"Idempotency-Replayed": "true"} if replayed else {})
     return result, 201, headers_out
@@ -171,6 +172,7 @@ def overlay(identifier: str, query: OverlayQuery) -> Response:
             stored.class_names,
             minimum_score=score,
             longest_px=query.longest_px,
+            caption=overlay_caption(stored),
         )
     return Response(drawn, mimetype="image/png")
 

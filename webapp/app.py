@@ -12,7 +12,7 @@ from flask import Request, request
 
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.registry import open_detector
-from fracture_det.inference.service import PredictionService
+from fracture_det.inference.service import PredictionService, assess
 
 from . import api, auth, errors, login, pages
 from .context import AppContext, IdempotencyKeys
@@ -117,6 +117,7 @@ def open_service(settings: Settings) -> PredictionService:
         queue_size=settings.queue_size,
         max_pixels=settings.max_pixels,
         timeout_s=settings.timeout_s,
+        assess=assess if settings.suitability else None,
     )
     service.warm_up()
     return service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from apiflask import HTTPError
@@ -35,12 +36,21 @@ RETRY_AFTER_S = 3
 class RequestError(Exception):
     """A request that is rejected, with an HTTP status and a message that a clinician understands.
 
-    reason: one word, the label in the metrics.
+    reason: one word, the label in the metrics. details: further fields of the JSON.
     """
 
-    def __init__(self, status: int, message: str, *, reason: str, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        reason: str,
+        retry_after_s: int | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.reason, self.retry_after_s = status, message, reason, retry_after_s
+        self.details = dict(details or {})
 
 
 def register(app: Flask) -> None:
@@ -57,7 +67,7 @@ def register(app: Flask) -> None:
 
 def _handle_request_error(error: RequestError) -> Response:
     _count(error.reason)
-    return _error_response(error.status, error.message, error.retry_after_s)
+    return _error_response(error.status, error.message, error.retry_after_s, error.details)
 
 
 def _handle_validation_error(error: HTTPError) -> Response:
@@ -119,9 +129,11 @@ def _handle_unexpected_error(error: Exception) -> Response:
     return _error_response(500, MESSAGES[500])
 
 
-def _error_response(status: int, message: str, retry_after_s: int | None = None) -> Response:
+def _error_response(
+    status: int, message: str, retry_after_s: int | None = None, details: Mapping[str, object] | None = None
+) -> Response:
     if request.path.startswith(JSON_PATHS):
-        response = jsonify(ok=False, error=message, status=status)
+        response = jsonify(ok=False, error=message, status=status, **(details or {}))
     else:
         response = current_app.make_response(render_template("error.html", status=status, message=message))
     response.status_code = status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fracture_det.inference.service import PredictionService
+from fracture_det.inference.service import PredictionService, Suitability
 
 from .store import StoredPrediction
 
@@ -28,6 +28,12 @@ class Metrics:
         self._findings = Counter(
             "fracture_findings_total", "Analysed radiographs by finding", ["finding"], registry=self._registry
         )
+        self._unsuitable = Counter(
+            "fracture_unsuitable_total",
+            "Pictures that do not look like a limb radiograph, by reason, and whether they were analysed anyway",
+            ["reason", "analysed"],
+            registry=self._registry,
+        )
         self._stages = Histogram(
             "fracture_stage_seconds", "Time in each stage", ["stage"], buckets=STAGE_BUCKETS, registry=self._registry
         )
@@ -47,8 +53,14 @@ class Metrics:
         """Count a rejected request."""
         self._rejects.labels(reason).inc()
 
+    def unsuitable(self, suitability: Suitability, *, analysed: bool = False) -> None:
+        """Count a picture that does not look like a radiograph of a limb."""
+        self._unsuitable.labels(suitability.reason, "yes" if analysed else "no").inc()
+
     def result(self, stored: StoredPrediction) -> None:
         """Count an analysed radiograph."""
+        if stored.suitability is not None and not stored.suitability.ok:
+            self.unsuitable(stored.suitability, analysed=True)
         self._findings.labels(stored.finding).inc()
         self._scores.observe(float(stored.detections.scores[0]) if len(stored.detections) else 0.0)
         for name, value in stored.latency_ms.items():

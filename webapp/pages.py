@@ -54,7 +54,8 @@ def upload() -> str:
 @blueprint.post("/")
 def upload_form() -> tuple[str, int]:
     """Handle the form without JavaScript: each file gets its own result or error."""
-    outcomes = [_outcome(file) for file in sent_files()]
+    force = request.form.get("force") == "1"
+    outcomes = [_outcome(file, force=force) for file in sent_files()]
     analysed = [outcome for outcome in outcomes if "result" in outcome]
     return render_template("outcomes.html", outcomes=outcomes), 200 if analysed else outcomes[0]["status"]
 
@@ -139,12 +140,12 @@ def _query(kind: type[Query]) -> Query:
         ) from error
 
 
-def _outcome(file: FileStorage) -> dict[str, Any]:
+def _outcome(file: FileStorage, *, force: bool) -> dict[str, Any]:
     # The file name is shown to its sender and neither stored nor logged.
     name = file.filename
     try:
         limit_uploads()
-        stored, _ = handle_upload(file)
+        stored, _ = handle_upload(file, force=force)
     except RequestError as error:
-        return {"name": name, "error": error.message, "status": error.status}
+        return {"name": name, "error": error.message, "status": error.status, "reason": error.details.get("reason")}
     return {"name": name, "result": response_schema(stored)}

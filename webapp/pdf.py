@@ -11,7 +11,7 @@ from PIL import Image
 
 from fracture_det.inference.service import overlay_png
 
-from .presentation import percent
+from .presentation import overlay_caption, percent
 from .schemas import PredictionSchema
 from .store import StoredPrediction
 
@@ -30,9 +30,13 @@ def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) 
     pdf.add_page()
     _line(pdf, "Radiograph report", size=18, bold=True)
     _line(pdf, result.notice, size=10, bold=True)
+    if result.suitability is not None and result.suitability.notice:
+        _line(pdf, result.suitability.notice, size=10, bold=True)
     _line(pdf, headline(result), size=14, bold=True)
     _line(pdf, result.finding.advice, size=10)
-    overlay = overlay_png(image, stored.detections, stored.class_names, minimum_score=result.score)
+    overlay = overlay_png(
+        image, stored.detections, stored.class_names, minimum_score=result.score, caption=overlay_caption(stored)
+    )
     _image(pdf, overlay)
     _boxes(pdf, result)
     for name, value in facts(result).items():

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 
 from flask import url_for
 
+from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
+
 from .schemas import (
     BoxSchema,
     FeedbackSchema,
@@ -15,6 +17,7 @@ from .schemas import (
     LinksSchema,
     PredictionSchema,
     SizeSchema,
+    SuitabilitySchema,
     VerdictSchema,
 )
 from .store import Feedback, StoredPrediction
@@ -102,9 +105,31 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
         stages_ms={name: round(value, 1) for name, value in stored.latency_ms.items()},
         feedback=None if stored.feedback is None else feedback_schema(stored.feedback),
         feedback_days=feedback_days,
+        suitability=suitability_schema(stored.suitability),
         notice=NOTICE,
         links=_links(stored),
     )
+
+
+def suitability_schema(said: Suitability | None) -> SuitabilitySchema | None:
+    """Return the JSON of what was said of a picture before it was analysed."""
+    if said is None:
+        return None
+    return SuitabilitySchema(
+        ok=said.ok, probability=round(said.probability, 4), reasons=list(said.reasons), notice=suitability_notice(said)
+    )
+
+
+def suitability_notice(said: Suitability) -> str | None:
+    """Return what is shown wherever the result is, or None."""
+    if said.ok:
+        return said.sentence or None
+    return f"Analysed anyway: {HEADLINE}. {said.sentence} Unless it is one, the finding means nothing."
+
+
+def overlay_caption(stored: StoredPrediction) -> str | None:
+    """Return what an overlay says of a picture that was analysed anyway, or None."""
+    return None if stored.suitability is None or stored.suitability.ok else CAPTION
 
 
 def feedback_schema(feedback: Feedback) -> FeedbackSchema:

@@ -59,6 +59,15 @@ class SizeSchema(Schema):
     width: int
 
 
+class SuitabilitySchema(Schema):
+    """Whether the picture looks like a radiograph of a limb; `ok` is false where it was analysed anyway."""
+
+    ok: bool
+    probability: Probability = Field(description="that it is a radiograph of a limb")
+    reasons: list[str] = Field(description="why it is not, and what else is worth knowing; docs/suitability.md")
+    notice: str | None = Field(description="the reasons as a sentence for the reader, to be shown with the result")
+
+
 class VerdictSchema(Schema):
     """A reader's verdict on one box."""
 
@@ -124,6 +133,9 @@ class PredictionSchema(Schema):
     stages_ms: dict[str, float]
     feedback: FeedbackSchema | None
     feedback_days: float
+    suitability: SuitabilitySchema | None = Field(
+        description="null for results of before, and where it is switched off"
+    )
     notice: str
     links: LinksSchema
 
@@ -170,6 +182,10 @@ class ErrorSchema(Schema):
     ok: Literal[False] = False
     error: str = Field(description="a sentence for the reader")
     status: int
+    reason: str | None = Field(
+        default=None, description="of a picture that does not look like a limb radiograph: why; docs/suitability.md"
+    )
+    probability: Probability | None = Field(default=None, description="of such a picture: that it is one")
 
 
 class ScoreQuery(BaseModel):
@@ -187,6 +203,14 @@ class ScoreQuery(BaseModel):
         if not is_valid:
             raise ValueError("must be a number between 0 and 1, such as 0.50")
         return text
+
+
+class UploadQuery(ScoreQuery):
+    """Which boxes to return, and whether to analyse whatever comes."""
+
+    force: bool = Field(
+        default=False, description="1: analyse also what does not look like a limb radiograph; the result says so"
+    )
 
 
 class OverlayQuery(ScoreQuery):

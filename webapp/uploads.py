@@ -12,13 +12,16 @@ from flask import request
 from werkzeug.datastructures import FileStorage
 
 from fracture_det.inference.service import (
+    HEADLINE,
     DamagedImage,
     DetectorFailed,
     ImageTooLarge,
     Prediction,
     ServiceBusy,
     ServiceClosed,
+    Suitability,
     UnreadableImage,
+    UnsuitableImage,
     UnsupportedImage,
 )
 
@@ -66,11 +69,12 @@ def _what_came() -> str:
     )
 
 
-def handle_upload(upload: FileStorage, *, key: str | None = None) -> tuple[StoredPrediction, bool]:
+def handle_upload(upload: FileStorage, *, key: str | None = None, force: bool = False) -> tuple[StoredPrediction, bool]:
     """Analyse one uploaded image and store the result; its file name is ignored.
 
-    key: the client's idempotency key. If the same image came before with the same key, its stored result is returned
-    with True. Raises RequestError or StoreUnavailable.
+    force: analyse it also where it does not look like a radiograph of a limb. key: the client's idempotency key. If the
+    same image came before with the same key, its stored result is returned with True. Raises RequestError or
+    StoreUnavailable.
     """
     context = app_context()
     data = upload.stream.read(context.settings.max_upload_bytes + 1)
@@ -85,7 +89,7 @@ def handle_upload(upload: FileStorage, *, key: str | None = None) -> tuple[Store
         previous = None if key is None else context.store.results.of_key(owner, key)
         if previous is None:
             try:
-                return _analyse(data, ResultMetadata(owner, "", digest, 0, 0, idempotency_key=key)), False
+                return _analyse(data, ResultMetadata(owner, "", digest, 0, 0, idempotency_key=key), force=force), False
             except KeyTaken as conflict:  # another process was faster
                 previous = conflict.stored
     if previous.input_sha256 != digest:
@@ -94,11 +98,14 @@ def handle_upload(upload: FileStorage, *, key: str | None = None) -> tuple[Store
     return previous, True
 
 
-def _analyse(data: bytes, metadata: ResultMetadata) -> StoredPrediction:
+def _analyse(data: bytes, metadata: ResultMetadata, *, force: bool) -> StoredPrediction:
     context = app_context()
     try:
-        with context.service.predicting(data) as prediction:
+        with context.service.predicting(data, force=force) as prediction:
             return _store(prediction, metadata)
+    except UnsuitableImage as error:
+        context.metrics.unsuitable(error.suitability)
+        raise _unsuitable_error(error.suitability) from error
     except (UnreadableImage, ServiceBusy, ServiceClosed, DetectorFailed) as error:
         raise _request_error(error, context.settings) from error
 
@@ -184,6 +191,16 @@ ERRORS: tuple[tuple[type[Exception], int, str, Callable[[Settings], str]], ...] 
         lambda _: "The analysis failed on the server; this says nothing about a fracture.",
     ),
 )
+
+
+def _unsuitable_error(said: Suitability) -> RequestError:
+    """Return the 422 that names the reason, for people and for programs."""
+    return RequestError(
+        422,
+        f"Not analysed: {HEADLINE}. {said.sentence}",
+        reason="unsuitable",
+        details={"reason": said.reason, "probability": round(said.probability, 4)},
+    )
 
 
 def _request_error(error: Exception, settings: Settings) -> RequestError:

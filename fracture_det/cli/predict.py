@@ -13,7 +13,9 @@ predictions.jsonl (all boxes of the detector, for `fracture-det eval`). An archi
     fracture-det predict --input xrays/ --out output/predicted --engine ray --workers 4
 
 --resume continues where a killed run stopped. Files that are no images by their names are not read; skipped.csv says
-why of each, and the exit code stays 0. It is 1 when a radiograph could not be predicted, 2 when nothing was.
+why of each, and the exit code stays 0. A picture that does not look like a radiograph of a limb is not analysed: its
+row says `unsuitable` and why, unless --force has it predicted and marked. The exit code is 1 when a file could not be
+predicted or was not analysed, 2 when nothing was.
 Research use only; not a medical device.
 """
 
@@ -24,7 +26,7 @@ import sys
 from pathlib import Path
 
 from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
-from fracture_det.inference.prediction_folder import SKIPPED, FolderRun, Shard, join_shards
+from fracture_det.inference.prediction_folder import SKIPPED, TABLE, FolderRun, Shard, join_shards
 from fracture_det.inference.prediction_tables import write_skipped
 from fracture_det.structures.image_files import FoundImages, printable
 
@@ -50,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--shard", metavar="I/N", help="only part I of N, into OUT/shard-I-of-N")
     add("--join", action="store_true", help="make one result of all shards in --out")
     add("--engine", choices=ENGINES, default="local", help="this process, or Ray (of RAY_ADDRESS, else started here)")
+    add("--force", action="store_true", help="predict also what does not look like a limb radiograph, and mark it")
     add("--workers", type=int, default=2, metavar="N", help="detectors that --engine ray keeps open (default: 2)")
     return parser
 
@@ -67,12 +70,20 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(f"{done.predicted} radiographs predicted, {done.with_boxes} with a box from score {done.score:g} on")
     if done.failed:
-        print(f"{done.failed} of {done.predicted + done.failed} files could not be predicted", file=sys.stderr)
-    return 1 if done.failed else 0
+        print(
+            f"{done.failed} of {done.predicted + done.failed + done.unsuitable} files could not be predicted",
+            file=sys.stderr,
+        )
+    if done.unsuitable:
+        print(
+            f"{done.unsuitable} do not look like limb radiographs and were not analysed (status unsuitable in {TABLE})",
+            file=sys.stderr,
+        )
+    return 1 if done.failed or done.unsuitable else 0
 
 
 def _predict(args: argparse.Namespace) -> FolderRun:
-    same = ("detector", "out", "calibration", "score", "batch_size", "parquet", "resume", "engine", "workers")
+    same = ("detector", "out", "calibration", "score", "batch_size", "parquet", "resume", "engine", "workers", "force")
     shard = None if args.shard is None else Shard.parse(args.shard)
     options = PredictOptions(
         source=args.input, shard=shard, overlays=not args.no_overlays, **{name: getattr(args, name) for name in same}

@@ -100,8 +100,9 @@ def image_line(image: ImagePrediction, class_names: tuple[str, ...]) -> str:
 
 
 def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[str, Any]:
+    mark = {} if image.unsuitable is None else {"unsuitable": image.unsuitable}
     if image.detections is None or image.size is None:
-        return {"file_name": image.file_name, "error": image.error}
+        return {"file_name": image.file_name, "error": image.error, **mark}
     detections = image.detections
     rows = [
         {
@@ -112,7 +113,7 @@ def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[
         for box, score, index in zip(detections.boxes, detections.scores, detections.classes, strict=True)
     ]
     height, width = image.size
-    return {"file_name": image.file_name, "height": height, "width": width, "detections": rows}
+    return {"file_name": image.file_name, "height": height, "width": width, "detections": rows, **mark}
 
 
 def _float32(value: np.float32) -> float:

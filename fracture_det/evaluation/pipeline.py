@@ -21,11 +21,13 @@ from fracture_det.evaluation.robustness import measure_robustness
 from fracture_det.evaluation.usable import check_predicted, check_truth
 from fracture_det.evaluation.validation import freeze
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import predict_to_file
+from fracture_det.inference.batch import Screening, predict_to_file
 from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
 from fracture_det.structures.timing import Timing
+from fracture_det.suitability.assess import assess
 
+MAX_NAMED = 20
 PREDICTIONS_FILE, VALIDATION_FILE, CALIBRATION_FILE = (
     "predictions.jsonl",
     "validation_predictions.jsonl",
@@ -89,6 +91,7 @@ def run_evaluation(options: EvaluationOptions, *, progress: bool = False) -> Rep
         timing=timing,
         progress=progress,
     )
+    report = replace(report, notes=[*report.notes, *unsuitable_notes(test, predictions)])
     report.save(options.out)  # robustness may take hours
     if detector is not None and options.robustness and options.images is not None:
         robustness = measure_robustness(
@@ -114,6 +117,23 @@ def run_evaluation(options: EvaluationOptions, *, progress: bool = False) -> Rep
     return report
 
 
+def unsuitable_notes(dataset: Dataset, predictions: Predictions) -> list[str]:
+    """Return a sentence about the images of a data set that do not look like limb radiographs, if there are any."""
+    names = {record.file_name for record in dataset}
+    found = [
+        f"{image.file_name} ({image.unsuitable})"
+        for image in predictions.images
+        if image.unsuitable is not None and image.detections is not None and image.file_name in names
+    ]
+    if not found:
+        return []
+    shown = ", ".join(found[:MAX_NAMED]) + (", ..." if len(found) > MAX_NAMED else "")
+    return [
+        f"{len(found)} of {len(dataset)} images do not look like limb radiographs: the page and predict would refuse"
+        f" them. They are evaluated all the same: {shown}."
+    ]
+
+
 def _predictions(
     options: EvaluationOptions, dataset: Dataset, detector: Detector | None, given: Path | None, name: str
 ) -> tuple[Predictions, Timing | None]:
@@ -126,7 +146,14 @@ def _predictions(
         write_predictions(path, predictions)
         return predictions, None
     files = [(record.file_name, options.images / record.file_name) for record in dataset]
-    run = predict_to_file(detector, files, path, batch_size=options.batch_size, on_file=overlay_timer(detector))
+    run = predict_to_file(
+        detector,
+        files,
+        path,
+        batch_size=options.batch_size,
+        on_file=overlay_timer(detector),
+        screening=Screening(assess, analysed=True),  # the truth says what it shows
+    )
     return read_predictions(path), run.as_timing()
 
 

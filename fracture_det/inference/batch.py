@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,34 @@ from fracture_det.inference.stage_timer import StageTimer, stage, timing_of
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.image_files import NamedFile
 from fracture_det.structures.processors import available_cpus
-from fracture_det.structures.radiograph import Pixels, UnreadableImage, read_radiograph
+from fracture_det.structures.radiograph import Pixels, Radiograph, UnreadableImage, read_radiograph
 from fracture_det.structures.timing import Timing
+from fracture_det.suitability.assess import HEADLINE, Suitability
 
 Seconds = Mapping[str, float]
 Alter = Callable[[str, Pixels], Pixels]
-# Pixels, or the error as text, and the seconds of reading.
-Read = tuple[Pixels | str, Seconds]
+# Whether a picture is a radiograph of a limb.
+Assess = Callable[[Radiograph], Suitability]
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What is done about pictures that are no radiographs of a limb, as `assess` finds.
+
+    analysed: they are predicted all the same, and marked; else they yield an error, and the detector never sees them.
+    """
+
+    assess: Assess
+    analysed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """Pixels, or the error as text; the seconds of reading; why it is no radiograph of a limb, or None."""
+
+    pixels: Pixels | str
+    seconds: Seconds
+    unsuitable: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +70,7 @@ def predict_files(
     batch_size: int = 1,
     alter: Alter | None = None,
     read_ahead: bool = False,
+    screening: Screening | None = None,
 ) -> Iterator[PredictedFile]:
     """Yield one PredictedFile per (name, path), in order; never more than one batch is in memory.
 
@@ -55,40 +78,43 @@ def predict_files(
     of reading then pass beside the others.
     A file that cannot be read, or on which the detector fails, yields a prediction with an `error`.
     alter: (name, pixels) -> the pixels that are predicted in their place.
+    screening: what is done about pictures that are no radiographs of a limb; without it nobody asks.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     read_batches = _read_ahead if read_ahead else _read_in_turn
-    for chunk, read in read_batches(iter(files), batch_size, alter):
-        results = iter(_predict(detector, [pixels for pixels, _ in read if not isinstance(pixels, str)]))
-        for (name, _), (pixels, reading) in zip(chunk, read, strict=True):
-            if isinstance(pixels, str):
-                yield PredictedFile(ImagePrediction(name, error=pixels), None, reading)
+    reader = partial(_read, alter=alter, screening=screening)
+    for chunk, read in read_batches(iter(files), batch_size, reader):
+        results = iter(_predict(detector, [file.pixels for file in read if not isinstance(file.pixels, str)]))
+        for (name, _), file in zip(chunk, read, strict=True):
+            if isinstance(file.pixels, str):
+                prediction = ImagePrediction(name, error=file.pixels, unsuitable=file.unsuitable)
+                yield PredictedFile(prediction, None, file.seconds)
                 continue
             result, detecting = next(results)
             if isinstance(result, str):
                 prediction = ImagePrediction(name, error=result)
             else:
-                prediction = ImagePrediction(name, pixels.shape[:2], result)
-            yield PredictedFile(prediction, pixels, {**reading, **detecting})
+                prediction = ImagePrediction(name, file.pixels.shape[:2], result, unsuitable=file.unsuitable)
+            yield PredictedFile(prediction, file.pixels, {**file.seconds, **detecting})
 
 
 def _read_in_turn(
-    files: Iterator[NamedFile], batch_size: int, alter: Alter | None
-) -> Iterator[tuple[list[NamedFile], list[Read]]]:
+    files: Iterator[NamedFile], batch_size: int, reader: Callable[[str, Path], _Read]
+) -> Iterator[tuple[list[NamedFile], list[_Read]]]:
     while chunk := list(islice(files, batch_size)):
-        yield chunk, [_read(name, path, alter) for name, path in chunk]
+        yield chunk, [reader(name, path) for name, path in chunk]
 
 
 def _read_ahead(
-    files: Iterator[NamedFile], batch_size: int, alter: Alter | None
-) -> Iterator[tuple[list[NamedFile], list[Read]]]:
+    files: Iterator[NamedFile], batch_size: int, reader: Callable[[str, Path], _Read]
+) -> Iterator[tuple[list[NamedFile], list[_Read]]]:
     """Yield batches of files with what was read of them; the next one is read meanwhile."""
     with ThreadPoolExecutor(min(batch_size, available_cpus()), "read") as pool:
 
-        def begin() -> tuple[list[NamedFile], list[Future[Read]]]:
+        def begin() -> tuple[list[NamedFile], list[Future[_Read]]]:
             chunk = list(islice(files, batch_size))
-            return chunk, [pool.submit(_read, name, path, alter) for name, path in chunk]
+            return chunk, [pool.submit(reader, name, path) for name, path in chunk]
 
         chunk, reading = begin()
         while chunk:
@@ -97,15 +123,21 @@ def _read_ahead(
             yield done, read
 
 
-def _read(name: str, path: Path, alter: Alter | None) -> Read:
-    """Return pixels, or the error as text, and the seconds of reading."""
+def _read(name: str, path: Path, *, alter: Alter | None, screening: Screening | None) -> _Read:
     clock = StageTimer()
     try:
         with clock, stage("read"):
-            pixels = read_radiograph(path).pixels
+            radiograph = read_radiograph(path)
     except UnreadableImage as error:
-        return error.reason, clock.seconds
-    return pixels if alter is None else alter(name, pixels), clock.seconds
+        return _Read(error.reason, clock.seconds)
+    unsuitable = None
+    if screening is not None:
+        said = screening.assess(radiograph)
+        unsuitable = said.reason
+        if unsuitable is not None and not screening.analysed:
+            return _Read(f"not analysed: {HEADLINE}. {said.sentence}", clock.seconds, unsuitable)
+    pixels = radiograph.pixels
+    return _Read(pixels if alter is None else alter(name, pixels), clock.seconds, unsuitable)
 
 
 def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, Seconds]]:
@@ -153,15 +185,16 @@ def predict_to_file(
     batch_size: int = 1,
     on_file: Callable[[PredictedFile], None] | None = None,
     progress: bool = True,
+    screening: Screening | None = None,
 ) -> BatchRun:
     """Predict files and write predictions.jsonl to `path` line by line, with a progress bar on stderr.
 
     on_file: called with every PredictedFile in order, for overlays and tables; its stage "draw", if it marks one, is
-    measured too.
+    measured too. screening: see `predict_files`.
     """
     seconds: list[Seconds] = []
     with writer_for(detector.info, path) as writer, tqdm(total=len(files), unit="image", disable=not progress) as bar:
-        for file in predict_files(detector, files, batch_size=batch_size):
+        for file in predict_files(detector, files, batch_size=batch_size, screening=screening):
             writer.write(file.prediction)
             drawing = StageTimer()
             if on_file is not None:

@@ -40,13 +40,14 @@ def overlay_png(
     *,
     minimum_score: float = 0.0,
     longest_px: int | None = None,
+    caption: str | None = None,
 ) -> bytes:
     """Return a PNG of `source` (pixels or an image file) with numbered boxes of at least `minimum_score` (0..1).
 
-    longest_px: its longer side is made that short, if it is longer.
+    longest_px: its longer side is made that short, if it is longer. caption: written on its upper edge.
     """
     pixels = read_radiograph(source).pixels if isinstance(source, Path) else source
-    drawn = draw_overlay(pixels, detections, class_names, minimum_score=minimum_score)
+    drawn = draw_overlay(pixels, detections, class_names, minimum_score=minimum_score, caption=caption)
     if longest_px is not None:
         drawn.thumbnail((longest_px, longest_px))
     return _save_png(drawn)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fracture_det.inference.batch import Screening
 from fracture_det.inference.prediction_folder import FolderRun, Overlays, Shard, predict_to_folder, shown_score
 from fracture_det.inference.registry import open_detector
 from fracture_det.structures.image_files import FoundImages, NamedFile, find_images
+from fracture_det.suitability.assess import assess
 
 ENGINES = ("local", "ray")
 
@@ -21,7 +23,7 @@ class PredictOptions:
     detector, calibration: see `open_detector`. source: file, folder or glob. out: folder for the results.
     score: from which boxes are shown, or None for the detector's own. shard: a part of the files alone, whose results
     lie in a folder of their own in `out`. resume: continue what a killed run left. engine: one of ENGINES; workers:
-    how many detectors Ray holds.
+    how many detectors Ray holds. force: predict also what does not look like a radiograph of a limb, and mark it.
     """
 
     detector: str
@@ -36,6 +38,7 @@ class PredictOptions:
     shard: Shard | None = None
     engine: str = "local"
     workers: int = 1
+    force: bool = False
 
     @property
     def folder(self) -> Path:
@@ -54,6 +57,7 @@ def run_predict(options: PredictOptions, files: Sequence[NamedFile]) -> FolderRu
     """
     opener = partial(open_detector, options.detector, calibration=options.calibration)
     detector = opener()
+    screening = Screening(assess, analysed=options.force)
     drawn = None
     if options.overlays:
         drawn = Overlays(options.folder, detector.info.class_names, shown_score(detector, options.score))
@@ -61,7 +65,14 @@ def run_predict(options: PredictOptions, files: Sequence[NamedFile]) -> FolderRu
     def on_ray(files: Sequence[NamedFile]) -> Iterator[str]:
         from fracture_det.inference.ray import predict_on_cluster
 
-        return predict_on_cluster(opener, files, workers=options.workers, batch_size=options.batch_size, overlays=drawn)
+        return predict_on_cluster(
+            opener,
+            files,
+            workers=options.workers,
+            batch_size=options.batch_size,
+            overlays=drawn,
+            screening=screening,
+        )
 
     return predict_to_folder(
         detector,
@@ -74,4 +85,5 @@ def run_predict(options: PredictOptions, files: Sequence[NamedFile]) -> FolderRu
         resuming=options.resume,
         shard=options.shard,
         engine=on_ray if options.engine == "ray" else None,
+        screening=screening,
     )

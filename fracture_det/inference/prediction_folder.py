@@ -16,10 +16,11 @@ from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.prediction_writer import PredictionWriter, ResumePoint, image_line, resume
 from fracture_det.data.predictions import stream_predictions
 from fracture_det.inference.base import Detector
-from fracture_det.inference.batch import PredictedFile, predict_files, writer_for
+from fracture_det.inference.batch import PredictedFile, Screening, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.image_files import NamedFile, printable
+from fracture_det.suitability.assess import CAPTION
 from fracture_det.visualization.overlay import draw_overlay
 
 JPEG_QUALITY = 92
@@ -80,7 +81,8 @@ class Overlays:
         path = overlay_path(self.folder, file.prediction.file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with stage("draw"):
-            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names)
+            caption = None if file.prediction.unsuitable is None else CAPTION
+            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names, caption=caption)
         overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
 
 
@@ -107,13 +109,18 @@ def overlay_path(folder: Path, file_name: str) -> Path:
 
 
 def predict_lines(
-    detector: Detector, files: Sequence[NamedFile], *, batch_size: int = 1, overlays: Overlays | None = None
+    detector: Detector,
+    files: Sequence[NamedFile],
+    *,
+    batch_size: int = 1,
+    overlays: Overlays | None = None,
+    screening: Screening | None = None,
 ) -> Iterator[str]:
     """Yield the line of predictions.jsonl of each file, in order, after its overlay was drawn.
 
     So a run that is killed has drawn whatever it has written.
     """
-    for file in predict_files(detector, files, batch_size=batch_size, read_ahead=True):
+    for file in predict_files(detector, files, batch_size=batch_size, read_ahead=True, screening=screening):
         if overlays is not None:
             overlays(file)
         yield image_line(file.prediction, detector.info.class_names)
@@ -123,7 +130,8 @@ def predict_lines(
 class FolderRun:
     """What is in the folder: number of files predicted, failed, and with a box from `score` on.
 
-    resumed: how many of them an earlier run had done.
+    resumed: how many of them an earlier run had done. unsuitable: how many were not analysed because they do not look
+    like radiographs of a limb; they are not among the failed.
     """
 
     predicted: int
@@ -131,6 +139,7 @@ class FolderRun:
     with_boxes: int
     score: float
     resumed: int = 0
+    unsuitable: int = 0
 
 
 def shown_score(detector: Detector, score: float | None) -> float:
@@ -174,12 +183,13 @@ def predict_to_folder(
     shard: Shard | None = None,
     engine: Engine | None = None,
     progress: bool = True,
+    screening: Screening | None = None,
 ) -> FolderRun:
     """Predict files and write predictions.jsonl (all boxes), predictions.csv and overlays (boxes from `score` on).
 
     score: see `shown_score`. parquet: also predictions.parquet, with all boxes.
     resuming: continue what a killed run left. shard: predict only this part of `files`.
-    engine: what predicts instead of `detector` in this process.
+    engine: what predicts instead of `detector` in this process. screening: see `predict_files`.
     Raises PredictionsError when what is there was written by another detector or of other files.
     """
     score = shown_score(detector, score)
@@ -195,7 +205,7 @@ def predict_to_folder(
         drawn = Overlays(folder, detector.info.class_names, score) if overlays else None
 
         def engine(files: Sequence[NamedFile]) -> Iterator[str]:
-            return predict_lines(detector, files, batch_size=batch_size, overlays=drawn)
+            return predict_lines(detector, files, batch_size=batch_size, overlays=drawn, screening=screening)
 
     with (
         writer_for(detector.info, path, archive=facts, append=bool(earlier.done)) as writer,
@@ -273,10 +283,12 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
     with_boxes = write_csv(folder / PREDICTIONS, folder / TABLE, score=score)
     if parquet:
         write_parquet(folder / PREDICTIONS, folder / PARQUET)
-    predicted = failed = 0
+    predicted = failed = unsuitable = 0
     for image in stream_predictions(folder / PREDICTIONS)[1]:
         predicted += image.error is None
-        failed += image.error is not None
+        refused = image.error is not None and image.unsuitable is not None
+        unsuitable += refused
+        failed += image.error is not None and not refused
         if image.error is not None:
             print(f"{printable(image.file_name)}: {image.error}", file=sys.stderr)
-    return FolderRun(predicted, failed, with_boxes, score, resumed)
+    return FolderRun(predicted, failed, with_boxes, score, resumed, unsuitable)

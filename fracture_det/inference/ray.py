@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fracture_det.inference.base import Detector
+from fracture_det.inference.batch import Screening
 from fracture_det.inference.prediction_folder import Overlays, predict_lines
 from fracture_det.resources import how_to_install
 from fracture_det.structures.image_files import NamedFile
@@ -27,13 +28,23 @@ class ClusterError(ValueError):
 class Predictor:
     """What runs in an actor: opens the detector once, then turns files into lines."""
 
-    def __init__(self, opener: Callable[[], Detector], overlays: Overlays | None, *, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        opener: Callable[[], Detector],
+        overlays: Overlays | None,
+        screening: Screening | None = None,
+        *,
+        batch_size: int = 1,
+    ) -> None:
         self._detector, self._overlays, self._batch_size = opener(), overlays, batch_size
+        self._screening = screening
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Return the `line` of each file of the columns `name` and `path`."""
         files = [(str(name), Path(str(path))) for name, path in zip(batch["name"], batch["path"], strict=True)]
-        lines = predict_lines(self._detector, files, batch_size=self._batch_size, overlays=self._overlays)
+        lines = predict_lines(
+            self._detector, files, batch_size=self._batch_size, overlays=self._overlays, screening=self._screening
+        )
         return {"line": list(lines)}
 
 
@@ -44,12 +55,13 @@ def predict_on_cluster(
     workers: int,
     batch_size: int = 1,
     overlays: Overlays | None = None,
+    screening: Screening | None = None,
 ) -> Iterator[str]:
     """Yield the line of predictions.jsonl of each file, in the order in which workers finish.
 
     opener: opens the detector in a worker. workers: actors, each with a detector of its own. The cluster is the one of
     RAY_ADDRESS, or one on this machine for the time of this run; files and overlays must have the same paths on all
-    machines. Work of an actor that dies is done again by another.
+    machines. screening: see `predict_files`. Work of an actor that dies is done again by another.
 
     Raises ClusterError when Ray is not installed, cannot start, `workers` is below 1, or a worker cannot work (it does
     not find the weights on its machine).
@@ -58,7 +70,7 @@ def predict_on_cluster(
         raise ClusterError(f"--workers: expected at least 1, got {workers}")
     ray = _start()
     try:
-        yield from _lines(ray, opener, files, workers, batch_size, overlays)
+        yield from _lines(ray, opener, files, workers, batch_size, (overlays, screening))
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]  # above it stands the worker's traceback
         raise ClusterError(f"a Ray worker failed: {reason}") from error
@@ -98,7 +110,7 @@ def _lines(
     files: Sequence[NamedFile],
     workers: int,
     batch_size: int,
-    overlays: Overlays | None,
+    on_files: tuple[Overlays | None, Screening | None],
 ) -> Iterator[str]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -111,7 +123,7 @@ def _lines(
     processors = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
     lines = ray.data.from_items(rows, override_num_blocks=n_blocks).map_batches(
         Predictor,
-        fn_constructor_args=(opener, overlays),
+        fn_constructor_args=(opener, *on_files),
         fn_constructor_kwargs={"batch_size": batch_size},
         batch_size=None,  # a whole block
         compute=ray.data.ActorPoolStrategy(size=workers),

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
@@ -24,14 +24,20 @@ from fracture_det.structures.radiograph import (
     DamagedImage,
     ImageTooLarge,
     Pixels,
+    Radiograph,
     UnreadableImage,
     UnsupportedImage,
     decoding_bytes,
     read_radiograph,
 )
+from fracture_det.suitability.assess import CAPTION, HEADLINE, NOTES, REASONS, Suitability, assess
 
 # What the web page needs too, which knows nothing of fracture_det but its inference.
 __all__ = [
+    "CAPTION",
+    "HEADLINE",
+    "NOTES",
+    "REASONS",
     "DamagedImage",
     "Detections",
     "DetectorFailed",
@@ -41,8 +47,11 @@ __all__ = [
     "PredictionService",
     "ServiceBusy",
     "ServiceClosed",
+    "Suitability",
     "UnreadableImage",
+    "UnsuitableImage",
     "UnsupportedImage",
+    "assess",
     "encode_png",
     "overlay_png",
     "return_freed_memory",
@@ -51,6 +60,7 @@ __all__ = [
 UPLOAD_FORMATS = ("JPEG", "PNG")
 # Room for the largest radiograph that is read, or for dozens of the usual size.
 MAX_MEMORY = 1_300_000_000
+Assess = Callable[[Radiograph], Suitability]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +77,14 @@ class DetectorFailed(RuntimeError):
     """The detector raised, returned nonsense or did not return in time: nothing is known about the radiograph."""
 
 
+class UnsuitableImage(ValueError):
+    """A picture that does not look like a radiograph of a limb, and was not given to the detector."""
+
+    def __init__(self, suitability: Suitability) -> None:
+        super().__init__(f"{HEADLINE}. {suitability.sentence}")
+        self.suitability = suitability
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One radiograph and its detections.
@@ -75,6 +93,8 @@ class Prediction:
     confidence: calibrated probability (0..1) that the radiograph shows a fracture; None from a detector without one.
     latency_ms: duration of the stages `read` (with the wait for a place in memory), `wait` (in the queue) and
     `detect` (the whole micro-batch), and `total`.
+    suitability: whether it looks like a radiograph of a limb; not `ok` where it was analysed anyway, None where a
+    service does not assess.
     """
 
     pixels: Pixels
@@ -82,6 +102,7 @@ class Prediction:
     detector: DetectorInfo
     latency_ms: Mapping[str, float]
     confidence: float | None = None
+    suitability: Suitability | None = None
 
     @property
     def height(self) -> int:
@@ -110,6 +131,7 @@ class _Detected:
 class _Request:
     pixels: Pixels
     entered: float
+    suitability: Suitability | None = None
     future: Future[_Detected] = field(default_factory=Future)
 
 
@@ -122,6 +144,8 @@ class PredictionService:
     arrive within `max_wait_ms`. A caller that waits longer than `timeout_s`, for a place in memory and for the
     detector, gets DetectorFailed. A detector that is silent for longer than that is not called again before it has
     returned: until then every caller gets DetectorFailed at once.
+
+    assess: what must find that a picture is a radiograph of a limb before the detector sees it; None accepts any.
     """
 
     def __init__(
@@ -135,6 +159,7 @@ class PredictionService:
         max_pixels: int = MAX_PIXELS,
         max_memory: int = MAX_MEMORY,
         timeout_s: float = 300.0,
+        assess: Assess | None = None,
     ) -> None:
         sizes = {"max_batch": max_batch, "queue_size": queue_size, "max_pixels": max_pixels, "max_memory": max_memory}
         for name, value in sizes.items():
@@ -144,6 +169,7 @@ class PredictionService:
         self._detector = detector
         self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
         self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
+        self._assess = assess
         self._places = threading.BoundedSemaphore(queue_size)
         self._memory = MemoryBudget(max_memory)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -187,20 +213,21 @@ class PredictionService:
         ramp = np.linspace(0, 200, 256, dtype=np.uint8)
         upright = np.ascontiguousarray(np.broadcast_to(ramp[:, None], (320, 256, 3)))
         for pixels in (upright, np.ascontiguousarray(upright.transpose(1, 0, 2))):
-            self.predict(encode_png(pixels))
+            self.predict(encode_png(pixels), force=True)
         self._warm = True
 
-    def predict(self, source: Path | bytes) -> Prediction:
+    def predict(self, source: Path | bytes, *, force: bool = False) -> Prediction:
         """Read the radiograph in `source` and return what the detector finds on it.
 
-        Raises UnreadableImage (or its kinds UnsupportedImage, ImageTooLarge), ServiceBusy, ServiceClosed or
-        DetectorFailed.
+        force: analyse also what does not look like a radiograph of a limb; its `suitability` says so.
+        Raises UnreadableImage (or its kinds UnsupportedImage, ImageTooLarge), UnsuitableImage, ServiceBusy,
+        ServiceClosed or DetectorFailed.
         """
-        with self.predicting(source) as prediction:
+        with self.predicting(source, force=force) as prediction:
             return prediction
 
     @contextmanager
-    def predicting(self, source: Path | bytes) -> Iterator[Prediction]:
+    def predicting(self, source: Path | bytes, *, force: bool = False) -> Iterator[Prediction]:
         """Give what `predict` returns; until the block ends, its pixels count among those that memory has room for."""
         if self.silent:
             raise DetectorFailed(f"the detector has been silent for more than {self._timeout_s:g} s")
@@ -211,7 +238,7 @@ class PredictionService:
             with self._room_for(source):
                 if self._closed:  # while this waited
                     raise ServiceClosed("the service is closed")
-                yield self._predict(source, begun)
+                yield self._predict(source, begun, force=force)
         finally:
             self._places.release()
 
@@ -256,8 +283,8 @@ class PredictionService:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _predict(self, source: Path | bytes, begun: float) -> Prediction:
-        request = self._enter(source)
+    def _predict(self, source: Path | bytes, begun: float, *, force: bool) -> Prediction:
+        request = self._enter(source, force=force)
         try:
             detected = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
@@ -272,18 +299,22 @@ class PredictionService:
         }
         calibration = self.info.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
-        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence)
+        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence, request.suitability)
 
-    def _enter(self, source: Path | bytes) -> _Request:
-        request = _Request(self._read(source), time.perf_counter())
+    def _enter(self, source: Path | bytes, *, force: bool) -> _Request:
+        radiograph = self._read(source)
+        suitability = None if self._assess is None else self._assess(radiograph)
+        if suitability is not None and not suitability.ok and not force:
+            raise UnsuitableImage(suitability)
+        request = _Request(radiograph.pixels, time.perf_counter(), suitability)
         with self._entrance:
             if self._closed:
                 raise ServiceClosed("the service is closed")
             self._queue.put(request)
         return request
 
-    def _read(self, source: Path | bytes) -> Pixels:
-        return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels).pixels
+    def _read(self, source: Path | bytes) -> Radiograph:
+        return read_radiograph(source, formats=self._formats, max_pixels=self._max_pixels)
 
     def _work(self) -> None:
         while batch := self._next_batch():

@@ -21,11 +21,17 @@ Rectangle = tuple[int, int, int, int]
 
 
 def draw_overlay(
-    pixels: Pixels, detections: Detections, class_names: Sequence[str], *, minimum_score: float = 0.0
+    pixels: Pixels,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    minimum_score: float = 0.0,
+    caption: str | None = None,
 ) -> Image.Image:
     """Return the radiograph (H, W, 3) uint8 RGB with a numbered box, a label and a score for each detection.
 
     Number n is the n-th highest score, whatever `minimum_score` (0..1) leaves out. `pixels` is not changed.
+    caption: what must be seen wherever the picture goes, in a band on its upper edge.
     """
     image = Image.fromarray(pixels).copy()
     shown = detections.above(minimum_score)
@@ -40,7 +46,19 @@ def draw_overlay(
     for index, frame in enumerate(frames):
         text = _tag_text(draw, font, index, shown, class_names, image.width)
         taken.append(_draw_tag(draw, font, text, frame, _colour(shown, index), line, (frames, taken, image.size)))
+    if caption:
+        _draw_caption(draw, caption, image.width, line)
     return image
+
+
+def _draw_caption(draw: ImageDraw.ImageDraw, caption: str, width: int, line: int) -> None:
+    """Write a line of white on black, as large as fits into the picture's width, over what is on its upper edge."""
+    room = width - 4 * line
+    font = ImageFont.load_default(MIN_FONT_PX)
+    font = ImageFont.load_default(max(6.0, min(24.0, MIN_FONT_PX * room / draw.textlength(caption, font=font))))
+    _, top, _, bottom = draw.textbbox((0, 0), caption, font=font)
+    draw.rectangle((0, 0, width, bottom - top + 4 * line), fill=(0, 0, 0))
+    draw.text((2 * line, 2 * line - top), caption, fill=(255, 255, 255), font=font)
 
 
 def _colour(detections: Detections, index: int) -> tuple[int, int, int]:

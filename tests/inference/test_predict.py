@@ -51,7 +51,7 @@ def run(radiographs, tmp_path, monkeypatch):
 
     def call(*arguments, out="out", detector="bright:0.5"):
         given = ["--detector", detector, "--input", str(radiographs), "--out", str(tmp_path / out), "--no-overlays"]
-        return main([*given, *arguments])
+        return main([*given, "--force", *arguments])  # these are no radiographs
 
     return call
 

@@ -99,7 +99,7 @@ class TestCalibration:
     @pytest.fixture
     def settings(self, monkeypatch, tmp_path):
         monkeypatch.setitem(DETECTORS, "bright", "tests.webapp.bright:BrightRectangles.open")
-        return Settings(detector="bright:0", calibration=tmp_path / "calibration.json")
+        return Settings(detector="bright:0", calibration=tmp_path / "calibration.json", suitability=False)
 
     def test_the_page_shows_calibrated_scores(self, settings):
         # Odds to the half: a score of .9, 9 to 1, becomes .75; .5 stays .5, and so does the operating point.

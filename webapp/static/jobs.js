@@ -22,7 +22,7 @@ export class Job {
 
   #wire() {
     const actions = {
-      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), delete: () => this.#confirmDelete(),
+      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), force: () => this.#force(), delete: () => this.#confirmDelete(),
       compare: () => select({ button: this.part("compare"), name: this.name, result: this.result }),
       open: () => this.toggle(!this.isOpen),
     };
@@ -44,7 +44,7 @@ export class Job {
   restart() {
     this.on("restart");
     this.article.classList.remove("failed-job");
-    for (const key of ["failure", "retry"]) this.part(key).hidden = true;
+    for (const key of ["failure", "retry", "force"]) this.part(key).hidden = true;
     this.article.querySelector(".job-head").after(this.meter);
     this.showProgress(0);
     this.showState("Waiting");
@@ -57,14 +57,15 @@ export class Job {
     const { finding } = result;
     this.result = result;
     const hasShare = typeof finding.confidence === "number" && finding.level !== "none seen";
-    this.showState(`${finding.title}${hasShare ? ` · ${probabilityText(finding.confidence)}` : ""}`);
+    const anyway = result.suitability?.ok === false ? "Analysed anyway · " : "";
+    this.showState(`${anyway}${finding.title}${hasShare ? ` · ${probabilityText(finding.confidence)}` : ""}`);
     this.part("state").classList.add(className(finding.level));
     this.article.querySelector(`.job-head [data-icon="${finding.level}"]`).hidden = false;
     for (const key of ["compare", "delete", "open"]) this.part(key).hidden = false;
     this.article.classList.add("done");
     this.meter.remove();
     this.toggle(this.isOpen);
-    announce(`${this.name}: ${finding.title}.`);
+    announce(`${this.name}: ${anyway}${finding.title}.`);
     this.onChange();
   }
 
@@ -75,10 +76,17 @@ export class Job {
     showError(this.part("failure-text"), error);
     this.part("failure").hidden = false;
     this.part("retry").hidden = !isRetryable(error);
+    this.part("force").hidden = !error.reason;
     this.article.classList.add("failed-job");
     this.meter.remove();
     announce(`${this.name}: not analysed. ${error.message}`);
     this.onChange();
+  }
+
+  // The server has said that it does not look like a radiograph of a limb; the reader wants it analysed all the same.
+  #force() {
+    this.isForced = true;
+    this.onRetry(this);
   }
 
   toggle(isOpen) {

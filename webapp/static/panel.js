@@ -4,6 +4,7 @@ import { className, probabilityText, scoreName, thresholdText } from "./text.js"
 const LINKS = [["overlay", "overlay"], ["json", "self"], ["page", "page"], ["report", "report"], ["report-pdf", "report_pdf"]];
 
 export function fillPanel(element, part, result) {
+  fillSuitability(part("unsuitable"), result.suitability);
   fillFinding(element, part, result.finding);
   for (const [key, link] of LINKS) {
     part(key).hidden = !result.links[link];
@@ -14,6 +15,12 @@ export function fillPanel(element, part, result) {
   part("reset").title = "The operating point";
   const seconds = (result.latency_ms / 1000).toFixed(1);
   part("facts").textContent = `${result.image.width} × ${result.image.height} px · ${result.model} · ${seconds} s`;
+}
+
+function fillSuitability(place, suitability) {
+  place.hidden = !suitability?.notice;
+  place.textContent = suitability?.notice ?? "";
+  place.classList.toggle("refused", suitability?.ok === false);
 }
 
 function fillFinding(element, part, { level, title, advice, confidence }) {

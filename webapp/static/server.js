@@ -4,9 +4,9 @@ const UNREADABLE = "The server sent a response that cannot be read.";
 const LOGGED_OUT = "You are logged out.";
 
 export class ServerError extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, reason = null) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, reason });
   }
 }
 
@@ -40,7 +40,7 @@ export function suspectToken(status) {
 
 export function errorOf(status, body) {
   if (status === 401) return new ServerError(LOGGED_OUT, status);
-  return new ServerError(body?.error || UNREADABLE, status);
+  return new ServerError(body?.error || UNREADABLE, status, body?.reason ?? null);
 }
 
 export async function fetchJson(method, url, { json, keepalive = false, isSecondTry = false } = {}) {

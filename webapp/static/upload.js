@@ -23,7 +23,7 @@ export function acceptFiles(form, results) {
   const summary = document.getElementById("summary");
   const onChange = () => { summary.textContent = summarise([...jobs]); };
   const onRetry = (job) => { job.restart(); start(job); };
-  listenForFiles(form, (files, skipped) => {
+  const accept = (files, skipped) => {
     if (skipped !== null) showSkipped(files.length, skipped);
     const isOpen = jobs.size + files.length <= MAX_OPEN;
     for (const { file, name } of files) {
@@ -33,7 +33,22 @@ export function acceptFiles(form, results) {
       start(job);
     }
     onChange();
-  }, showFolderMessage);
+  };
+  listenForFiles(form, accept, showFolderMessage);
+  document.getElementById("example").addEventListener("click", ({ target }) => tryExample(target, accept));
+}
+
+async function tryExample(button, accept) {
+  button.disabled = true;
+  try {
+    const response = await fetch(button.dataset.url);
+    if (!response.ok) throw new ServerError(`The example could not be loaded (${response.status}).`);
+    accept([{ file: await response.blob(), name: "Example: FracAtlas IMG0003943" }], null);
+  } catch {
+    showFolderMessage("The example could not be loaded; please try again.");
+  } finally {
+    button.disabled = false;
+  }
 }
 
 function showSkipped(added, skipped) {
@@ -59,7 +74,7 @@ async function analyse(job, { api, maxBytes, maxMb }) {
     return;
   }
   for (let retries = NO_RETRIES; ;) {
-    const step = nextStep(retries, await send(job, `${api}?score=0`));
+    const step = nextStep(retries, await send(job, `${api}?score=0${job.isForced ? "&force=1" : ""}`));
     if (step.result) { job.file = null; job.succeed(step.result); return; }
     if (step.error) { job.fail(step.error); return; }
     job.on("delay");

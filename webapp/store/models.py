@@ -34,6 +34,9 @@ class PredictionRow(Base):
     possible_score: Mapped[float]
     latency_ms: Mapped[dict[str, float]] = mapped_column(JSON)
     idempotency_key: Mapped[str | None]
+    # Whether it looked like a radiograph of a limb, None where nobody asked: results of before have none.
+    limb_probability: Mapped[float | None]
+    suitability: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )

@@ -17,7 +17,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from fracture_det.inference.service import Detections, Prediction, encode_png
+from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability, encode_png
 
 from .audit import RETENTION, AuditEntry, AuditLog
 from .database import Database, StoreUnavailable
@@ -66,7 +66,8 @@ class StoredPrediction:
     detections: every box above the floor, in pixels of the upright image; `labels` has one name for each.
     finding: "likely", "possible" or "none seen". confidence: calibrated probability that the image shows a fracture.
     operating_score, possible_score: 0..1, as they were when the radiograph was analysed; `calibrated` if scores are
-    probabilities. image_path: None where images are not kept.
+    probabilities. image_path: None where images are not kept. suitability: whether it looked like a radiograph of a
+    limb; not `ok` where it was analysed anyway, None where nobody asked.
     """
 
     id: str
@@ -87,6 +88,7 @@ class StoredPrediction:
     labels: tuple[str, ...]
     image_path: Path | None
     feedback: Feedback | None
+    suitability: Suitability | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -304,6 +306,7 @@ class Results:
             labels=labels,
             image_path=path if path.exists() else None,
             feedback=_feedback_of(row.feedback),
+            suitability=_suitability_of(row),
         )
 
 
@@ -314,7 +317,7 @@ _SHARED_COLUMNS = (
 
 
 def _row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
-    rows = _rows_of(prediction)
+    rows, said = _rows_of(prediction), prediction.suitability
     boxes = [[row.x0, row.y0, row.x1, row.y1, row.score, row.label] for row in rows]
     return PredictionRow(
         id=secrets.token_hex(16),
@@ -327,6 +330,8 @@ def _row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         result_sha256=_sha256([metadata.finding, boxes]),
         latency_ms=dict(prediction.latency_ms),
         detections=rows,
+        limb_probability=None if said is None else said.probability,
+        suitability=None if said is None else list(said.reasons),
         **vars(metadata),
     )
 
@@ -351,6 +356,13 @@ def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
     verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}
     missed = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row.missed)
     return Feedback(verdicts, missed, row.no_fracture, row.comment, row.author, row.updated_at)
+
+
+def _suitability_of(row: PredictionRow) -> Suitability | None:
+    if row.suitability is None or row.limb_probability is None:
+        return None
+    is_ok = all(reason in NOTES for reason in row.suitability)
+    return Suitability(is_ok, row.limb_probability, tuple(row.suitability))
 
 
 def _conditions(which: HistoryFilter) -> Sequence[ColumnElement[bool]]:

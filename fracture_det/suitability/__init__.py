@@ -1,0 +1,1 @@
+"""Whether a picture is a radiograph of a limb at all, in numpy and OpenCV."""
