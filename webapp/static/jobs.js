@@ -22,7 +22,8 @@ export class Job {
 
   #wire() {
     const actions = {
-      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), force: () => this.#force(), delete: () => this.#confirmDelete(),
+      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), force: () => this.#force(),
+      delete: () => this.#confirmDelete(),
       compare: () => select({ button: this.part("compare"), name: this.name, result: this.result }),
       open: () => this.toggle(!this.isOpen),
     };
