@@ -42,14 +42,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", default="shipped", help="URI (default: shipped)")
     parser.add_argument("--images", nargs="+", required=True, help="files, folders or globs of radiographs")
-    parser.add_argument("--times", type=int, default=1, help="how often each film is damaged in each way (default: 1)")
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=1,
+        help="how often each film is damaged in each way (default: 1; 0: films are read as they are, and no more)",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run and print the table."""
     args = build_parser().parse_args(argv)
-    detector = open_detector(args.detector)
+    detector = open_detector(args.detector) if args.times else None
     paths = [path for folder in args.images for _, path in find_images(folder).files]
     fates = {name: Counter[str]() for name in DAMAGES}
     misplaced = read = 0
@@ -63,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             misplaced += error.reason == MISPLACED
             continue
         read += 1
-        if finding(detector, pixels) == "likely":
+        if detector is not None and finding(detector, pixels) == "likely":
             for name, (damage, with_end) in DAMAGES.items():
                 for turn in range(args.times):
                     harmed = in_jpeg(data, damage, np.random.default_rng((number, turn)), with_end=with_end)

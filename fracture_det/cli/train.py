@@ -3,7 +3,9 @@
     fracture-det train --config-file configs/faster_rcnn_R_50_FPN.yaml \\
         --data output/fracatlas --images ../fracatlas/images OUTPUT_DIR output/fpn
 
-Every epoch is evaluated on val.json. OUTPUT_DIR then holds model_best.pth (best validation AP50), the checkpoints,
+Several sources: repeat --data and --images; --data FOLDER=2 is drawn twice as often as one without a number; without
+any number, each by its size. Every epoch is evaluated on the val.json of each source that has one, and the best is that
+with the best mean over sources. OUTPUT_DIR then holds model_best.pth (best validation AP50), the checkpoints,
 config.yaml, log.txt, metrics.json, loss_curves.png, ap_curve.png and TensorBoard events. A training that was killed or
 whose evaluation failed continues with the same command and --resume. Any key of the configuration can be set at the end
 as KEY VALUE; DATASETS.TEST "()" trains without validation. All data are checked first: exit code 2, with every problem,
@@ -16,6 +18,7 @@ Several machines:  on each, --num-machines 2 --machine-rank 0|1 --dist-url tcp:/
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -40,7 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--config-file", required=True, help="a file, or one that comes with the package: configs/NAME.yaml"
     )
     parser.add_argument(
-        "--data", type=Path, action="append", default=[], help="folder with train.json and val.json; may be repeated"
+        "--data",
+        type=_source,
+        action="append",
+        default=[],
+        metavar="FOLDER[=WEIGHT]",
+        help="folder with train.json and val.json, and how often to draw from it; may be repeated",
     )
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="image folder of --data, in the same order"
@@ -88,14 +96,41 @@ def _set_datasets(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Set DATASETS to the folders of --data and --images, DATASETS.TEST only unless it was given."""
     if len(args.data) != len(args.images):
         raise ConfigError(f"{len(args.data)} --data folders need as many --images folders, got {len(args.images)}")
-    for option, folders in (("--data", args.data), ("--images", args.images)):
+    for option, folders in (("--data", [folder for folder, _ in args.data]), ("--images", args.images)):
         for folder in folders:
             if not folder.is_dir():
                 raise ConfigError(f"{option} {folder}: {'a file, not a' if folder.exists() else 'no such'} folder")
-    pairs = list(zip(args.data, args.images, strict=True))
+    pairs = [(folder, images) for (folder, _), images in zip(args.data, args.images, strict=True)]
     cfg.DATASETS.TRAIN = tuple(f"{data / 'train.json'}@{images}" for data, images in pairs)
+    if any(weight is not None for _, weight in args.data):
+        cfg.DATALOADER.SOURCE_WEIGHTS = tuple(1.0 if weight is None else weight for _, weight in args.data)
     if "DATASETS.TEST" not in args.opts[::2]:
-        cfg.DATASETS.TEST = tuple(f"{data / 'val.json'}@{images}" for data, images in pairs[:1])
+        validated = [pair for number, pair in enumerate(pairs) if not number or _has_validation(pair[0])]
+        cfg.DATASETS.TEST = tuple(dict.fromkeys(f"{data / 'val.json'}@{images}" for data, images in validated))
+
+
+def _has_validation(folder: Path) -> bool:
+    """Say whether a further source has a val.json with images, or one that is wrong, of which the checks tell more."""
+    try:
+        return bool(json.loads((folder / "val.json").read_bytes()).get("images"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def _source(text: str) -> tuple[Path, float | None]:
+    """Return the folder and the weight that an argument of --data names."""
+    folder, separator, number = text.rpartition("=")
+    if not separator or Path(text).exists():
+        return Path(text), None
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(text), None
+    if not 0 < weight < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a weight above 0, got {number}")
+    return Path(folder), weight
 
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -72,6 +72,8 @@ def add_fracture_config(cfg: CfgNode) -> None:
 
     # Share of fractured images among those drawn for training; 0 draws every image equally often.
     cfg.DATALOADER.FRACTURED_SHARE = 0.0
+    # How often the sources of DATASETS.TRAIN are drawn, in their order, relative to each other; empty: by their size.
+    cfg.DATALOADER.SOURCE_WEIGHTS = ()
 
     # Length of training in epochs; with 0, SOLVER.MAX_ITER and SOLVER.STEPS apply instead.
     cfg.SOLVER.EPOCHS = 12
@@ -204,6 +206,9 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(f"MODEL.TIMM.NAME: timm {timm.__version__} has no network {cfg.MODEL.TIMM.NAME!r}")
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
+    weights = cfg.DATALOADER.SOURCE_WEIGHTS
+    if not all(isinstance(weight, (int, float)) and 0 < weight < float("inf") for weight in weights):
+        raise ConfigError(f"DATALOADER.SOURCE_WEIGHTS: expected numbers above 0, got {list(weights)}")
     if cfg.INPUT.LETTERBOX_STEP < 0 or cfg.INPUT.LETTERBOX_STEP % COARSEST_STRIDE:
         raise ConfigError(
             f"INPUT.LETTERBOX_STEP: expected 0 or a multiple of {COARSEST_STRIDE} px, the coarsest stride, "

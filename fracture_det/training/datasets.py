@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 
 from fracture_det.data.annotations import AnnotationError
@@ -40,8 +40,8 @@ def register_training_data(cfg: CfgNode, *, progress: Progress | None = None) ->
 
     Data sets that Detectron2 already knows are checked only for what they are used for. Raises CatalogError with every
     problem: those of `register_datasets`, data sets without images, training without a fractured image, validation
-    without a box, DATALOADER.FRACTURED_SHARE without healthy images, and images,
-    copies or groups that both train and validate.
+    without a box, DATALOADER.FRACTURED_SHARE without healthy images, another number of DATALOADER.SOURCE_WEIGHTS, and
+    images, copies or groups that both train and validate.
     """
     problems: list[str] = []
     usable = {}
@@ -68,6 +68,27 @@ def register_datasets(names: Sequence[str], class_names: Sequence[str]) -> None:
     another size than the file says, and boxes whose category is not one of `class_names`.
     """
     _raise_if_any([line for name in dict.fromkeys(names) for line in _register(name, class_names, None)])
+
+
+def source_names(names: Sequence[str]) -> list[str]:
+    """Return a short name for each data set: the folder of its file, with as much of its path as tells them apart."""
+    folders = [Path(_file(name)).absolute().parent.parts for name in names]
+    longest = max(map(len, folders), default=0)
+    for length in range(1, longest + 1):
+        short = ["_".join(parts[-length:]).strip("/") for parts in folders]
+        if len(set(short)) == len(set(names)):
+            return short
+    return [_file(name).strip("/").replace("/", "_") for name in names]
+
+
+def training_images(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Return the images to train on, each with `source`, its index in DATASETS.TRAIN."""
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    return [
+        item | {"source": source}
+        for source, name in enumerate(cfg.DATASETS.TRAIN)
+        for item in without_crowds(get_detection_dataset_dicts(name, filter_empty=filter_empty))
+    ]
 
 
 def without_crowds(dataset_dicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -239,6 +260,9 @@ def _check_training_sets(cfg: CfgNode) -> list[str]:
     problems = [f"{_file(name)}: no image to train on" for name, items in sets.items() if not items]
     if problems:
         return problems
+    weights = cfg.DATALOADER.SOURCE_WEIGHTS
+    if weights and len(weights) != len(cfg.DATASETS.TRAIN):
+        return [f"DATALOADER.SOURCE_WEIGHTS has {len(weights)} weights for {len(cfg.DATASETS.TRAIN)} sources"]
     items = [item for items in sets.values() for item in items if not _has_crowd(item)]
     n_crowd = sum(map(len, sets.values())) - len(items)
     n_fractured = sum(bool(item.get("annotations")) for item in items)

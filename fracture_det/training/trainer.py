@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader, get_detection_dataset_dicts
@@ -20,7 +21,7 @@ from detectron2.utils import comm
 from fracture_det.inference.detectron2 import letterbox_of
 from fracture_det.modeling.checkpoints import FractureCheckpointer, build_model_for, load_checkpoint
 from fracture_det.modeling.config import ConfigError, iterations_per_epoch, resolve_epochs
-from fracture_det.training.datasets import register_training_data, without_crowds
+from fracture_det.training.datasets import register_training_data, source_names, training_images, without_crowds
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.mapper import FractureMapper
 from fracture_det.training.samplers import build_sampler
@@ -68,9 +69,7 @@ class FractureTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, *, resume: bool = False) -> None:
         super(DefaultTrainer, self).__init__()
         register_training_data(cfg)
-        dataset_dicts = without_crowds(
-            get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
-        )
+        dataset_dicts = training_images(cfg)
         self.n_images = len(dataset_dicts)
         self.cfg = cfg = resolve_epochs(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()), self.n_images)
         model = self.build_model(cfg).to(memory_format=torch.channels_last)
@@ -158,7 +157,10 @@ class FractureTrainer(DefaultTrainer):
         return hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=MAX_CHECKPOINTS_TO_KEEP)
 
     def evaluate(self) -> dict[str, Any]:
-        """Return COCO's AP (0..100) and the validation losses on DATASETS.TEST; {} if there is none."""
+        """Return COCO's AP (0..100) and the validation losses on DATASETS.TEST; {} if there is none.
+
+        With several sources, `bbox` is the mean over them, each counting as much, and the figures of each follow.
+        """
         if not self.cfg.DATASETS.TEST:
             return {}
         device = torch.device(self.cfg.MODEL.DEVICE).type
@@ -166,6 +168,12 @@ class FractureTrainer(DefaultTrainer):
             self._last_eval_results = self.test(self.cfg, self.evaluated_model)
             losses = validation_losses(self.evaluated_model, self.build_validation_loader())
         return {**self._last_eval_results, **losses}
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
+        """Return COCO's AP of each source of DATASETS.TEST and, as `bbox`, their mean; of a single source alone."""
+        results = super().test(cfg, model, evaluators)
+        return over_sources(results, cfg.DATASETS.TEST) if len(cfg.DATASETS.TEST) > 1 else results
 
     def build_validation_loader(self) -> Iterable[list[dict]]:
         """Return a loader of DATASETS.TEST with ground truth, without augmentation."""
@@ -199,6 +207,24 @@ class FractureTrainer(DefaultTrainer):
         except EarlyStopping as stop:
             _logger.info("stopped early after iteration %d: %s", self.iter, stop)
         return getattr(self, "_last_eval_results", None)
+
+
+def over_sources(results: OrderedDict[str, Any], names: Sequence[str]) -> OrderedDict[str, Any]:
+    """Return {"bbox": the mean over sources, source: {"bbox": ...}, ...} from Detectron2's results by data set name.
+
+    A source is called by the folder of its file, with more of its path where two folders have one name. Detectron2
+    gives NaN where a source has no box of a size, which then has no part in that mean.
+    """
+    if not results:  # of the other processes of a distributed training
+        return results
+    by_source = {source: results[name] for name, source in zip(names, source_names(names), strict=True)}
+    means = {
+        metric: float(np.nanmean(values))
+        if np.isfinite(values := [each["bbox"][metric] for each in by_source.values()]).any()
+        else float("nan")
+        for metric in next(iter(by_source.values()))["bbox"]
+    }
+    return OrderedDict({"bbox": means, **by_source})
 
 
 class BFloat16Step(SimpleTrainer):

@@ -14,7 +14,7 @@ from tests.detectors import write_random_detector
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = f"_BASE_: {CONFIGS / 'Base-Fracture.yaml'}\n"
-LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith(("Base", "recipe")))
+LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith(("Base", "recipe", "sources")))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,7 @@ def test_epochs_0_keeps_the_iterations_as_written(paper):
         (["SOLVER.EPOCHS", "many"], "EPOCHS"),
         (["SOLVER.EPOCHS"], "KEY VALUE pairs"),
         (["DATASETS.CLASS_NAMES", "('a', 'b')"], "NUM_CLASSES is 1"),
+        (["DATALOADER.SOURCE_WEIGHTS", "(1, 0)"], r"SOURCE_WEIGHTS: expected numbers above 0, got \[1, 0\]"),
         (["DATALOADER.FRACTURED_SHARE", "1.0"], "FRACTURED_SHARE: expected 0 <= share < 1, got 1.0"),
         (["INPUT.LETTERBOX_STEP", "100"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got 100"),
         (["INPUT.LETTERBOX_STEP", "-32"], "INPUT.LETTERBOX_STEP: expected 0 or a multiple of 32 px, .* got -32"),

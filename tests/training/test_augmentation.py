@@ -175,6 +175,19 @@ def test_the_sampler_draws_the_share_of_fractured_images_that_is_asked_for():
     assert len(counts) == 200
 
 
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_sources_are_drawn_by_their_weights_among_fractured_and_healthy_images(share):
+    cfg = default_config()
+    cfg.DATALOADER.FRACTURED_SHARE, cfg.DATALOADER.SOURCE_WEIGHTS = share, (3, 1, 1)
+    kinds = [(0, True)] * 40 + [(0, False)] * 400 + [(1, True)] * 80 + [(1, False)] * 8 + [(2, True)] * 16
+    dicts = [{"annotations": [1] * fractured, "source": source} for source, fractured in kinds]
+    drawn = collections.Counter(kinds[index] for index in itertools.islice(build_sampler(dicts, cfg, seed=1), 40_000))
+    share = share or 136 / 544
+    expected = {(0, True): 0.6 * share, (1, True): 0.2 * share, (2, True): 0.2 * share}
+    expected |= {(0, False): 0.75 * (1 - share), (1, False): 0.25 * (1 - share)}
+    assert {kind: count / 40_000 for kind, count in drawn.items()} == pytest.approx(expected, abs=0.015)
+
+
 def test_a_share_of_fractured_images_needs_both_kinds():
     cfg = default_config()
     cfg.DATALOADER.FRACTURED_SHARE = 0.5

@@ -13,7 +13,7 @@ from fracture_det.cli import train as train_command
 from fracture_det.data.image_info import read_upright_size
 from fracture_det.modeling.config import load_config
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
-from fracture_det.training.datasets import register_datasets, without_crowds
+from fracture_det.training.datasets import register_datasets, source_names, training_images, without_crowds
 from fracture_det.training.trainer import FractureTrainer
 from fracture_det.training.validation_metrics import LetterboxCOCOEvaluator
 from tests.builders import draw_radiograph, write_image
@@ -130,6 +130,75 @@ class TestDataThatTrain:
         (data / "val.json").unlink()
         assert door.train("DATASETS.TEST", "()")[0] == 0
         assert door.started[0].DATASETS.TEST == ()
+
+
+class TestSources:
+    @pytest.fixture
+    def other(self, data):
+        """A second source, with images i.png and j.png to train on, k.png and l.png to validate on."""
+        folder = data / "other"
+        (folder / "images").mkdir(parents=True)
+        for name in "ijkl":
+            write_image(folder / "images" / f"{name}.png", np.full((HEIGHT, WIDTH, 3), ord(name), np.uint8))
+        write(folder, "train", "ij", fractured="i")
+        write(folder, "val", "kl", fractured="k")
+        return folder
+
+    @staticmethod
+    def train(door, first, second):
+        words = ["--config-file", str(QUICK_CONFIG), "--data", f"{door.data}{first}", "--images"]
+        words += [str(door.data / "images"), "--data", f"{door.data / 'other'}{second}", "--images"]
+        code = train_command.main([*words, str(door.data / "other/images"), "OUTPUT_DIR", str(door.data / "run")])
+        return code, door.capsys.readouterr().err
+
+    def test_each_source_is_validated_on_and_drawn_by_its_size(self, door, other):
+        assert self.train(door, "", "")[0] == 0
+        (cfg,) = door.started
+        assert [Path(name.partition("@")[0]) for name in cfg.DATASETS.TEST] == [
+            door.data / "val.json",
+            other / "val.json",
+        ]
+        assert cfg.DATALOADER.SOURCE_WEIGHTS == ()
+        assert [item["source"] for item in training_images(cfg)] == [0] * 6 + [1] * 2
+
+    def test_a_weight_behind_the_folder_says_how_often_it_is_drawn(self, door, other):
+        assert self.train(door, "=2.5", "")[0] == 0
+        assert door.started[0].DATALOADER.SOURCE_WEIGHTS == (2.5, 1.0)
+
+    @pytest.mark.parametrize("weight", ["=0", "=-1", "=nan", "=inf"])
+    def test_a_weight_is_above_nothing(self, door, other, weight):
+        with pytest.raises(SystemExit, match="2"):
+            self.train(door, "", weight)
+        assert f"other{weight}: expected a weight above 0" in door.capsys.readouterr().err
+
+    def test_a_folder_may_have_an_equals_sign_in_its_name(self, door, other):
+        other.rename(door.data / "other=2")
+        (door.data / "other").symlink_to("other=2")
+        assert self.train(door, "", "=2")[0] == 0
+        assert door.started[0].DATALOADER.SOURCE_WEIGHTS == ()
+        assert "other=2" in door.started[0].DATASETS.TRAIN[1]
+
+    @pytest.mark.parametrize("lacks", ["file", "images"])
+    def test_a_further_source_needs_no_validation_images(self, door, other, lacks):
+        if lacks == "file":
+            (other / "val.json").unlink()
+        else:
+            write(other, "val", "", fractured="")
+        assert self.train(door, "", "")[0] == 0
+        assert len(door.started[0].DATASETS.TEST) == 1
+
+    def test_a_broken_validation_file_of_a_further_source_is_refused(self, door, other):
+        (other / "val.json").write_text("{")
+        code, said = self.train(door, "", "")
+        assert code == 2
+        assert str(other / "val.json") in said
+
+    def test_as_many_weights_as_sources(self, door):
+        assert "SOURCE_WEIGHTS has 2 weights for 1 sources" in door.refuses("DATALOADER.SOURCE_WEIGHTS", "(1, 2)")
+
+    def test_sources_are_called_by_what_tells_them_apart(self):
+        assert source_names(["/a/fracatlas/val.json@x", "/a/science/val.json@y"]) == ["fracatlas", "science"]
+        assert source_names(["/a/one/data/val.json@x", "/a/two/data/val.json@y"]) == ["one_data", "two_data"]
 
 
 class TestDataThatAreRefused:

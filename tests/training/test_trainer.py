@@ -1,11 +1,13 @@
 """Training: what it leaves behind, how it goes on after a kill, several processes, early stop."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from fracture_det.data.coco import write_coco
 from fracture_det.modeling.checkpoints import FractureCheckpointer, load_checkpoint
 from fracture_det.modeling.config import load_config
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
-from fracture_det.training.trainer import FractureTrainer, train
+from fracture_det.training.trainer import FractureTrainer, over_sources, train
 from fracture_det.training.validation_metrics import validation_losses
 from tests.builders import build_dataset
 from tools import train_net
@@ -113,6 +115,32 @@ def test_both_epochs_are_evaluated_and_the_rate_falls_after_the_first(trained):
     assert [line["iteration"] for line in lines if "bbox/AP50" in line] == [3, 8]
     assert load_checkpoint(trained / "model_final.pth")["iteration"] == 7
     assert next(line for line in reversed(lines) if "lr" in line)["lr"] == pytest.approx(0.001)
+
+
+def test_of_several_sources_the_mean_decides_and_each_is_measured(data, tmp_path):
+    other = tmp_path / "other"
+    write_coco(build_dataset(other, n_fractured=2, n_healthy=2, seed=9, size=(96, 80)), other / "val.json")
+    cfg = configuration(data, tmp_path / "run", "SOLVER.EPOCHS", "1", "SOLVER.STEP_EPOCHS", "()")
+    cfg.DATASETS.TEST = (*cfg.DATASETS.TEST, f"{other / 'val.json'}@{other / 'images'}")
+    train(cfg)
+    last = history(tmp_path / "run")[-1]
+    first = next(key for key in last if key.endswith("/bbox/AP50") and not key.startswith("other"))
+    assert last["bbox/AP50"] == pytest.approx((last[first] + last["other/bbox/AP50"]) / 2)
+    assert load_checkpoint(tmp_path / "run" / "model_best.pth")["model"]
+
+
+def test_the_mean_over_sources_is_over_those_that_have_a_figure():
+    results = OrderedDict(
+        {
+            "a/one/val.json@x": {"bbox": {"AP50": 10.0, "APs": float("nan"), "APl": float("nan")}},
+            "a/two/val.json@y": {"bbox": {"AP50": 30.0, "APs": 4.0, "APl": float("nan")}},
+        }
+    )
+    together = over_sources(results, list(results))
+    assert list(together) == ["bbox", "one", "two"]
+    assert (together["bbox"]["AP50"], together["bbox"]["APs"]) == (20.0, 4.0)
+    assert math.isnan(together["bbox"]["APl"])
+    assert over_sources(OrderedDict(), list(results)) == {}
 
 
 def test_what_is_kept_is_the_moving_average(trained):
