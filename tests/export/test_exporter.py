@@ -123,7 +123,7 @@ def test_a_pruned_start_is_trained_on_and_held_to_its_source(detectors, radiogra
     data = tmp_path / "data"
     data.mkdir()
     dataset = read_coco(radiographs / "val.json")
-    for name, records in (("train.json", dataset.records[::2]), ("val.json", dataset.records[1::2])):
+    for name, records in (("train.json", dataset.records[:4]), ("val.json", dataset.records[4:])):  # whole patients
         write_coco(Dataset(records, dataset.class_names), data / name)
     given = ["--config-file", pruned / "config.yaml", "--data", data, "--images", images, "OUTPUT_DIR", trained, *keys]
     tool = [sys.executable, str(ROOT / "tools" / "train_net.py"), *map(str, given)]

@@ -262,6 +262,8 @@ class TestFormerLogs:
         )
         with store._database.writing() as session:
             session.execute(text("ALTER TABLE audit DROP COLUMN key"))
+            for column in ("limb_probability", "suitability"):
+                session.execute(text(f"ALTER TABLE predictions DROP COLUMN {column}"))
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
         store.close()
         shutil.rmtree(folder.with_name("instance.audit"))
