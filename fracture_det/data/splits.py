@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.metadata import NameIndex
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.tables import MetadataError, find_column, read_table
+from fracture_det.structures.wording import counted
 
 SPLITS = ("train", "val", "test")
 # In a split file: an image that belongs to no split.
@@ -26,7 +27,11 @@ Assignment = dict[str, str]
 
 
 class EmptySplitError(ValueError):
-    """A split that was to receive images has none."""
+    """A split that was to receive images has none. named: whether a given split names one that is empty."""
+
+    def __init__(self, message: str, *, named: bool = False) -> None:
+        super().__init__(message)
+        self.named = named
 
 
 class LeakError(ValueError):
@@ -105,8 +110,9 @@ def check_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -
     leaks = find_leaks(records, assignment)
     if leaks:
         shown = "; ".join(f"{group} in {' and '.join(splits)}" for group, splits in list(leaks.items())[:5])
+        lie = counted(len(leaks), "group lies", "groups lie")
         raise LeakError(
-            f"{len(leaks)} groups lie in more than one split, so that test images would leak from training: {shown}"
+            f"{lie} in more than one split, so that test images would leak from training: {shown}"
             f"{'; ...' if len(leaks) > 5 else ''} (--drop-leaks leaves their images out of the earlier split)"
         )
 
@@ -262,15 +268,15 @@ def _fill(split: str, placed: dict[str, str], groups: Mapping[str, Sequence[Imag
         placed[min(reversed(donors), key=lambda group: len(groups[group]))] = split
 
 
-def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str]) -> None:
-    """Raise EmptySplitError when one of the `wanted` splits has no image."""
+def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str], named: Collection[str] = ()) -> None:
+    """Raise EmptySplitError when one of the `wanted` splits has no image. named: those that a given split names."""
     sizes = Counter(assignment.values())
     empty = [split for split in wanted if not sizes[split]]
     if empty:
         found = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
         raise EmptySplitError(
-            f"{' and '.join(empty)} would be empty: {len(assignment):,} images can be used ({found}). Give --fractions "
-            "(0 for a split that is to be empty), smaller groups (--neighbours 0), or --allow-empty-split"
+            f"{' and '.join(empty)} would be empty: {counted(len(assignment), 'image')} can be used ({found})",
+            named=not set(named).isdisjoint(empty),
         )
 
 
