@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def assign(
     receive files (its fraction is not 0) and the group has only one; otherwise they are assigned like the rest, and
     `check_leaks` reports it. The largest groups are placed first, each where it brings its strata nearest to their
     goals; groups of one size come in the order of the SHA-256 of seed and group. A split whose share is half an image
-    or more then receives at least one group, if there is one to spare.
+    or more then receives at least one group, if there is one to spare, and a split without a fractured image exchanges
+    a group for a fractured one that is no larger than its share, if another split keeps one.
     """
     shares = _shares(fractions)
     fixed = dict(fixed or {})
@@ -92,6 +94,14 @@ def assign(
     for split in SPLITS:
         if split not in taken and shares[split] * n_placed >= 0.5:
             _fill(split, placed, groups)
+    homes_of_fractured = {
+        (record.group_id, fixed[record.file_name])
+        for record in records
+        if record.fractured and record.file_name in fixed
+    }
+    given = Counter(split for _, split in homes_of_fractured)
+    for split in SPLITS:
+        _exchange(split, placed, groups, given, room=math.ceil(shares[split] * n_placed))
     assignment.update((r.file_name, placed[group]) for group, members in groups.items() for r in members)
     return assignment
 
@@ -266,6 +276,32 @@ def _fill(split: str, placed: dict[str, str], groups: Mapping[str, Sequence[Imag
     if n_groups[fullest] > 1:
         donors = [group for group, home in placed.items() if home == fullest]
         placed[min(reversed(donors), key=lambda group: len(groups[group]))] = split
+
+
+def _exchange(
+    split: str,
+    placed: dict[str, str],
+    groups: Mapping[str, Sequence[ImageRecord]],
+    given: Counter[str],
+    *,
+    room: int,
+) -> None:
+    """Give `split`, where no image of it is fractured, a fractured group for the group that is nearest in size.
+
+    given: how many fractured groups each split has besides those that are `placed`. room: images of the largest group
+    to give. The split that has the most fractured groups gives the last of its smallest, and keeps at least one.
+    Nothing can be measured, and so nothing trained, with a split that has none.
+    """
+    fractured = [group for group in placed if any(record.fractured for record in groups[group])]
+    count = given + Counter(placed[group] for group in fractured)
+    own = [group for group, home in placed.items() if home == split]
+    donor = max(SPLITS, key=lambda name: count[name])
+    gifts = [group for group in fractured if placed[group] == donor and len(groups[group]) <= room]
+    if count[split] or not own or count[donor] < 2 or not gifts:
+        return
+    gift = min(reversed(gifts), key=lambda group: len(groups[group]))
+    back = min(reversed(own), key=lambda group: abs(len(groups[group]) - len(groups[gift])))
+    placed[gift], placed[back] = split, donor
 
 
 def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str], named: Collection[str] = ()) -> None:
