@@ -9,15 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fracture_det.data.annotation_formats.coco import EXACT_KEY, CocoImage, load_coco
+from fracture_det.data.annotation_formats.coco import EXACT_KEY, SHOWN_FAULTS, CocoImage, load_coco
 from fracture_det.data.annotation_formats.text import show
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.image_info import ImageInfo
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-
-# Faults that a message lists; a longer one would hide the first.
-SHOWN_FAULTS = 10
 
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
@@ -127,7 +124,7 @@ def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _listed(file: str, faults: Sequence[Problem]) -> AnnotationError:
-    """Return one error that lists the first faults and counts the others."""
+    """Return one error that lists the faults, and counts those after the first SHOWN_FAULTS."""
     if len(faults) == 1:
         return AnnotationError(file, faults[0].kind, _line(file, faults[0]), kind=faults[0].kind)
     shown = "".join(f"\n  {_line(file, fault)}" for fault in faults[:SHOWN_FAULTS])

@@ -26,6 +26,8 @@ from fracture_det.data.records import EXCLUDED, Problem
 
 # Our own files hold the corners too, where x + width or y + height does not reproduce them to the last bit.
 EXACT_KEY = "bbox_xyxy"
+# Faults that a message lists; it counts the others.
+SHOWN_FAULTS = 1_000
 # Kinds of faults that a repair can lift; see `checks.REPAIR_OF_FAULT`.
 REPEATED_ANNOTATION_ID, HEALTHY_IN_DOUBT = "repeated_annotation_id", "healthy_in_doubt"
 # Keys under which other formats keep the boxes of an image inside its own entry.
@@ -139,8 +141,9 @@ class _Image:
     def _fault(self, file: str, orphans: int) -> AnnotationError | None:
         if self.faults:
             (place, value), *others = self.faults
-            value += "".join(f"; {other}: {what}" for other, what in others[:2])
-            value += f"; and {len(others) - 2} more" if len(others) > 2 else ""
+            value += "".join(f"; {other}: {what}" for other, what in others[: SHOWN_FAULTS - 1])
+            more = len(self.faults) - SHOWN_FAULTS
+            value += f"; and {more:,} more" if more > 0 else ""
             return AnnotationError(file, place, value, kind=self.fault_kind)
         if self.repeated_annotation_ids:
             ids = ", ".join(show(number) for number in dict.fromkeys(self.repeated_annotation_ids))
