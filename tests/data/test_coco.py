@@ -106,6 +106,22 @@ def test_impossible_truth_is_refused_with_file_and_value(tmp_path, drawn, change
         read_coco(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda image: image.pop("height"), "height: missing"),
+        (lambda image: image.update(width=None), "width: expected 1 or more, got null"),
+        (lambda image: (image.pop("height"), image.update(width=None)), "height: missing; width: expected 1 or more"),
+        (lambda image: image.update(height=0), "height: expected 1 or more, got 0; width: expected 1 or more, got "),
+    ],
+)
+def test_a_missing_size_is_another_thing_than_null(tmp_path, drawn, change, said):
+    path = written(tmp_path, drawn[1], lambda content: change(content["images"][0]))
+    with pytest.raises(AnnotationError) as caught:
+        read_coco(path)
+    assert f"{drawn[1].records[0].file_name}: {said}" in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_a_file_that_is_not_coco_is_an_error_with_its_field(tmp_path, drawn, key):
     path = written(tmp_path, drawn[1], lambda content: content.pop(key))

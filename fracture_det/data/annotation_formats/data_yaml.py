@@ -11,7 +11,7 @@ import yaml
 
 from fracture_det.data.annotation_formats.fields import read_bytes
 from fracture_det.data.annotation_formats.image_names import plain_path, same_name
-from fracture_det.data.annotation_formats.text import decode_text, show
+from fracture_det.data.annotation_formats.text import MISSING, decode_text, expected, show
 from fracture_det.data.annotations import AnnotationError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -66,14 +66,14 @@ def read_data_yaml(path: str | Path, data: bytes | None = None) -> DataYaml:
 
 
 def _names(file: str, content: Mapping[object, object]) -> tuple[str, ...]:
-    written = content.get("names")
+    written = content.get("names", MISSING)
     if isinstance(written, dict):
         ids = [str(key) for key in written]
         if sorted(ids, key=lambda key: (len(key), key)) != [str(index) for index in range(len(ids))]:
             raise AnnotationError(file, "names", f"expected the ids 0 to {len(ids) - 1}, got {', '.join(ids[:9])}")
         written = [written[key] for key in sorted(written, key=lambda key: int(str(key)))]
     if not isinstance(written, list) or not written or not all(isinstance(name, str) for name in written):
-        detail = "missing" if written in (None, "", []) else f"expected a list of names, got {show(written)}"
+        detail = expected("a list of names", written)
         raise AnnotationError(file, "names", detail)
     stated = str(content.get("nc", "")).strip()
     if stated.isdecimal() and int(stated) != len(written):
