@@ -175,7 +175,7 @@ class AnnotationSource:
     def examples(self) -> str:
         """Return the first names of both sides, for a message."""
         images = ", ".join(self.images[:_EXAMPLES]) or "none"
-        items = ", ".join(item.name for item in self._reader.items[:_EXAMPLES]) or "none"
+        items = ", ".join(item.told for item in self._reader.items[:_EXAMPLES]) or "none"
         return f"images: {images}; annotations: {items}"
 
     def _content(self, item: Item) -> RawAnnotation | None:
@@ -228,7 +228,7 @@ class AnnotationSource:
         named = self._matcher.named(annotation)
         if image not in named:
             for other in named:
-                self._named.setdefault(other, item.name)
+                self._named.setdefault(other, item.told)
 
     def _resolve(self, claims: dict[str, list[tuple[Item, Match]]], doubts: dict[str, list[Item]]) -> None:
         bare = []
@@ -242,10 +242,10 @@ class AnnotationSource:
             item, match = best[0]
             losers = [other for other, _ in claimed if other is not item]
             for loser in losers:
-                self._not_used(loser, "second_annotation", f"{image} has {item.name}; this one is not used")
+                self._not_used(loser, "second_annotation", f"{image} has {item.told}; this one is not used")
             if self._has_no_box(item) and any(not self._has_no_box(other) for other in (*losers, *others)):
                 self._item_of[image] = item
-                detail = f"{item.name} has no box, but {_names((*losers, *others))} may be of this image and has"
+                detail = f"{item.told} has no box, but {_names((*losers, *others))} may be of this image and has"
                 self._exclude_image(image, "second_annotation", detail)
                 continue
             self._item_of[image] = item
@@ -284,7 +284,7 @@ class AnnotationSource:
             self.notes.append(f"{len(bare):,} annotations were matched by their bare name, {reason}.")
             return
         for image, item in bare:
-            detail = f"{item.name} is the only annotation of this bare name, and this the only image; no path says so"
+            detail = f"{item.told} is the only annotation of this bare name, and this the only image; no path says so"
             self.problems.append(Problem(image, "matched_by_stem", detail))
 
     def _report_stems(self) -> None:
@@ -346,5 +346,5 @@ def _nothing_found(inventory: FileInventory, suffix: str) -> str:
 
 
 def _names(items: Sequence[Item]) -> str:
-    names = [item.name for item in items]
+    names = [item.told for item in items]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -157,3 +157,27 @@ def test_a_yolo_folder_without_names_says_what_to_do(tmp_path):
         open_annotations(tmp_path, "yolo", [])
     with pytest.raises(ValueError, match=r"format: expected one of voc, yolo, coco.*, got 'nonsense'"):
         open_annotations(tmp_path, "nonsense", [])
+
+
+def test_an_entry_of_an_export_is_told_with_its_file(tmp_path):
+    images = ["fractured/1.jpg", "fractured/3.webp", "healthy/3.jpg", "healthy/4.jpg"]
+    content = coco(("fractured/1.jpg", 1), ("fractured/3.jpg", 1), ("fractured/4.jpg", 1))
+    checked = read_tree(tmp_path, images, {"all.json": content}, "coco")
+    details = {problem.file: problem.detail for problem in checked.problems if problem.action == "excluded"}
+    assert "the entry fractured/3.jpg of all.json names it" in details["healthy/3.jpg"]
+    assert "the entry fractured/4.jpg of all.json" in details["healthy/4.jpg"]
+    orphan = details["all.json: fractured/4.jpg"]
+    assert "the entry fractured/4.jpg of all.json names the folder fractured" in orphan
+
+
+def test_an_entry_whose_file_lies_in_another_folder_is_told_with_it(tmp_path):
+    labels = {"train/a.json": coco(("1.jpg", 1)), "val/a.json": coco(("2.jpg", 1))}
+    for name, text in labels.items():
+        (tmp_path / "labels" / name).parent.mkdir(parents=True)
+        (tmp_path / "labels" / name).write_text(text)
+    for name in ("train/1.jpg", "train/2.jpg", "val/3.jpg"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    source = open_annotations(tmp_path / "labels", "coco", images=tmp_path / "images")
+    details = {problem.file: problem.detail for problem in source.problems}
+    assert details["val/a.json: 2.jpg"].endswith("train/2.jpg is another: val/a.json lies in val")
