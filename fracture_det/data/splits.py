@@ -178,7 +178,7 @@ def read_split(
     if not assignment:
         first = ", ".join(name for name, _, _ in rows[:3]) or "nothing"
         raise MetadataError(
-            f"{path}: it names none of the {len(file_names):,} images: it names {first}; the images are "
+            f"{path}: it names none of the {counted(len(file_names), 'image')}: it names {first}; the images are "
             f"{', '.join(file_names[:3])}"
         )
     return assignment, digests, problems

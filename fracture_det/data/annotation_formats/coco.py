@@ -25,6 +25,7 @@ from fracture_det.data.annotation_formats.text import (
 )
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.structures.wording import counted
 
 # Our own files hold the corners too, where x + width or y + height does not reproduce them to the last bit.
 EXACT_KEY = "bbox_xyxy"
@@ -99,7 +100,7 @@ def load_coco(path: str | Path) -> CocoFile:
         except ValueError as error:
             image.faults.append((place, f"id: {error}"))
     if unnamed_ids:
-        detail = f"{unnamed_ids} boxes have no id of their own; none is needed here"
+        detail = f"{counted(unnamed_ids, 'box has', 'boxes have')} no own id; none is needed here"
         problems.append(Problem(str(path), "annotation_id_missing", detail))
     repeated = {annotation_id for annotation_id, n in Counter(number for number, _ in ids).items() if n > 1}
     for annotation_id, image in ids:
@@ -152,7 +153,8 @@ class _Image:
             value = f"other boxes of the file have the id {ids} too"
             return AnnotationError(file, "annotations id", value, kind=REPEATED_ANNOTATION_ID)
         if orphans and not self.boxes:
-            value = f"no box, but {orphans} boxes of the file belong to no image, and may be of this one"
+            lost = counted(orphans, "box of the file belongs", "boxes of the file belong")
+            value = f"no box, but {lost} to no image, and may be of this one"
             return AnnotationError(file, self.place, value, kind=HEALTHY_IN_DOUBT)
         return None
 

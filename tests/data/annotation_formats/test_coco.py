@@ -133,7 +133,7 @@ def test_boxes_of_no_image_put_images_without_a_box_in_doubt(tmp_path, image_id)
     extra = {"id": 50, "image_id": image_id, "category_id": 1, "bbox": [1, 2, 30, 40]}
     faults, boxes, _, problems = read(tmp_path, lambda c: c["annotations"].append(extra))
     assert faults == {
-        "2.png": "images[2] (id 2): no box, but 1 boxes of the file belong to no image, and may be of this one"
+        "2.png": "images[2] (id 2): no box, but 1 box of the file belongs to no image, and may be of this one"
     }
     assert boxes == {"0.png": CORNERS, "1.png": CORNERS[:1]}
     assert problems == [("annotation_without_image", EXCLUDED)]
