@@ -4,8 +4,9 @@
 
 Every JPEG of the folders is read as it is: how many are refused as out of place? Then each film on which the detector
 is sure ("Fracture likely") is damaged --times times in each of five ways, within its coded pixels: a stretch zeroed,
-cut off (with and without an end marker), swapped with another, or repeated. `none seen` counts those of which no
-finding is left at all. Exit code 1 when there is one of these.
+cut off (with and without an end marker), swapped with another, or repeated. `no limb` counts
+those that the page would not analyse, `none seen` those of which no finding is left at all. Exit code 1 when there is
+one of these.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fracture_det.inference.registry import open_detector
 from fracture_det.structures.image_files import find_images
 from fracture_det.structures.jpeg import MISPLACED
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
+from fracture_det.suitability.assess import assess
 from tests.structures.damage import cut, in_jpeg, repeated, swapped, zeroed
 
 DAMAGES = {
@@ -34,7 +36,7 @@ DAMAGES = {
     "swapped": (swapped, True),
     "repeated": (repeated, True),
 }
-FATES = ("films", "refused", "likely", "possible", "none seen")
+FATES = ("films", "refused", "no limb", "likely", "possible", "none seen")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -81,11 +83,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def fate_of(detector: Detector, data: bytes) -> str:
-    """Return what a clinician would see of this file."""
+    """Return what a clinician would see of this file on the page."""
     try:
-        return finding(detector, read_radiograph(data).pixels)
+        radiograph = read_radiograph(data)
     except UnreadableImage:
         return "refused"
+    return finding(detector, radiograph.pixels) if assess(radiograph).ok else "no limb"
 
 
 def finding(detector: Detector, pixels: np.ndarray) -> str:

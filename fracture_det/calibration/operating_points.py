@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.structures.wording import counted
 
 Scores = NDArray[np.floating[Any]]
 # rule -> its title
@@ -123,14 +124,15 @@ def check_apart(validation: Dataset, test: Dataset) -> None:
     shared = sorted(record.file_name for record in validation if (record.file_name, record.size) in images)
     if shared:
         raise OperatingPointError(
-            f"validation and test share {len(shared)} images, the first is {shared[0]}: "
+            f"validation and test share {counted(len(shared), 'image')}, the first is {shared[0]}: "
             "thresholds and calibration must not be chosen on the data that they are evaluated on"
         )
     groups = sorted({record.group_id for record in validation} & {record.group_id for record in test})
     if groups:
         raise OperatingPointError(
-            f"validation and test share {len(groups)} groups, the first is {groups[0]!r}: images of one patient, or "
-            "copies, on both sides make the test too easy. If these are different patients, give them different names"
+            f"validation and test share {counted(len(groups), 'group')}, the first is {groups[0]!r}: images of "
+            "one patient, or copies, on both sides make the test too easy. If these are different patients, give them "
+            "different names"
         )
 
 
@@ -153,7 +155,8 @@ def check_fitted_apart(fitted_on: Mapping[str, str], test: Dataset) -> None:
     shared = [record.file_name for record in test if _digest(record) in known]
     if shared:
         raise OperatingPointError(
-            f"{len(shared)} images of this data set, the first is {shared[0]}, are among those that the calibration "
+            f"{counted(len(shared), 'image')} of this data set, the first is {shared[0]}, "
+            f"{'is' if len(shared) == 1 else 'are'} among those that the calibration "
             "and its thresholds were fitted on: they must not be evaluated on that data"
         )
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from fracture_det.cli.page import import_page
 from fracture_det.data.feedback import Review, write_reviews
+from fracture_det.structures.wording import counted
 
 PER_PAGE = 100
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     for name, reason in left_out:
         print(f"left out: {name}: {reason}")
-    print(f"{args.out}: {len(reviews) - len(left_out)} radiographs, {len(left_out)} left out")
+    print(f"{args.out}: {counted(len(reviews) - len(left_out), 'radiograph')}, {len(left_out)} left out")
     return 0 if len(reviews) > len(left_out) else 1
 
 

@@ -29,6 +29,7 @@ from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
 from fracture_det.inference.prediction_folder import SKIPPED, TABLE, FolderRun, Shard, join_shards
 from fracture_det.inference.prediction_tables import write_skipped
 from fracture_det.structures.image_files import FoundImages, printable
+from fracture_det.structures.wording import counted
 
 FIRST_SKIPPED = 10  # so many are printed
 
@@ -68,15 +69,18 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 2
-    print(f"{done.predicted} radiographs predicted, {done.with_boxes} with a box from score {done.score:g} on")
+    print(
+        f"{counted(done.predicted, 'radiograph')} predicted, {done.with_boxes} with a box from score {done.score:g} on"
+    )
     if done.failed:
         print(
-            f"{done.failed} of {done.predicted + done.failed + done.unsuitable} files could not be predicted",
+            f"{done.failed} of {counted(done.files, 'file')} could not be predicted",
             file=sys.stderr,
         )
     if done.unsuitable:
         print(
-            f"{done.unsuitable} do not look like limb radiographs and were not analysed (status unsuitable in {TABLE})",
+            f"{counted(done.unsuitable, 'file')} not analysed: no radiograph of a limb, by the look of it"
+            f" (status unsuitable in {TABLE})",
             file=sys.stderr,
         )
     return 1 if done.failed or done.unsuitable else 0
@@ -93,7 +97,7 @@ def _predict(args: argparse.Namespace) -> FolderRun:
     write_skipped(images.skipped, options.folder / SKIPPED)
     done = run_predict(options, images.files)
     if done.resumed:
-        print(f"{done.resumed} were done before")
+        print(f"{done.resumed} {'was' if done.resumed == 1 else 'were'} done before")
     print(f"Results: {options.folder}")
     return done
 
@@ -103,9 +107,10 @@ def _print_found(images: FoundImages, table: Path) -> None:
     skipped = images.skipped
     total = len(images.files) + len(skipped)
     if not skipped:
-        print(f"{total} files found, all radiographs")
+        print(f"{counted(total, 'file')} found, {'a radiograph' if total == 1 else 'all radiographs'}")
         return
-    print(f"{total} files found: {len(images.files)} radiographs, {len(skipped)} not read (all of them in {table}):")
+    radiographs = counted(len(images.files), "radiograph")
+    print(f"{counted(total, 'file')} found: {radiographs}, {len(skipped):,} not read (all of them in {table}):")
     for file in skipped[:FIRST_SKIPPED]:
         print(f"  {printable(file.name)}: {file.reason}")
     if len(skipped) > FIRST_SKIPPED:

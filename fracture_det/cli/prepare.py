@@ -7,8 +7,9 @@
 Writes train.json, val.json and test.json (COCO, with `anatomy` and `group` on each image), split.json (what was done,
 the SHA-256 of every file), problems.csv (one row per finding) and report.md with figures. Nothing is skipped, cut or
 corrected unless a flag asks for it; what cannot be used is left out and listed. Exit status: 0 done; 1 `--strict`, and
-a file or an image is left out; 2 a wrong request, nothing usable, an empty split, or `--strict` and an annotation that
-cannot be read. With 1 and 2 no split is written; problems.csv is, as soon as the files have been read.
+a file or an image is left out; 2 a wrong request, nothing usable, an empty split (with `--strict` too), or `--strict`
+and an annotation that cannot be read. With 1 and 2 no split is written; problems.csv is, as soon as the files have been
+read, and what was found is printed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
 from fracture_det.cli.deprecated import Renamed
 from fracture_det.data.checks import REPAIRS, AnnotationRules
-from fracture_det.data.pairing import FORMATS
-from fracture_det.data.prepare import PreparedDataset, prepare
+from fracture_det.data.output_files import PROBLEMS_FILE
+from fracture_det.data.pairing import FORMATS, FileCounts
+from fracture_det.data.prepare import PreparedDataset, RefusedError, prepare
 from fracture_det.data.prepare_options import AUTO, DEFAULT_NEIGHBOURS, PrepareOptions
+from fracture_det.data.records import Problem
 from fracture_det.data.splits import SPLITS
+from fracture_det.structures.wording import counted
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 _STRICT = (
     "when anything is left out (an image, an annotation, a file of a kind that is not read): list all of it, write no "
-    "split, exit with 1, or with 2 where an annotation cannot be read"
+    "split, exit with 1, or with 2 where an annotation cannot be read, nothing is usable or a split would be empty"
 )
 _SPLIT_FROM = (
     "a CSV with columns file_name (or image_id) and split (train, val, test or none), a split.json of this tool, or "
@@ -101,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
             options, progress=lambda s, n, title: tqdm(s, total=n, desc=title, unit="file", disable=None)
         )
     except (ValueError, OSError) as error:
+        if isinstance(error, RefusedError):
+            _print_found(error.problems, error.files, options)
         print(f"prepare: {error}", file=sys.stderr)
         _mention_earlier_splits(out)
         return 2
@@ -129,20 +136,32 @@ def _options(arguments: dict[str, Any]) -> PrepareOptions:
     return PrepareOptions(rules=rules, **cast(dict[str, Any], given))
 
 
+def _print_found(problems: Sequence[Problem], files: FileCounts, options: PrepareOptions) -> None:
+    """Print, where nothing is written, the problems by kind, what became of the files, and where all of it stands."""
+    _print_kinds(problems, sys.stderr)
+    print(files, file=sys.stderr)
+    print(f"see {options.out / PROBLEMS_FILE}", file=sys.stderr)
+
+
+def _print_kinds(problems: Sequence[Problem], file: TextIO) -> None:
+    for (kind, action), n in sorted(Counter((p.kind, p.action) for p in problems).items()):
+        print(f"{n:7,}  {kind} ({action})", file=file)
+
+
 def _print_summary(prepared: PreparedDataset, options: PrepareOptions) -> None:
-    for (kind, action), n in sorted(Counter((p.kind, p.action) for p in prepared.problems).items()):
-        print(f"{n:7,}  {kind} ({action})")
     if options.strict and prepared.excluded:
         for problem in prepared.excluded:
             print(f"{problem.file}: {problem.kind}: {problem.detail}", file=sys.stderr)
-        print(prepared.files, file=sys.stderr)
-        print(f"strict: {len(prepared.excluded)} problems leave something out; no split written", file=sys.stderr)
+        _print_found(prepared.problems, prepared.files, options)
+        leave = counted(len(prepared.excluded), "problem leaves", "problems leave")
+        print(f"strict: {leave} something out; no split written", file=sys.stderr)
         if prepared.refusal:
             print(f"prepare: {prepared.refusal}", file=sys.stderr)
         return
+    _print_kinds(prepared.problems, sys.stdout)
     for note in prepared.notes:
         print(note)
     print(prepared.files)
     sizes = Counter(prepared.assignment.values())
-    print(f"{prepared.n_images:,} images found; " + ", ".join(f"{sizes[s]:,} {s}" for s in SPLITS))
-    print(f"see {options.out / 'report.md'} and {options.out / 'problems.csv'}")
+    print(f"{counted(prepared.n_images, 'image')} found; " + ", ".join(f"{sizes[s]:,} {s}" for s in SPLITS))
+    print(f"see {options.out / 'report.md'} and {options.out / PROBLEMS_FILE}")

@@ -76,19 +76,19 @@ class ExportReader:
                 continue
             self.problems += parsed.problems
             for annotation in parsed.annotations:
-                self._add(annotation, file, digest, several=len(inventory.annotation_files) > 1)
+                self._add(annotation, file, digest)
         if errors and len(errors) == len(inventory.annotation_files):
             raise errors[0][1]
         self.problems += [Problem(file, error.kind, str(error), EXCLUDED) for file, error in errors]
         self.n_unread_files = len(errors)
 
-    def _add(self, annotation: RawAnnotation, file: str, digest: str, *, several: bool) -> None:
+    def _add(self, annotation: RawAnnotation, file: str, digest: str) -> None:
         path = plain(self._names.path_of(annotation) or str(annotation.image_name or ""))
-        name = f"{file}: {path}" if several else path
+        name = f"{file}: {path}"
         while name in self._annotations:  # listed twice: both are named, neither is lost
             name += " (again)"
         self._annotations[name] = annotation, digest
-        self.items.append(Item(name, path, posixpath.dirname(file), entry=True))
+        self.items.append(Item(name, path, posixpath.dirname(file), entry=True, file=file))
 
     def content(self, item: Item) -> RawAnnotation:
         return self._annotations[item.name][0]

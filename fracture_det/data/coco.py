@@ -9,15 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fracture_det.data.annotation_formats.coco import EXACT_KEY, CocoImage, load_coco
-from fracture_det.data.annotation_formats.text import show
+from fracture_det.data.annotation_formats.coco import EXACT_KEY, SHOWN_FAULTS, CocoImage, load_coco
+from fracture_det.data.annotation_formats.text import MISSING, expected, show
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.image_info import ImageInfo
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
-
-# Faults that a message lists; a longer one would hide the first.
-SHOWN_FAULTS = 10
 
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
@@ -105,7 +102,9 @@ def _read_record(image: CocoImage, image_id: int, rules: AnnotationRules) -> tup
         fault = annotation.fault
         return None, [Problem(name, fault.kind, f"{fault.field}: {fault.value}", EXCLUDED)]
     if size is None or min(size) < 1:
-        detail = f"height and width: expected 1 or more, got {show(entry.get('height'))} and {show(entry.get('width'))}"
+        stated = {key: entry.get(key, MISSING) for key in ("height", "width")}
+        wrong = {key: value for key, value in stated.items() if value in (None, MISSING)} or stated
+        detail = "; ".join(f"{key}: {expected('1 or more', value)}" for key, value in wrong.items())
         return None, [Problem(name, "size_missing", detail, EXCLUDED)]
     record, problems = build_record(image_id, ImageInfo(name, size, 1, "", None), annotation, rules, stored=True)
     group, anatomy = entry.get("group"), entry.get("anatomy", entry.get("site"))  # `site` in files before 2026-11
@@ -127,7 +126,7 @@ def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _listed(file: str, faults: Sequence[Problem]) -> AnnotationError:
-    """Return one error that lists the first faults and counts the others."""
+    """Return one error that lists the faults, and counts those after the first SHOWN_FAULTS."""
     if len(faults) == 1:
         return AnnotationError(file, faults[0].kind, _line(file, faults[0]), kind=faults[0].kind)
     shown = "".join(f"\n  {_line(file, fault)}" for fault in faults[:SHOWN_FAULTS])

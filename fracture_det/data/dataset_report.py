@@ -32,6 +32,7 @@ from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.boxes import box_area
 from fracture_det.structures.letterbox import Letterbox
 from fracture_det.structures.markdown_table import markdown_table
+from fracture_det.structures.wording import counted
 from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 
 LETTERBOX_PX = 800
@@ -168,7 +169,8 @@ def _head(numbers: Mapping[str, Any], notes: Sequence[str]) -> str:
     lines = [
         "# Data set report",
         "",
-        f"{numbers['images_found']:,} images found, {used:,} used: {fractured:,} fractured with {boxes:,} boxes and "
+        f"{counted(numbers['images_found'], 'image')} found, {used:,} used: {fractured:,} fractured with "
+        f"{counted(boxes, 'box', 'boxes')} and "
         f"{used - fractured:,} healthy. The rest is listed in [problems.csv](problems.csv).",
     ]
     return "\n".join([*lines, *(f"\n{note}" for note in notes), ""])
@@ -227,7 +229,7 @@ def _anchor_section(fits: Sequence[Mapping[str, Any]], sets: AnchorSets, n_train
             f"pyramid. For a Detectron2 config:\n\n```yaml\n{yaml}```\n"
         )
     else:
-        fitted = f"The training split has {n_train:,} boxes: too few to fit anchors to.\n"
+        fitted = f"The training split has {counted(n_train, 'box', 'boxes')}: too few to fit anchors to.\n"
     return (
         "## Anchor fit\n\n![anchor fit](anchor_fit.png)\n\nAll boxes against anchors with ratios 1:2, 1:1 and 2:1. "
         "`centred on the box` compares shapes alone; `on the feature grid` puts each anchor on the nearest point of "

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
-from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, is_unicode, list_folder
+from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, is_unicode, link_as_text, list_folder
 
 # Pictures that are not read. A file of an unknown suffix counts as a picture too: an annotation may mean it.
 _UNREAD_IMAGES = (
@@ -169,8 +169,8 @@ class _Lister:
         for name in (*contents.images, *contents.others):
             if self._is_new(root, name):
                 self._sort(name, beside_images=beside_images)
-                if self.unread.get(name, "").endswith("(no suffix)") and (target := _link_as_text(root / name)):
-                    self.unread[name] = f"holds only the path {target}: a link that was copied as text, not followed"
+                if self.unread.get(name, "").endswith("(no suffix)") and (reason := link_as_text(root / name)):
+                    self.unread[name] = reason
         for name, reason in contents.not_entered:
             if self._is_new(root, name):
                 lost = reason.startswith("a link to nothing")
@@ -215,17 +215,6 @@ def _siblings(file: Path, leave_out: Collection[Path]) -> tuple[Path, ...]:
     names = [name for name in list_folder(file.parent, max_depth=1).others if not is_known_name(name)]
     alike = [file.parent / name for name in names if Path(name).suffix.lower() == file.suffix.lower()]
     return tuple(path for path in alike if path.resolve() not in {file.resolve(), *leave_out})
-
-
-def _link_as_text(path: Path) -> str:
-    """Return the path that a small text file holds, which is what becomes of a link where links cannot be made."""
-    try:
-        if not 0 < path.stat().st_size < 512:
-            return ""
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return text if "/" in text and "\n" not in text else ""
 
 
 def _is_annotation(name: str, suffix: str, bare_names: set[str]) -> bool:

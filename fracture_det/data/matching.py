@@ -37,13 +37,19 @@ class Item:
 
     name: for messages: the annotation's file, or the entry of an export. path: what is compared with the images: the
     file's path without suffix, or the entry as written. folder: of its file, relative to the annotation root.
-    entry: True for an export, whose paths carry the image's suffix.
+    entry: True for an export, whose paths carry the image's suffix; then `file` is the one that holds it.
     """
 
     name: str
     path: str
     folder: str
     entry: bool = False
+    file: str = ""
+
+    @property
+    def told(self) -> str:
+        """The name in a sentence: an entry is no file, and is told with the file that holds it."""
+        return f"the entry {self.path} of {self.file}" if self.entry else self.name
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ class Matcher:
         """Try again, where the name as written fits nothing at all, with %20 decoded and without case."""
         decoded = plain(item.path, decode=True)
         if decoded != item.path and bare_name(decoded) in self._by_stem:
-            again = Item(item.name, decoded, item.folder, item.entry)
+            again = replace(item, path=decoded)
             match = self._by_relative_path(again, decoded) or self._by_evidence(again)
             return replace(match, how=max(UNDERSTOOD, match.how), remark=f"{item.path!r} read as {decoded!r}")
         paths = {nfc(item.path), nfc(decoded)}
@@ -249,7 +255,10 @@ class Matcher:
         of_picture = folder_parts(posixpath.dirname(picture))
         own = _own_folders(item)
         if not _in_order([part for part in own if part in self._files.image_folders], of_picture):
-            return f"the annotation lies in {item.folder or posixpath.dirname(item.path)}"
+            if item.entry and posixpath.dirname(item.path):
+                return f"{item.told} names the folder {posixpath.dirname(item.path)}"
+            what = item.file if item.entry else "the annotation"
+            return f"{what} lies in {item.folder or posixpath.dirname(item.path)}"
         if content is None or item.entry:
             return None
         for tag, written in (("folder", content.folder), ("path", _parent(content.image_path))):
@@ -271,7 +280,7 @@ class Matcher:
         """
         own = [part for part in _own_folders(item) if part in self._files.image_folders]
         if own and own[-1:] != folder_parts(posixpath.dirname(picture))[-1:]:
-            return f"has the bare name of {picture}, and lies in {own[-1]}"
+            return f"has the bare name of {picture}, and {'is of the folder' if item.entry else 'lies in'} {own[-1]}"
         parts = [part for part in folder_parts(posixpath.dirname(picture)) if part in self._item_folders]
         if _in_order(parts, _own_folders(item)):
             return ""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fracture_det.data.annotation_formats.class_names import find_class_names, label_folder
+from fracture_det.data.annotation_formats.class_names import ClassNames, find_class_names, label_folder
 from fracture_det.data.annotation_formats.registry import ANNOTATION_FORMATS, ExportFormat, PerImageFormat
 from fracture_det.data.annotation_formats.yolo import CLASSES_FILE
 from fracture_det.data.annotation_readers import ExportReader, FileReader, Reader
@@ -27,6 +27,7 @@ from fracture_det.data.possible_annotations import PossibleAnnotations
 from fracture_det.data.records import EXCLUDED, KEPT, Problem
 from fracture_det.data.unused_files import is_archive
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, escaped
+from fracture_det.structures.wording import counted
 
 FORMATS = tuple(ANNOTATION_FORMATS)
 _EXAMPLES = 3
@@ -36,9 +37,9 @@ _EXAMPLES = 3
 class FileCounts:
     """What became of the files that were found; the parts add up to `found`.
 
-    found: files under --images and --annotations, each once. images, annotations: used. excluded_images: listed, with
-    the `excluded_annotations` that belong to them. other: listed for another reason, such as an annotation without
-    image or a kind of file that is not read.
+    found: files under --images and --annotations, each once. images, annotations: used. excluded_images,
+    excluded_annotations: listed instead, such as an annotation of an excluded image, or of none. other: all other
+    files, such as those of a kind that is not read.
     """
 
     found: int
@@ -55,9 +56,10 @@ class FileCounts:
 
     def __str__(self) -> str:
         return (
-            f"{self.found:,} files found = {self.images:,} images used + {self.annotations:,} annotation files used + "
-            f"{self.listed:,} listed in problems.csv ({self.excluded_images:,} images with "
-            f"{self.excluded_annotations:,} annotation files, {self.other:,} other files)"
+            f"{counted(self.found, 'file')} found = {counted(self.images, 'image')} used + "
+            f"{counted(self.annotations, 'annotation file')} used + {self.listed:,} listed in problems.csv "
+            f"({counted(self.excluded_images, 'image')}, {counted(self.excluded_annotations, 'annotation file')}, "
+            f"{counted(self.other, 'other file')})"
         )
 
 
@@ -87,16 +89,16 @@ def open_annotations(
     path, kind = Path(path), ANNOTATION_FORMATS[fmt]
     root = None if images is None else Path(images)
     if isinstance(kind, PerImageFormat):
-        names: tuple[str, ...] | None = ()
+        names: ClassNames | None = ClassNames((), {})
         if kind.needs_class_names:
-            names = tuple(yolo_names) if yolo_names else find_class_names(path)
+            names = ClassNames(tuple(yolo_names), {}) if yolo_names else find_class_names(path)
             path = label_folder(path)
         if not path.is_dir():
             raise AnnotationError(str(path), "annotations", "not a folder")
         if names is None:
             raise AnnotationError(str(path), CLASSES_FILE, "missing; give the names with --yolo-names")
         inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
-        return AnnotationSource(inventory, FileReader(inventory, kind, names), fmt, known_files)
+        return AnnotationSource(inventory, FileReader(inventory, kind, names.names), fmt, known_files, names)
     inventory = take_inventory(path, kind.suffix, image_root=root, images=file_names, leave_out=leave_out)
     if not inventory.annotation_files:
         raise AnnotationError(str(path), "annotations", _nothing_found(inventory, kind.suffix))
@@ -110,7 +112,14 @@ class AnnotationSource:
     about how they were matched. excluded_images: those that cannot be used, whatever their annotation says.
     """
 
-    def __init__(self, inventory: FileInventory, reader: Reader, fmt: str, known_files: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        inventory: FileInventory,
+        reader: Reader,
+        fmt: str,
+        known_files: Iterable[Path] = (),
+        class_names: ClassNames | None = None,
+    ) -> None:
         self._known_files = {path.resolve() for path in known_files}
         self.images = inventory.images
         self.problems: list[Problem] = [*inventory.problems, *reader.problems]
@@ -125,6 +134,7 @@ class AnnotationSource:
         self._named: dict[str, str] = {}  # image -> an annotation of another image that names it
         self._unused: list[Item] = []
         self._resolve(*self._match_all())
+        self._note_class_names(class_names)
         self._list_others()
         self._report_stems()
 
@@ -159,10 +169,10 @@ class AnnotationSource:
         """Return what became of the files. used_images: in a split. used: those and images left out of the split."""
         images, with_record = set(used_images), set(used)
         if isinstance(self._kind, ExportFormat):
-            annotations, excluded = len(self._files.annotation_files) - self._reader.n_unread_files, 0
+            annotations = len(self._files.annotation_files) - self._reader.n_unread_files
         else:
             annotations = sum(name in self._item_of for name in with_record)
-            excluded = len(self._item_of) - annotations
+        excluded = len(self._files.annotation_files) - annotations
         other = self._files.n_files - len(self.images) - annotations - excluded
         return FileCounts(
             self._files.n_files, len(images), annotations, len(self.images) - len(images), excluded, other
@@ -175,7 +185,7 @@ class AnnotationSource:
     def examples(self) -> str:
         """Return the first names of both sides, for a message."""
         images = ", ".join(self.images[:_EXAMPLES]) or "none"
-        items = ", ".join(item.name for item in self._reader.items[:_EXAMPLES]) or "none"
+        items = ", ".join(item.told for item in self._reader.items[:_EXAMPLES]) or "none"
         return f"images: {images}; annotations: {items}"
 
     def _content(self, item: Item) -> RawAnnotation | None:
@@ -228,7 +238,7 @@ class AnnotationSource:
         named = self._matcher.named(annotation)
         if image not in named:
             for other in named:
-                self._named.setdefault(other, item.name)
+                self._named.setdefault(other, item.told)
 
     def _resolve(self, claims: dict[str, list[tuple[Item, Match]]], doubts: dict[str, list[Item]]) -> None:
         bare = []
@@ -242,10 +252,10 @@ class AnnotationSource:
             item, match = best[0]
             losers = [other for other, _ in claimed if other is not item]
             for loser in losers:
-                self._not_used(loser, "second_annotation", f"{image} has {item.name}; this one is not used")
+                self._not_used(loser, "second_annotation", f"{image} has {item.told}; this one is not used")
             if self._has_no_box(item) and any(not self._has_no_box(other) for other in (*losers, *others)):
                 self._item_of[image] = item
-                detail = f"{item.name} has no box, but {_names((*losers, *others))} may be of this image and has"
+                detail = f"{item.told} has no box, but {_names((*losers, *others))} may be of this image and has"
                 self._exclude_image(image, "second_annotation", detail)
                 continue
             self._item_of[image] = item
@@ -281,10 +291,11 @@ class AnnotationSource:
         if bare and ((all(flat_items) and not any(flat_images)) or (all(flat_images) and not any(flat_items))):
             where = "annotations" if all(flat_items) else "images"
             reason = f"unique on both sides: the {where} lie in one folder"
-            self.notes.append(f"{len(bare):,} annotations were matched by their bare name, {reason}.")
+            matched = counted(len(bare), "annotation was", "annotations were")
+            self.notes.append(f"{matched} matched by {'its' if len(bare) == 1 else 'their'} bare name, {reason}.")
             return
         for image, item in bare:
-            detail = f"{item.name} is the only annotation of this bare name, and this the only image; no path says so"
+            detail = f"{item.told} is the only annotation of this bare name, and this the only image; no path says so"
             self.problems.append(Problem(image, "matched_by_stem", detail))
 
     def _report_stems(self) -> None:
@@ -294,6 +305,15 @@ class AnnotationSource:
                     others = [other for other in images[: _EXAMPLES + 1] if other != image][:_EXAMPLES]
                     more = f" and {len(images) - 1 - len(others)} more" if len(images) - 1 > len(others) else ""
                     self.problems.append(Problem(image, "same_stem", f"as {', '.join(others)}{more}"))
+
+    def _note_class_names(self, class_names: ClassNames | None) -> None:
+        """Note which files the class names were read from, and what was odd in their writing."""
+        self._class_files = {path.resolve() for path in class_names.files} if class_names else set()
+        for path, notes in class_names.files.items() if class_names else ():
+            name = path.resolve()
+            root = self._files.annotation_root.resolve()
+            shown = name.relative_to(root).as_posix() if name.is_relative_to(root) else str(path)
+            self.problems += [Problem(shown, kind, detail) for kind, detail in notes]
 
     def _list_others(self) -> None:
         """List every file that is neither an image to read nor an annotation of the format."""
@@ -315,6 +335,9 @@ class AnnotationSource:
 
     def _of_other(self, other: OtherFile) -> Problem:
         suffix = posixpath.splitext(other.name)[1].lower()
+        root = self._files.image_root if other.beside_images else self._files.annotation_root
+        if root is not None and (root / other.name).resolve() in self._class_files:
+            return Problem(other.name, "other_file", "read for the class names")
         if suffix in IMAGE_SUFFIXES:
             return Problem(other.name, "other_file", "an image under --annotations; the one under --images is used")
         pictures = self._matcher.same_stem(posixpath.splitext(other.name)[0]) if suffix in ANNOTATION_SUFFIXES else []
@@ -346,5 +369,5 @@ def _nothing_found(inventory: FileInventory, suffix: str) -> str:
 
 
 def _names(items: Sequence[Item]) -> str:
-    names = [item.name for item in items]
+    names = [item.told for item in items]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

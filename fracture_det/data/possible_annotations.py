@@ -51,7 +51,7 @@ class PossibleAnnotations:
         for item in self._reader.items:
             name = item.path if item.entry else item.name
             for image in mentions.by_name(name, self._of(item.path, self._sure.get(item.name))):
-                found.setdefault(image, f"{item.name} may be its annotation, and was not used for it")
+                found.setdefault(image, f"{item.told} may be its annotation, and was not used for it")
         self._compare_uploads(names, found)
         self._compare_masks(names, found)
         files = [file for file in self._unused_files() if file.path.resolve() not in self._known_files]
@@ -125,4 +125,4 @@ class PossibleAnnotations:
         for item in self._reader.items:
             if item.entry and self._reader.content(item).other_names:
                 for image in of_form.get(upload_form(item.path), ()):
-                    found.setdefault(image, f"{item.name} may be its annotation: uploads are stored so")
+                    found.setdefault(image, f"{item.told} may be its annotation: uploads are stored so")

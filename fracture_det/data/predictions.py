@@ -23,6 +23,7 @@ from fracture_det.data.annotation_formats.text import decode_text, marked_encodi
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.strict_json import in_words
+from fracture_det.structures.wording import counted
 
 FORMAT = "fracture_det predictions"
 VERSION = 1
@@ -286,7 +287,7 @@ def align(predictions: Predictions, dataset: Dataset) -> AlignedPredictions:
     missing = [record.file_name for record in dataset if wanted[record.image_id] not in by_name]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise PredictionsError(f"no prediction for {len(missing)} of {len(dataset)} images: {shown}")
+        raise PredictionsError(f"no prediction for {len(missing)} of {counted(len(dataset), 'image')}: {shown}")
     detections: dict[int, Detections] = {}
     failures: dict[int, str] = {}
     renamed: list[str] = []
@@ -299,9 +300,8 @@ def align(predictions: Predictions, dataset: Dataset) -> AlignedPredictions:
         else:
             detections[record.image_id] = _fit(image, record, predictions.class_names, dataset.class_names)
     not_asked = set(by_name) - set(wanted.values())
-    notes = (
-        (f"Predictions: {len(renamed)} names differ in their writing alone; first {renamed[0]}.",) if renamed else ()
-    )
+    differ = counted(len(renamed), "name differs", "names differ")
+    notes = (f"Predictions: {differ} in writing alone; first {renamed[0]}.",) if renamed else ()
     return AlignedPredictions(detections, failures, len(not_asked), notes)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fracture_det.data.splits import (
     FORMAT,
     LEFT_OUT,
     SPLITS,
+    EmptySplitError,
     assign,
     check_leaks,
     check_splits_filled,
@@ -38,7 +40,7 @@ from fracture_det.data.splits import (
 )
 from fracture_det.data.stated_labels import fractured_by_name
 from fracture_det.data.tables import MetadataError
-from fracture_det.data.usable import NothingUsableError, check_usable, class_hint
+from fracture_det.data.usable import check_usable, class_hint
 from fracture_det.structures.image_files import IMAGE_SUFFIXES, list_image_names
 
 # Wraps a stream, given its length and a title: a progress bar.
@@ -50,7 +52,8 @@ class PreparedDataset:
     """The result: records with anatomy and group, their split, and all problems.
 
     n_images: image files found. files: what became of every file. faults: annotations that cannot be read.
-    refusal: with `strict`, why nothing is usable, or an empty text. notes: how the input was understood.
+    refusal: with `strict`, why nothing could be written either way, or an empty text. notes: how the input was
+    understood.
     """
 
     dataset: Dataset
@@ -68,12 +71,24 @@ class PreparedDataset:
         return tuple(problem for problem in self.problems if problem.action == EXCLUDED)
 
 
+class RefusedError(ValueError):
+    """The files were read, and no split can be written; the message says why, and the cause is its own error.
+
+    problems: all that was found, as in problems.csv, which is written. files: what became of every file.
+    """
+
+    def __init__(self, reason: ValueError, problems: Sequence[Problem], files: FileCounts) -> None:
+        super().__init__(str(reason))
+        self.problems, self.files = tuple(problems), files
+
+
 def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> PreparedDataset:
     """Read, check, group and split a data set, and write everything to `options.out`.
 
     Writes problems.csv first, so that it is there when the rest fails; then, unless `strict` and something is
-    excluded, train.json, val.json, test.json, split.json and report.md with its figures. Raises AnnotationError,
-    MetadataError, NothingUsableError, EmptySplitError or LeakError, all ValueErrors, when there is nothing to write.
+    excluded, train.json, val.json, test.json, split.json and report.md with its figures. Raises AnnotationError or
+    MetadataError for what cannot be read at all, and RefusedError, with a NothingUsableError, EmptySplitError,
+    LeakError or MetadataError as its cause, when the files were read and there is nothing to write.
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
     options, source = _open(options)
@@ -92,26 +107,47 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     checked = without_copies_of_others(checked, infos)
     copies, copy_problems = find_copies(infos, checked.dataset)
     problems = [*checked.problems, *metadata.problems, *copy_problems]
-    dataset = _with_groups(checked.dataset, metadata, copies, options)
+    regroup = functools.partial(_with_groups, checked.dataset, metadata, copies)
+    dataset = regroup(options)
     with _named_option("--out"):
         options.out.mkdir(parents=True, exist_ok=True)
         write_problems(_sorted(problems), options.out / PROBLEMS_FILE)
-    strict = options.strict and any(problem.action == EXCLUDED for problem in problems)
-    refusal = _refusal(checked, source, options, strict=strict)
-    assignment, split_problems = _split(dataset, infos, options, may_be_empty=strict)
-    problems = _sorted([*problems, *split_problems])
+    split = _try_split(checked, source, dataset, infos, options)
+    if isinstance(split.refusal, EmptySplitError):
+        finest = regroup(replace(options, neighbours=0))
+        split.refusal = EmptySplitError(f"{split.refusal}. {_advice(split.refusal, dataset, finest)}")
+    problems = _sorted([*problems, *split.problems])
     write_problems(problems, options.out / PROBLEMS_FILE)
+    return _finish(problems, split, checked, source, dataset, infos, options)
+
+
+def _finish(
+    problems: Sequence[Problem],
+    split: _Split,
+    checked: CheckedDataset,
+    source: AnnotationSource,
+    dataset: Dataset,
+    infos: Sequence[ImageInfo],
+    options: PrepareOptions,
+) -> PreparedDataset:
+    """Write the splits, or with `strict` none; raises RefusedError where there are none."""
+    names = [record.file_name for record in dataset]
+    files = source.count_files(names if split.assignment is None else split.assignment, names)
+    stopped = options.strict and any(problem.action == EXCLUDED for problem in problems)
+    if split.refusal and not stopped:
+        raise RefusedError(split.refusal, problems, files) from split.refusal
+    assignment = split.assignment or {}
     prepared = PreparedDataset(
         dataset,
         assignment,
         tuple(problems),
         len(source.images),
-        source.count_files(assignment, [record.file_name for record in dataset]),
+        files,
         checked.faults,
-        refusal,
+        str(split.refusal or ""),
         tuple(_notes(checked, source, dataset, assignment, options)),
     )
-    if not (options.strict and prepared.excluded):
+    if not stopped:
         _write(prepared, checked, infos, options)
     return prepared
 
@@ -137,17 +173,6 @@ def _open(options: PrepareOptions) -> tuple[PrepareOptions, AnnotationSource]:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise ValueError(f"{options.images}: no image file that is read ({kinds}) in this folder or below{found}")
     return options, source
-
-
-def _refusal(checked: CheckedDataset, source: AnnotationSource, options: PrepareOptions, *, strict: bool) -> str:
-    """Return why nothing is usable, or an empty text; raise it as NothingUsableError unless `strict` reports it."""
-    try:
-        check_usable(checked, source, options)
-    except NothingUsableError as error:
-        if not strict:
-            raise
-        return str(error)
-    return ""
 
 
 def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
@@ -237,39 +262,74 @@ def _with_groups(
     return Dataset(tuple(records), dataset.class_names)
 
 
-def _split(
-    dataset: Dataset, infos: Sequence[ImageInfo], options: PrepareOptions, *, may_be_empty: bool = False
-) -> tuple[dict[str, str], list[Problem]]:
+@dataclass
+class _Split:
+    """A split while it is made. assignment: None until every usable image has its split, or is listed."""
+
+    assignment: dict[str, str] | None = None
+    problems: list[Problem] = field(default_factory=list)
+    refusal: ValueError | None = None
+
+
+def _try_split(
+    checked: CheckedDataset,
+    source: AnnotationSource,
+    dataset: Dataset,
+    infos: Sequence[ImageInfo],
+    options: PrepareOptions,
+) -> _Split:
+    """Return the split as far as it can be made, with the reason where it cannot be used."""
+    split = _Split()
+    try:
+        check_usable(checked, source, options)
+        _split(dataset, infos, options, split)
+    except ValueError as error:
+        split.refusal = error
+    return split
+
+
+def _split(dataset: Dataset, infos: Sequence[ImageInfo], options: PrepareOptions, split: _Split) -> None:
+    """Fill `split`, as far as it can be made. Raises MetadataError, LeakError or EmptySplitError."""
     fixed: dict[str, str] = {}
-    problems: list[Problem] = []
     records: Sequence[ImageRecord] = dataset.records
     if options.split_from is not None:
         with _named_option("--split-from"):
             fixed, digests, problems = read_split(
                 options.split_from, [info.file_name for info in infos], image_root=options.images
             )
+        split.problems += problems
         for info in infos:
             if digests.get(info.file_name, info.sha256) != info.sha256:
-                problems.append(Problem(info.file_name, "changed_file", f"not the bytes of {options.split_from.name}"))
+                detail = f"not the bytes of {options.split_from.name}"
+                split.problems.append(Problem(info.file_name, "changed_file", detail))
         for record in records:
             if fixed.get(record.file_name) == LEFT_OUT:
                 detail = f"left out as in {options.split_from.name}"
-                problems.append(Problem(record.file_name, "left_out", detail, EXCLUDED))
+                split.problems.append(Problem(record.file_name, "left_out", detail, EXCLUDED))
         records = [record for record in records if fixed.get(record.file_name) != LEFT_OUT]
     fractions = _fractions(options, fixed)
-    assignment = assign(records, fractions, seed=options.seed, fixed=fixed)
+    split.assignment = assign(records, fractions, seed=options.seed, fixed=fixed)
     if options.drop_leaks:
-        assignment, dropped = drop_leaks(records, assignment)
-        problems += dropped
-    check_leaks(records, assignment)
-    if not (may_be_empty or options.allow_empty_split):
+        split.assignment, dropped = drop_leaks(records, split.assignment)
+        split.problems += dropped
+    check_leaks(records, split.assignment)
+    if not options.allow_empty_split:
         named = set(fixed.values())
         divided = any(record.file_name not in fixed for record in records)
         wanted = [s for s, share in zip(SPLITS, fractions, strict=True) if s in named or (divided and share > 0)]
         if options.fractions is None and "train" not in wanted:  # not what anybody wants without saying so
             wanted.insert(0, "train")
-        check_splits_filled(assignment, wanted)
-    return assignment, problems
+        check_splits_filled(split.assignment, wanted, named)
+
+
+def _advice(error: EmptySplitError, dataset: Dataset, finest: Dataset) -> str:
+    """Return what could fill, or allow, the empty splits. finest: with the groups of `--neighbours 0`."""
+    ways = ["more images"]
+    if not error.named:
+        ways.append("--fractions (0 for a split that is to be empty)")
+    if len({record.group_id for record in finest}) > len({record.group_id for record in dataset}):
+        ways.append("smaller groups (--neighbours 0)")
+    return f"Give {', '.join(ways)}{',' * (len(ways) > 1)} or --allow-empty-split"
 
 
 def _fractions(options: PrepareOptions, fixed: Mapping[str, str]) -> Sequence[float]:

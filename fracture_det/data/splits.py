@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.metadata import NameIndex
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.tables import MetadataError, find_column, read_table
+from fracture_det.structures.wording import counted
 
 SPLITS = ("train", "val", "test")
 # In a split file: an image that belongs to no split.
@@ -26,7 +28,11 @@ Assignment = dict[str, str]
 
 
 class EmptySplitError(ValueError):
-    """A split that was to receive images has none."""
+    """A split that was to receive images has none. named: whether a given split names one that is empty."""
+
+    def __init__(self, message: str, *, named: bool = False) -> None:
+        super().__init__(message)
+        self.named = named
 
 
 class LeakError(ValueError):
@@ -63,7 +69,8 @@ def assign(
     receive files (its fraction is not 0) and the group has only one; otherwise they are assigned like the rest, and
     `check_leaks` reports it. The largest groups are placed first, each where it brings its strata nearest to their
     goals; groups of one size come in the order of the SHA-256 of seed and group. A split whose share is half an image
-    or more then receives at least one group, if there is one to spare.
+    or more then receives at least one group, if there is one to spare, and a split without a fractured image exchanges
+    a group for a fractured one that is no larger than its share, if another split keeps one.
     """
     shares = _shares(fractions)
     fixed = dict(fixed or {})
@@ -87,6 +94,14 @@ def assign(
     for split in SPLITS:
         if split not in taken and shares[split] * n_placed >= 0.5:
             _fill(split, placed, groups)
+    homes_of_fractured = {
+        (record.group_id, fixed[record.file_name])
+        for record in records
+        if record.fractured and record.file_name in fixed
+    }
+    given = Counter(split for _, split in homes_of_fractured)
+    for split in SPLITS:
+        _exchange(split, placed, groups, given, room=math.ceil(shares[split] * n_placed))
     assignment.update((r.file_name, placed[group]) for group, members in groups.items() for r in members)
     return assignment
 
@@ -105,8 +120,9 @@ def check_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -
     leaks = find_leaks(records, assignment)
     if leaks:
         shown = "; ".join(f"{group} in {' and '.join(splits)}" for group, splits in list(leaks.items())[:5])
+        lie = counted(len(leaks), "group lies", "groups lie")
         raise LeakError(
-            f"{len(leaks)} groups lie in more than one split, so that test images would leak from training: {shown}"
+            f"{lie} in more than one split, so that test images would leak from training: {shown}"
             f"{'; ...' if len(leaks) > 5 else ''} (--drop-leaks leaves their images out of the earlier split)"
         )
 
@@ -162,7 +178,7 @@ def read_split(
     if not assignment:
         first = ", ".join(name for name, _, _ in rows[:3]) or "nothing"
         raise MetadataError(
-            f"{path}: it names none of the {len(file_names):,} images: it names {first}; the images are "
+            f"{path}: it names none of the {counted(len(file_names), 'image')}: it names {first}; the images are "
             f"{', '.join(file_names[:3])}"
         )
     return assignment, digests, problems
@@ -262,15 +278,41 @@ def _fill(split: str, placed: dict[str, str], groups: Mapping[str, Sequence[Imag
         placed[min(reversed(donors), key=lambda group: len(groups[group]))] = split
 
 
-def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str]) -> None:
-    """Raise EmptySplitError when one of the `wanted` splits has no image."""
+def _exchange(
+    split: str,
+    placed: dict[str, str],
+    groups: Mapping[str, Sequence[ImageRecord]],
+    given: Counter[str],
+    *,
+    room: int,
+) -> None:
+    """Give `split`, where no image of it is fractured, a fractured group for the group that is nearest in size.
+
+    given: how many fractured groups each split has besides those that are `placed`. room: images of the largest group
+    to give. The split that has the most fractured groups gives the last of its smallest, and keeps at least one.
+    Nothing can be measured, and so nothing trained, with a split that has none.
+    """
+    fractured = [group for group in placed if any(record.fractured for record in groups[group])]
+    count = given + Counter(placed[group] for group in fractured)
+    own = [group for group, home in placed.items() if home == split]
+    donor = max(SPLITS, key=lambda name: count[name])
+    gifts = [group for group in fractured if placed[group] == donor and len(groups[group]) <= room]
+    if count[split] or not own or count[donor] < 2 or not gifts:
+        return
+    gift = min(reversed(gifts), key=lambda group: len(groups[group]))
+    back = min(reversed(own), key=lambda group: abs(len(groups[group]) - len(groups[gift])))
+    placed[gift], placed[back] = split, donor
+
+
+def check_splits_filled(assignment: Mapping[str, str], wanted: Sequence[str], named: Collection[str] = ()) -> None:
+    """Raise EmptySplitError when one of the `wanted` splits has no image. named: those that a given split names."""
     sizes = Counter(assignment.values())
     empty = [split for split in wanted if not sizes[split]]
     if empty:
         found = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
         raise EmptySplitError(
-            f"{' and '.join(empty)} would be empty: {len(assignment):,} images can be used ({found}). Give --fractions "
-            "(0 for a split that is to be empty), smaller groups (--neighbours 0), or --allow-empty-split"
+            f"{' and '.join(empty)} would be empty: {counted(len(assignment), 'image')} can be used ({found})",
+            named=not set(named).isdisjoint(empty),
         )
 
 

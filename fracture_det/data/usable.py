@@ -9,6 +9,7 @@ from fracture_det.data.formats import CheckedDataset
 from fracture_det.data.pairing import AnnotationSource
 from fracture_det.data.prepare_options import PrepareOptions
 from fracture_det.data.records import EXCLUDED
+from fracture_det.structures.wording import counted
 
 
 class NothingUsableError(ValueError):
@@ -18,24 +19,23 @@ class NothingUsableError(ValueError):
 def check_usable(checked: CheckedDataset, source: AnnotationSource, options: PrepareOptions) -> None:
     """Raise NothingUsableError when no image, or no image with a box, is left of those that there were."""
     excluded = Counter(problem.kind for problem in checked.problems if problem.action == EXCLUDED)
-    see = f"see {options.out / 'problems.csv'}"
     some_matched = any(source.has(name) for name in source.images)
     if not source.n_items and not options.missing_xml_is_healthy:
-        raise NothingUsableError(f"{source.nothing_found()}; {see}")
+        raise NothingUsableError(source.nothing_found())
     if source.n_items and not some_matched:
-        raise NothingUsableError(f"no annotation belongs to an image: {source.examples()}; {see}")
+        raise NothingUsableError(f"no annotation belongs to an image: {source.examples()}")
     if any(record.fractured for record in checked.dataset):
         return
     boxes = sum(checked.class_counts.values())
     if checked.faults and not boxes:
-        faults = f"{checked.faults:,} annotations cannot be used: {_kinds(excluded)}"
-        raise NothingUsableError(f"no image with a box is left, and {faults}; {see}")
+        faults = f"{counted(checked.faults, 'annotation')} cannot be used: {_kinds(excluded)}"
+        raise NothingUsableError(f"no image with a box is left, and {faults}")
     if boxes:
         reason = class_hint(checked, options) or _kinds(excluded)
-        raise NothingUsableError(f"no image with a box can be used, of {boxes:,} boxes: {reason}; {see}")
+        raise NothingUsableError(f"no image with a box can be used, of {counted(boxes, 'box', 'boxes')}: {reason}")
     if not len(checked.dataset):
         hint = "; --missing-xml-is-healthy takes images without annotation as healthy" * bool(excluded["unlabelled"])
-        raise NothingUsableError(f"no image can be used: {_kinds(excluded)}{hint}; {see}")
+        raise NothingUsableError(f"no image can be used: {_kinds(excluded)}{hint}")
 
 
 def _kinds(counts: Counter[str]) -> str:
@@ -50,7 +50,7 @@ def class_hint(checked: CheckedDataset, options: PrepareOptions) -> str:
         return ""
     target = rules.class_names[0] if len(rules.class_names) == 1 else "CLASS"
     ordered = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
-    found = ", ".join(f"{name} ({n:,} boxes)" for name, n in ordered)
+    found = ", ".join(f"{name} ({counted(n, 'box', 'boxes')})" for name, n in ordered)
     mapped = " ".join(shlex.quote(f"{name}={target}") for name in sorted(unknown))
     return (
         f"the annotations have the class{'es' * (len(unknown) > 1)} {found}, expected {', '.join(rules.class_names)}; "

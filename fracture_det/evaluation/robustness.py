@@ -38,6 +38,7 @@ from fracture_det.evaluation.report import RobustnessRow
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import predict_files, writer_for
 from fracture_det.structures.radiograph import Pixels
+from fracture_det.structures.wording import counted
 
 # Perturbation of the reference row.
 UNTOUCHED = "none"
@@ -282,11 +283,14 @@ def _loss_notes(cell: _Cell, truths: Mapping[int, PerturbedTruth], lost: Sequenc
     n_boxes = sum(int((~truth.kept).sum()) for truth in truths.values())
     if not n_boxes:
         return []
-    return [
-        f"Robustness, {cell.name} at strength {cell.strength} ({cell.setting}): {n_boxes} annotated boxes lost more "
-        f"than half of their area and no longer count; {len(lost)} images lost all of theirs and are excluded from "
-        "this row."
-    ]
+    boxes = (
+        "1 annotated box lost more than half of its area and no longer counts"
+        if n_boxes == 1
+        else f"{n_boxes} annotated boxes lost more than half of their area and no longer count"
+    )
+    images = counted(len(lost), "image lost all of its boxes and is", "images lost all of theirs and are")
+    where = f"{cell.name} at strength {cell.strength} ({cell.setting})"
+    return [f"Robustness, {where}: {boxes}; {images} excluded from this row."]
 
 
 def _failure_notes(failures: Sequence[Mapping[str, str]]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fracture_det.data.predictions import AlignedPredictions
 from fracture_det.data.records import Dataset, ImageRecord
+from fracture_det.structures.wording import counted
 
 
 class NothingToEvaluateError(ValueError):
@@ -18,8 +19,8 @@ def check_truth(dataset: Dataset, path: Path) -> None:
         raise NothingToEvaluateError(f"{path}: no image to evaluate on: its list of images is empty")
     if not any(len(record.boxes) for record in dataset):
         raise NothingToEvaluateError(
-            f"{path}: none of {len(dataset):,} images has a truth box{_crowds(dataset.records)}, so that neither "
-            "sensitivity nor AP is defined; give truth with fractures, or predict with fracture-det predict"
+            f"{path}: none of {counted(len(dataset), 'image')} has a truth box{_crowds(dataset.records)}, so that "
+            "neither sensitivity nor AP is defined; give truth with fractures, or predict with fracture-det predict"
         )
 
 
@@ -29,7 +30,7 @@ def check_predicted(dataset: Dataset, aligned: AlignedPredictions, path: Path) -
     if len(failed) == len(dataset):
         first = failed[0]
         raise NothingToEvaluateError(
-            f"{path}: each of {len(dataset):,} images failed, so that nothing can be evaluated; first "
+            f"{path}: {_all_of(len(dataset))} failed, so that nothing can be evaluated; first "
             f"{first.file_name}: {aligned.failures[first.image_id]}"
         )
     with_box = [record for record in dataset if len(record.boxes)]
@@ -37,9 +38,13 @@ def check_predicted(dataset: Dataset, aligned: AlignedPredictions, path: Path) -
     if lost and len(lost) == len(with_box):
         first = lost[0]
         raise NothingToEvaluateError(
-            f"{path}: each of the {len(lost):,} images with a truth box failed, so that neither sensitivity nor AP is "
+            f"{path}: {_all_of(len(lost))} with a truth box failed, so that neither sensitivity nor AP is "
             f"defined; first {first.file_name}: {aligned.failures[first.image_id]}"
         )
+
+
+def _all_of(n: int) -> str:
+    return "the only image" if n == 1 else f"each of {n:,} images"
 
 
 def _crowds(records: tuple[ImageRecord, ...]) -> str:

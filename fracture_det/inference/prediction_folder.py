@@ -141,6 +141,11 @@ class FolderRun:
     resumed: int = 0
     unsuitable: int = 0
 
+    @property
+    def files(self) -> int:
+        """How many there are."""
+        return self.predicted + self.failed + self.unsuitable
+
 
 def shown_score(detector: Detector, score: float | None) -> float:
     """Return the score from which boxes are shown: the given one, the detector's own, else the paper's .5.

@@ -32,12 +32,12 @@ from fracture_det.reporting.formatting import (
     SMALL,
     TITLES,
     column_title,
-    counted,
     format_estimate,
     format_number,
     point_title,
     titled,
 )
+from fracture_det.structures.wording import counted
 
 ERROR_DEFINITIONS = {
     "classification": "IoU at least .5 with a fracture of another class",

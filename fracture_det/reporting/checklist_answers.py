@@ -17,7 +17,6 @@ from fracture_det.evaluation.provenance import (
 from fracture_det.evaluation.report import ALL, ANATOMY, RAW, Estimate, Report
 from fracture_det.reporting.formatting import (
     column_name,
-    counted,
     format_estimate,
     format_number,
     format_percent,
@@ -27,6 +26,7 @@ from fracture_det.reporting.formatting import (
     scores_title,
 )
 from fracture_det.reporting.markdown import code, escaped
+from fracture_det.structures.wording import counted
 
 
 @dataclass(frozen=True)

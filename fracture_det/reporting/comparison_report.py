@@ -12,11 +12,11 @@ from fracture_det.reporting.formatting import (
     RESEARCH_ONLY,
     SMALL,
     UNDEFINED,
-    counted,
     format_estimate,
     format_number,
 )
 from fracture_det.reporting.markdown import escaped, table
+from fracture_det.structures.wording import counted
 
 TITLES = {
     "AP": "AP, IoU .50 to .95",

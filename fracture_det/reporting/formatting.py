@@ -99,11 +99,6 @@ def format_percent(value: float) -> str:
     return f"{100 * value:.1f}" if whole in ("0", "100") and value not in (0, 1) else whole
 
 
-def counted(n: int, singular: str, plural: str | None = None) -> str:
-    """Return "1 box", "2 boxes", "12,345 boxes"."""
-    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
-
-
 def titled(name: str) -> str:
     """Return a name as a heading: capitalised, spaces for underscores, JPEG in capitals."""
     name = name.replace("_", " ")

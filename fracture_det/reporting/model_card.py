@@ -21,7 +21,6 @@ from fracture_det.reporting.formatting import (
     RESEARCH_ONLY,
     TITLES,
     column_name,
-    counted,
     format_estimate,
     point_title,
     reading,
@@ -29,6 +28,7 @@ from fracture_det.reporting.formatting import (
 )
 from fracture_det.reporting.markdown import code, escaped, table
 from fracture_det.reporting.summary import summary_text
+from fracture_det.structures.wording import counted
 
 MISSING = "not in this report"
 TRAINING_CARD = f"{MISSING}; see the model card of the training"

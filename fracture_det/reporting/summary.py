@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from fracture_det.evaluation.provenance import DETECTOR
 from fracture_det.evaluation.report import ANATOMY, SMALL_N, Estimate, OperatingPoint, Report, Stratum
-from fracture_det.reporting.formatting import counted, format_interval, format_number, format_percent, point_title
+from fracture_det.reporting.formatting import format_interval, format_number, format_percent, point_title
+from fracture_det.structures.wording import counted
 
 
 def summary_text(report: Report) -> str:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fracture_det.structures.image_kinds import HEAD_BYTES, IMAGE_FORMATS, JPEG_START, ImageKind, recognise
+from fracture_det.structures.wording import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
 HIDDEN = "hidden: its name, or that of a folder, begins with a dot"
@@ -207,7 +208,8 @@ def skipped_file(name: str, path: Path) -> SkippedFile:
     except OSError as error:
         return SkippedFile(name, f"cannot be opened: {error.strerror}")
     if kind is None:
-        return SkippedFile(name, "empty" if path.stat().st_size == 0 else "not an image")
+        reason = "empty" if path.stat().st_size == 0 else link_as_text(path) or "not an image"
+        return SkippedFile(name, reason)
     if kind.pillow_format in IMAGE_FORMATS:
         return SkippedFile(
             name, f"{kind.name}, but its name does not end as one ({IMAGE_SUFFIXES[0]} ...); rename it", kind
@@ -215,15 +217,31 @@ def skipped_file(name: str, path: Path) -> SkippedFile:
     return SkippedFile(name, f"{kind.name}, which is not read", kind)
 
 
+def link_as_text(path: Path) -> str:
+    """Return why a file without suffix that holds only a path is not read: it was a link; else an empty text.
+
+    Where links cannot be made, a copy of one is a small text file.
+    """
+    try:
+        if path.suffix or not 0 < path.stat().st_size < 512:
+            return ""
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    if "/" not in text or "\n" in text:
+        return ""
+    return f"holds only the path {printable(text)}: a link that was copied as text, not followed"
+
+
 def _nothing(skipped: list[SkippedFile]) -> str:
     """Return what was found instead: "no image that can be read; 5 DICOM files (.dcm) are not read"."""
     if not skipped:
         return "no file found"
-    kinds = Counter((file.kind.plural, Path(file.name).suffix) for file in skipped if file.kind is not None)
-    parts = [f"{count} {plural} ({suffix or 'no suffix'})" for (plural, suffix), count in kinds.most_common(5)]
+    kinds = Counter((file.kind.noun, Path(file.name).suffix) for file in skipped if file.kind is not None)
+    parts = [f"{counted(count, noun)} ({suffix or 'no suffix'})" for (noun, suffix), count in kinds.most_common(5)]
     rest = len(skipped) - sum(count for _, count in kinds.most_common(5))
-    parts += [f"{rest} other files"] if rest else []
-    return f"no image that can be read; {', '.join(parts)} are not read"
+    parts += [counted(rest, "other file")] if rest else []
+    return f"no image that can be read; {', '.join(parts)} {'is' if len(skipped) == 1 else 'are'} not read"
 
 
 def _list_pattern(pattern: Path) -> tuple[Path, FolderContents]:

@@ -24,9 +24,9 @@ class ImageKind:
     pillow_format: str | None = None
 
     @property
-    def plural(self) -> str:
-        """As in "5 DICOM files"."""
-        return f"{self.name.split(' ', 1)[1]}s"
+    def noun(self) -> str:
+        """The name without its article, as in "1 DICOM file"."""
+        return self.name.split(" ", 1)[1]
 
 
 JPEG = ImageKind("a JPEG image", "JPEG")

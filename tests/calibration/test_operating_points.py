@@ -136,9 +136,9 @@ def test_frozen_thresholds_do_on_validation_what_they_promise(seed):
 def test_validation_and_test_may_share_no_image_and_no_group():
     val = dataset(record(1, [1]), record(2, group="patient 7"))
     check_apart(val, dataset(record(3), record(4, group="patient 8")))
-    with pytest.raises(OperatingPointError, match=r"share 1 images, the first is image1\.png"):
+    with pytest.raises(OperatingPointError, match=r"share 1 image, the first is image1\.png"):
         check_apart(val, dataset(record(1)))
-    with pytest.raises(OperatingPointError, match="share 1 groups, the first is 'patient 7'"):
+    with pytest.raises(OperatingPointError, match="share 1 group, the first is 'patient 7'"):
         check_apart(val, dataset(record(9, group="patient 7")))
 
 
@@ -148,5 +148,5 @@ def test_a_calibration_is_refused_on_the_images_that_it_was_fitted_on():
     check_fitted_apart(kept, dataset(record(3)))
     with pytest.raises(OperatingPointError, match="does not say on which images"):
         check_fitted_apart({"data": "val.json"}, dataset(record(3)))
-    with pytest.raises(OperatingPointError, match=r"1 images of this data set, the first is image2\.png"):
+    with pytest.raises(OperatingPointError, match=r"1 image of this data set, the first is image2\.png"):
         check_fitted_apart(kept, dataset(record(2), record(3)))

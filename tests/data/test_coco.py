@@ -106,6 +106,22 @@ def test_impossible_truth_is_refused_with_file_and_value(tmp_path, drawn, change
         read_coco(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda image: image.pop("height"), "height: missing"),
+        (lambda image: image.update(width=None), "width: expected 1 or more, got null"),
+        (lambda image: (image.pop("height"), image.update(width=None)), "height: missing; width: expected 1 or more"),
+        (lambda image: image.update(height=0), "height: expected 1 or more, got 0; width: expected 1 or more, got "),
+    ],
+)
+def test_a_missing_size_is_another_thing_than_null(tmp_path, drawn, change, said):
+    path = written(tmp_path, drawn[1], lambda content: change(content["images"][0]))
+    with pytest.raises(AnnotationError) as caught:
+        read_coco(path)
+    assert f"{drawn[1].records[0].file_name}: {said}" in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_a_file_that_is_not_coco_is_an_error_with_its_field(tmp_path, drawn, key):
     path = written(tmp_path, drawn[1], lambda content: content.pop(key))
@@ -115,17 +131,29 @@ def test_a_file_that_is_not_coco_is_an_error_with_its_field(tmp_path, drawn, key
         assert caught.value.field == key
 
 
-def test_all_faults_are_listed_the_first_ten_in_full(tmp_path, drawn):
+@pytest.mark.parametrize(("n", "shown", "last"), [(12, 12, []), (1_003, 1_000, ["  and 3 more"])])
+def test_all_faults_are_listed_up_to_a_thousand(tmp_path, drawn, n, shown, last):
     def change(content):
-        content["images"] = [{"id": n, "file_name": f"{n}.png", "height": 9, "width": 9} for n in range(12)]
-        content["annotations"] = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, -1, 3]} for n in range(12)]
+        content["images"] = [{"id": k, "file_name": f"{k}.png", "height": 9, "width": 9} for k in range(n)]
+        content["annotations"] = [{"id": k, "image_id": k, "category_id": 1, "bbox": [1, 2, -1, 3]} for k in range(n)]
 
     with pytest.raises(AnnotationError) as caught:
         read_coco(written(tmp_path, drawn[1], change))
     first, *lines = str(caught.value).splitlines()
-    assert first.endswith("a.json: truth: 12 faults")
-    assert lines[0] == "  0.png: box (1, 2, 0, 5) ends before it begins"
-    assert lines[10:] == ["  and 2 more"]
+    assert first.endswith(f"a.json: truth: {n:,} faults")
+    assert lines[:shown] == [f"  {k}.png: box (1, 2, 0, 5) ends before it begins" for k in range(shown)]
+    assert lines[shown:] == last
+
+
+def test_all_faults_of_one_image_are_listed(tmp_path, drawn):
+    def change(content):
+        content["images"] = [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}]
+        content["annotations"] = [{"id": k, "image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 3]} for k in range(9)]
+
+    with pytest.raises(AnnotationError) as caught:
+        read_coco(written(tmp_path, drawn[1], change))
+    said = str(caught.value)
+    assert all(f"annotations[{k}] (id {k}): category_id: no category has the id 7" in said for k in range(9))
 
 
 def test_crowd_regions_are_stored_and_read_back(tmp_path):

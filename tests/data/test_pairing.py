@@ -157,3 +157,76 @@ def test_a_yolo_folder_without_names_says_what_to_do(tmp_path):
         open_annotations(tmp_path, "yolo", [])
     with pytest.raises(ValueError, match=r"format: expected one of voc, yolo, coco.*, got 'nonsense'"):
         open_annotations(tmp_path, "nonsense", [])
+
+
+def test_an_entry_of_an_export_is_told_with_its_file(tmp_path):
+    images = ["fractured/1.jpg", "fractured/3.webp", "healthy/3.jpg", "healthy/4.jpg"]
+    content = coco(("fractured/1.jpg", 1), ("fractured/3.jpg", 1), ("fractured/4.jpg", 1))
+    checked = read_tree(tmp_path, images, {"all.json": content}, "coco")
+    details = {problem.file: problem.detail for problem in checked.problems if problem.action == "excluded"}
+    assert "the entry fractured/3.jpg of all.json names it" in details["healthy/3.jpg"]
+    assert "the entry fractured/4.jpg of all.json" in details["healthy/4.jpg"]
+    orphan = details["all.json: fractured/4.jpg"]
+    assert "the entry fractured/4.jpg of all.json names the folder fractured" in orphan
+
+
+def test_an_entry_whose_file_lies_in_another_folder_is_told_with_it(tmp_path):
+    labels = {"train/a.json": coco(("1.jpg", 1)), "val/a.json": coco(("2.jpg", 1))}
+    for name, text in labels.items():
+        (tmp_path / "labels" / name).parent.mkdir(parents=True)
+        (tmp_path / "labels" / name).write_text(text)
+    for name in ("train/1.jpg", "train/2.jpg", "val/3.jpg"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    source = open_annotations(tmp_path / "labels", "coco", images=tmp_path / "images")
+    details = {problem.file: problem.detail for problem in source.problems}
+    assert details["val/a.json: 2.jpg"].endswith("train/2.jpg is another: val/a.json lies in val")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("classes.txt", "fracture\n"), ("obj.names", "fracture\n"), ("data.yaml", "names: [fracture]\n")]
+)
+@pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig"])
+def test_the_file_of_the_class_names_is_told_as_read(tmp_path, file, text, mark):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "labels" / "a.txt").write_text(BOX)
+    (tmp_path / "labels" / file).write_text(text, encoding=mark)
+    (tmp_path / "images" / "classes.txt").write_text("other")
+    source = open_annotations(tmp_path / "labels", "yolo", images=tmp_path / "images")
+    found = {(p.file, p.kind): p.detail for p in source.problems}
+    marked = {(file, "byte_order_mark"): "the file begins with a byte order mark (UTF-8)"} if mark != "utf-8" else {}
+    details = [p.detail for p in source.problems if p.kind == "other_file"]
+    assert sorted(details) == ["neither an image nor an annotation", "read for the class names"]
+    assert {key: detail for key, detail in found.items() if key[1] != "other_file"} == marked
+    given = open_annotations(tmp_path / "labels", "yolo", images=tmp_path / "images", yolo_names=["fracture"])
+    assert {p.detail for p in given.problems} == {"neither an image nor an annotation"}
+
+
+def test_the_mark_of_class_names_that_lie_above_the_labels_is_told(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "labels" / "a.txt").write_text(BOX)
+    (tmp_path / "classes.txt").write_text("fracture\n", encoding="utf-8-sig")
+    source = open_annotations(tmp_path / "labels", "yolo", images=tmp_path / "images")
+    assert [(p.file, p.kind) for p in source.problems] == [(str(tmp_path / "classes.txt"), "byte_order_mark")]
+
+
+def test_the_account_of_the_files_tells_annotation_files_and_one_in_the_singular(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "images" / "notes.md").touch()
+    for name in ("a", "b", "c"):
+        (tmp_path / "labels" / f"{name}.txt").write_text(BOX)
+    source = open_annotations(tmp_path / "labels", "yolo", images=tmp_path / "images", yolo_names=["fracture"])
+    assert str(source.count_files(["a.png"], ["a.png"])) == (
+        "5 files found = 1 image used + 1 annotation file used + 3 listed in problems.csv "
+        "(0 images, 2 annotation files, 1 other file)"
+    )
+    assert str(source.count_files([], [])) == (
+        "5 files found = 0 images used + 0 annotation files used + 5 listed in problems.csv "
+        "(1 image, 3 annotation files, 1 other file)"
+    )

@@ -183,9 +183,7 @@ def test_names_that_differ_in_their_writing_alone_are_one_name(tmp_path):
 
     assert sorted(aligned.detections) == [1, 2]
     assert aligned.not_asked == 0
-    assert aligned.notes == (
-        "Predictions: 2 names differ in their writing alone; first 'sub\\\\a.png' is 'sub/a.png'.",
-    )
+    assert aligned.notes == ("Predictions: 2 names differ in writing alone; first 'sub\\\\a.png' is 'sub/a.png'.",)
     both = write_lines(tmp_path / "q.jsonl", HEADER, *({**IMAGE, "file_name": f"sub{s}a.png"} for s in "/\\"))
     with pytest.raises(PredictionsError, match="are one name"):
         align(read_predictions(both), Dataset(records[:1], ("fracture",)))

@@ -471,3 +471,84 @@ def test_a_folder_of_images_that_are_not_read_says_what_they_are(drawn, tmp_path
     given = ["--images", images, "--annotations", drawn[0] / "annotations", "--out", tmp_path / "out"]
     assert main([*map(str, given), "--workers", "1"]) == 2
     assert "in this folder or below; 1 kind_not_read; 1 name_not_utf8" in capsys.readouterr().err
+
+
+def copy_of(drawn, folder, *, fractured, healthy):
+    """Return a folder with the first images, and their annotations, of either label."""
+    for name in ("images", "annotations"):
+        (folder / name).mkdir(parents=True)
+    for state, n in ((True, fractured), (False, healthy)):
+        for record in [record for record in drawn[1] if record.fractured is state][:n]:
+            shutil.copy(drawn[0] / "images" / record.file_name, folder / "images")
+            shutil.copy((drawn[0] / "annotations" / record.file_name).with_suffix(".xml"), folder / "annotations")
+    return folder
+
+
+def add_orphans(folder, n):
+    """Add annotations of images that are not there."""
+    xml = next((folder / "annotations").iterdir()).read_text()
+    for k in range(n):
+        (folder / "annotations" / f"gone_{k}.xml").write_text(xml)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_refusal_says_what_was_found_and_the_worst_status_wins(drawn, tmp_path, capsys, strict):
+    folder = copy_of(drawn, tmp_path / "data", fractured=1, healthy=0)
+    add_orphans(folder, 3)
+    assert run(folder, tmp_path / "out", "--neighbours", 0, *["--strict"] * strict) == 2
+    said = capsys.readouterr().err
+    assert "      3  annotation_without_image (excluded)" in said
+    assert "5 files found = 1 image" in said
+    assert f"see {tmp_path / 'out' / 'problems.csv'}" in said
+    assert "prepare: val and test would be empty: 1 image can be used (1 train, 0 val, 0 test)" in said
+    assert ("gone_0.xml: annotation_without_image: " in said) is strict
+    assert {p.file for p in read_problems(tmp_path / "out" / "problems.csv")} == {f"gone_{k}.xml" for k in range(3)}
+
+
+def test_what_is_left_where_nothing_is_usable_is_counted_too(drawn, tmp_path, capsys):
+    folder = copy_of(drawn, tmp_path / "data", fractured=2, healthy=3)
+    assert run(folder, tmp_path / "out", "--classes", "other") == 2
+    said = capsys.readouterr().err
+    assert "      3  unknown_class (excluded)" in said
+    assert "10 files found = 3 images used + 3 annotation files used + 4 listed" in said
+    assert "no image with a box can be used, of " in said
+
+
+def test_a_leak_and_a_wrong_split_file_say_what_was_found(drawn, tmp_path, capsys):
+    folder = copy_of(drawn, tmp_path / "data", fractured=4, healthy=4)
+    add_orphans(folder, 1)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    given = [*with_metadata(drawn[0]), "--split-from", tmp_path / "s.csv"]
+    (tmp_path / "s.csv").write_text(f"file_name,split\n{names[0]},test\n{names[1]},train\nnobody.png,train\n")
+    assert run(folder, tmp_path / "out", *given) == 2
+    said = capsys.readouterr().err
+    assert "1  annotation_without_image (excluded)" in said
+    assert "1  split_without_image (kept)" in said
+    assert "1 group lies in more than one split" in said
+    (tmp_path / "s.csv").write_text("file_name,split\nnobody.png,train\n")
+    assert run(folder, tmp_path / "out", *given) == 2
+    said = capsys.readouterr().err
+    assert "17 files found = 8 images used + 8 annotation files used + 1 listed" in said
+    assert "--split-from" in said
+
+
+@pytest.mark.parametrize(("neighbours", "helps"), [(0, False), (10, False), (1000, True)])
+def test_advice_is_given_only_where_it_can_help(drawn, tmp_path, capsys, neighbours, helps):
+    folder = copy_of(drawn, tmp_path / "data", fractured=1, healthy=3 * helps)
+    assert run(folder, tmp_path / "out", "--neighbours", neighbours) == 2
+    said = capsys.readouterr().err
+    assert ("smaller groups (--neighbours 0)" in said) is helps
+    assert "Give more images, --fractions (0 for a split that is to be empty)" in said
+    assert "or --allow-empty-split" in said
+
+
+def test_fractions_are_no_advice_where_the_split_is_named(drawn, tmp_path, capsys):
+    folder = copy_of(drawn, tmp_path / "data", fractured=4, healthy=4)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    rows = [*(f"{name},train" for name in names[1:]), f"{names[0]},test"]
+    (tmp_path / "s.csv").write_text("file_name,split\n" + "\n".join(rows))
+    (folder / "annotations" / names[0]).with_suffix(".xml").unlink()
+    assert run(folder, tmp_path / "out", "--split-from", tmp_path / "s.csv", "--neighbours", 0) == 2
+    assert "test would be empty: 7 images can be used (7 train, 0 val, 0 test). Give more images or --allow" in (
+        capsys.readouterr().err
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -95,6 +96,48 @@ def test_a_known_split_never_changes():
 
 
 KNOWN = "train train test val train train test train val val train test"
+
+
+def test_the_split_of_a_larger_set_never_changes(dataset):
+    text = json.dumps(sorted(assign(dataset.records, seed=4).items()))
+    assert hashlib.sha256(text.encode()).hexdigest() == KNOWN_LARGER
+
+
+KNOWN_LARGER = "b399d094fbac78d10679f55bcec6122dc2de400fc681cfbade804c00494994df"
+
+
+def fractured_in(records, assignment):
+    return Counter(assignment[r.file_name] for r in records if r.fractured)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n", [8, 10, 12, 20])
+def test_every_split_of_a_small_set_has_a_fractured_image(n, seed):
+    records = [record(k, f"g{k}", fractured=k % 2 == 0) for k in range(n)]
+    assignment = assign(records, seed=seed)
+    assert set(fractured_in(records, assignment)) == set(SPLITS)
+    assert max(Counter(assignment.values())[split] for split in ("val", "test")) <= n / 10 + 1
+
+
+@pytest.mark.parametrize(("n_fractured", "expected"), [(0, []), (1, ["train"]), (2, ["train", "val"]), (3, [*SPLITS])])
+def test_train_keeps_a_fractured_group(n_fractured, expected):
+    records = [record(k, f"g{k}", fractured=k < n_fractured) for k in range(10)]
+    for seed in range(8):
+        assert sorted(fractured_in(records, assign(records, seed=seed)), key=SPLITS.index) == expected
+
+
+def test_a_fractured_group_that_is_larger_than_the_share_is_not_exchanged():
+    # Two patients of eight fractured images, and four healthy images: val has room for two images.
+    records = [record(k, f"patient {k // 8}" if k < 16 else f"g{k}", fractured=k < 16) for k in range(20)]
+    assert fractured_in(records, assign(records)) == {"train": 16}
+
+
+def test_fixed_files_count_as_fractured_images_of_their_split():
+    records = [record(k, f"g{k}", fractured=k in (0, 1, 2)) for k in range(10)]
+    fixed = {"0000.png": "val"}
+    assignment = assign(records, fixed=fixed)
+    assert assignment["0000.png"] == "val"
+    assert fractured_in(records, assignment) == {"train": 1, "val": 1, "test": 1}
 
 
 def test_one_group_and_none_are_cases():

@@ -81,8 +81,8 @@ class TestRows:
         assert [row.figures["AP50"].n for row in found.rows] == [3, 3, 2]
         assert [row.figures["AUROC"].n for row in found.rows] == [6, 6, 5]
         assert found.notes == [
-            "Robustness, crop at strength 2 (6 % of each side): 1 annotated boxes lost more than half of their area "
-            "and no longer count; 1 images lost all of theirs and are excluded from this row."
+            "Robustness, crop at strength 2 (6 % of each side): 1 annotated box lost more than half of its area "
+            "and no longer counts; 1 image lost all of its boxes and is excluded from this row."
         ]
 
     def test_batches_change_nothing(self, study):

@@ -33,7 +33,7 @@ CASES = {
     "no box": (truth([1, 2], []), [1, 2], (), "none of 2 images has a truth box, so"),
     "crowds": (truth([1, 2], [1], crowd=1), [1, 2], (), "has a truth box (1 have regions marked iscrowd"),
     "all failed": (truth([1, 2], [1]), [1, 2], (1, 2), "each of 2 images failed, so that nothing"),
-    "every fractured one failed": (truth([1, 2], [1]), [1, 2], (1,), "each of the 1 images with a truth box failed"),
+    "every fractured one failed": (truth([1, 2], [1]), [1, 2], (1,), "the only image with a truth box failed"),
 }  # fmt: skip
 
 

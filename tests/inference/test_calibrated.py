@@ -181,7 +181,7 @@ class TestTool:
         save(tmp_path / "in/x.png", (10, 10, 20, 30))
         arguments = ["--detector", "bright:0.8", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
         assert predict([*arguments, "--calibration", str(file), "--force"]) == 0  # a black plate is no radiograph
-        assert "1 radiographs predicted, 1 with a box from score 0.666666 on" in capsys.readouterr().out
+        assert "1 radiograph predicted, 1 with a box from score 0.666666 on" in capsys.readouterr().out
         written = read_predictions(tmp_path / "out/predictions.jsonl")
         assert written.detector == "bright, calibrated (platt)"
         assert written.images[0].detections.scores.tolist() == pytest.approx([2 / 3, 1 / 19])

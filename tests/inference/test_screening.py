@@ -60,7 +60,7 @@ def test_predict_lists_them_and_goes_on(run, tmp_path, capsys):
     said = capsys.readouterr()
     assert "2 radiographs predicted" in said.out
     assert "1 of 5 files could not be predicted" in said.err
-    assert "2 do not look like limb radiographs and were not analysed" in said.err
+    assert "2 files not analysed: no radiograph of a limb, by the look of it (status unsuitable in " in said.err
     assert not list((tmp_path / "out").rglob("photograph*.jpg"))
 
 

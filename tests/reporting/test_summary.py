@@ -6,8 +6,9 @@ import pytest
 
 from fracture_det.calibration.operating_points import RULES
 from fracture_det.evaluation.report import Estimate, Stratum
-from fracture_det.reporting.formatting import counted, format_estimate, format_number, format_percent, reading
+from fracture_det.reporting.formatting import format_estimate, format_number, format_percent, reading
 from fracture_det.reporting.summary import summary_text
+from fracture_det.structures.wording import counted
 from tests.reporting.reports import bare, gone, point, realistic, share
 
 NUMBERS = [

@@ -62,8 +62,26 @@ class TestFindImages:
         with pytest.raises(InputError, match="no such file or folder"):
             find_images(f"{folder}/nowhere/*.png")
         (folder / "c/broken.jpg").unlink()
-        with pytest.raises(InputError, match=r"c: no image that can be read; 1 other files are not read; looked for"):
+        with pytest.raises(InputError, match=r"c: no image that can be read; 1 other file is not read; looked for"):
             find_images(folder / "c")
+
+    def test_a_link_that_was_copied_as_text_is_said_to_be_one(self, tmp_path):
+        (tmp_path / "a.png").touch()
+        (tmp_path / "Fractured").write_text("/store/Fractured\n")
+        (tmp_path / "NOTES").write_text("not a path")
+        (tmp_path / "b.txt").write_text("../b.png")
+        (tmp_path / "two").write_text("../a.png\n../b.png")
+        assert {file.name: file.reason for file in find_images(tmp_path).skipped} == {
+            "Fractured": "holds only the path /store/Fractured: a link that was copied as text, not followed",
+            "NOTES": "not an image",
+            "b.txt": "not an image",
+            "two": "not an image",
+        }
+
+    def test_one_file_is_told_in_the_singular(self, tmp_path):
+        (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(300))
+        with pytest.raises(InputError, match=r"no image that can be read; 1 DICOM file \(no suffix\) is not read"):
+            find_images(tmp_path)
 
     def test_a_folder_of_dicom_files_is_said_to_be_one(self, tmp_path):
         for number in range(5):
@@ -71,7 +89,7 @@ class TestFindImages:
         (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(300))
         (tmp_path / "notes.txt").write_text("x")
         expected = (
-            r"no image that can be read; 5 DICOM files \(.dcm\), 1 DICOM files \(no suffix\), 1 other files are not"
+            r"no image that can be read; 5 DICOM files \(.dcm\), 1 DICOM file \(no suffix\), 1 other file are not"
         )
         for source in (tmp_path, f"{tmp_path}/*"):
             with pytest.raises(InputError, match=expected):

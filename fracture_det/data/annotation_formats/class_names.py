@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fracture_det.data.annotation_formats.data_yaml import YAML_SUFFIXES, read_data_yaml
 from fracture_det.data.annotation_formats.fields import read_bytes
-from fracture_det.data.annotation_formats.text import decode_text
+from fracture_det.data.annotation_formats.text import Notes, decode_text
 from fracture_det.data.annotations import AnnotationError
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
@@ -14,22 +16,31 @@ NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 _NO_LABELS = ("classes.txt", "labels.txt", "labelmap.txt", "train.txt", "val.txt", "valid.txt", "test.txt")
 
 
-def find_class_names(place: str | Path) -> tuple[str, ...] | None:
-    """Return the class names, in order of their ids, that lie at `place`; None where there are none.
+@dataclass(frozen=True)
+class ClassNames:
+    """Class names in order of their ids. files: where they were read, each with what was read with tolerance."""
+
+    names: tuple[str, ...]
+    files: Mapping[Path, Notes]
+
+
+def find_class_names(place: str | Path) -> ClassNames | None:
+    """Return the class names that lie at `place`; None where there are none.
 
     place: a file of names, or a folder; of a folder, its own files count before those of its parent. Raises
     AnnotationError for a file that cannot be read, and for two files that say different names.
     """
     place = Path(place)
     if place.is_file():
-        return _read(place)
+        read = _read(place)
+        return None if read is None else ClassNames(read[0], {place: read[1]})
     for folder in (place, place.resolve().parent):
-        found = {path: names for path in _candidates(folder) if (names := _read(path)) is not None}
-        if len(set(found.values())) > 1:
-            listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, names in found.items())
+        found = {path: read for path in _candidates(folder) if (read := _read(path)) is not None}
+        if len({names for names, _ in found.values()}) > 1:
+            listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, (names, _) in found.items())
             raise AnnotationError(str(folder), "class names", f"which holds is not known ({listed}); give --yolo-names")
         if found:
-            return next(iter(found.values()))
+            return ClassNames(next(iter(found.values()))[0], {path: notes for path, (_, notes) in found.items()})
     return None
 
 
@@ -64,19 +75,21 @@ def _candidates(folder: Path) -> list[Path]:
         return []
 
 
-def _read(path: Path) -> tuple[str, ...] | None:
-    """Return the names of a file; None for a YAML that is not a data.yaml."""
+def _read(path: Path) -> tuple[tuple[str, ...], Notes] | None:
+    """Return the names of a file, and notes on its writing; None for a YAML that is not a data.yaml."""
     if path.name.lower().endswith(YAML_SUFFIXES):
         try:
-            return read_data_yaml(path).names
+            content = read_data_yaml(path)
+            return content.names, content.notes
         except AnnotationError:
             if path.stem.lower() in ("data", "dataset"):
                 raise
             return None
     try:
-        text, _ = decode_text(read_bytes(path))
+        text, notes = decode_text(read_bytes(path))
     except ValueError as error:
         raise AnnotationError(str(path), "text", error) from error
     lines = [line.strip() for line in text.strip("\r\n\t \0").splitlines()]
     # A line without a name keeps its place: the ids count lines.
-    return tuple(line or str(index) for index, line in enumerate(lines)) or None
+    names = tuple(line or str(index) for index, line in enumerate(lines))
+    return (names, notes) if names else None

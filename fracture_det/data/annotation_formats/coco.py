@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from fracture_det.data.annotation_formats.text import (
+    MISSING,
     Note,
+    expected,
     one_note_per_kind,
     parse_id,
     parse_number,
@@ -23,9 +25,12 @@ from fracture_det.data.annotation_formats.text import (
 )
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.structures.wording import counted
 
 # Our own files hold the corners too, where x + width or y + height does not reproduce them to the last bit.
 EXACT_KEY = "bbox_xyxy"
+# Faults that a message lists; it counts the others.
+SHOWN_FAULTS = 1_000
 # Kinds of faults that a repair can lift; see `checks.REPAIR_OF_FAULT`.
 REPEATED_ANNOTATION_ID, HEALTHY_IN_DOUBT = "repeated_annotation_id", "healthy_in_doubt"
 # Keys under which other formats keep the boxes of an image inside its own entry.
@@ -95,7 +100,7 @@ def load_coco(path: str | Path) -> CocoFile:
         except ValueError as error:
             image.faults.append((place, f"id: {error}"))
     if unnamed_ids:
-        detail = f"{unnamed_ids} boxes have no id of their own; none is needed here"
+        detail = f"{counted(unnamed_ids, 'box has', 'boxes have')} no own id; none is needed here"
         problems.append(Problem(str(path), "annotation_id_missing", detail))
     repeated = {annotation_id for annotation_id, n in Counter(number for number, _ in ids).items() if n > 1}
     for annotation_id, image in ids:
@@ -139,15 +144,17 @@ class _Image:
     def _fault(self, file: str, orphans: int) -> AnnotationError | None:
         if self.faults:
             (place, value), *others = self.faults
-            value += "".join(f"; {other}: {what}" for other, what in others[:2])
-            value += f"; and {len(others) - 2} more" if len(others) > 2 else ""
+            value += "".join(f"; {other}: {what}" for other, what in others[: SHOWN_FAULTS - 1])
+            more = len(self.faults) - SHOWN_FAULTS
+            value += f"; and {more:,} more" if more > 0 else ""
             return AnnotationError(file, place, value, kind=self.fault_kind)
         if self.repeated_annotation_ids:
             ids = ", ".join(show(number) for number in dict.fromkeys(self.repeated_annotation_ids))
             value = f"other boxes of the file have the id {ids} too"
             return AnnotationError(file, "annotations id", value, kind=REPEATED_ANNOTATION_ID)
         if orphans and not self.boxes:
-            value = f"no box, but {orphans} boxes of the file belong to no image, and may be of this one"
+            lost = counted(orphans, "box of the file belongs", "boxes of the file belong")
+            value = f"no box, but {lost} to no image, and may be of this one"
             return AnnotationError(file, self.place, value, kind=HEALTHY_IN_DOUBT)
         return None
 
@@ -161,8 +168,9 @@ def _open(file: str) -> tuple[Mapping[str, Any], list[Problem]]:
     if isinstance(content, list) and content and isinstance(content[0], dict) and "score" in content[0]:
         raise AnnotationError(file, "json", "a list of detections with scores (COCO results), not a data set")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise AnnotationError(file, key, "expected a list of a COCO file")
+        found = content.get(key, MISSING) if isinstance(content, dict) else MISSING
+        if not isinstance(found, list):
+            raise AnnotationError(file, key, expected("a list of a COCO file", found))
     return content, [Problem(file, kind, detail) for kind, detail in notes]
 
 
@@ -174,9 +182,9 @@ def _categories(file: str, items: Sequence[Any], problems: list[Problem]) -> tup
         try:
             if not isinstance(item, dict):
                 raise ValueError(f"expected an object, got {show(item)}")
-            number, name = parse_id(item.get("id"))[0], item.get("name")
+            number, name = _id(item), item.get("name", MISSING)
             if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"name: expected a text, got {show(name)}")
+                raise ValueError(f"name: {expected('a text', name)}")
             if names.setdefault(number, name) != name:
                 ambiguous.add(number)
                 raise ValueError(f"the id {show(number)} is that of {names[number]!r} and of {name!r}")
@@ -194,7 +202,7 @@ def _images(file: str, items: Sequence[Any], problems: list[Problem]) -> list[_I
             continue
         image = _image(_place("images", index, item), item)
         if not image.name:
-            detail = f"{image.place}: file_name: expected a text, got {show(item.get('file_name'))}"
+            detail = f"{image.place}: file_name: {expected('a text', item.get('file_name', MISSING))}"
             problems.append(Problem(file, "image_without_name", detail, EXCLUDED))
         images.append(image)
     _find_repeated(images)
@@ -205,9 +213,9 @@ def _image(place: str, item: Mapping[str, Any]) -> _Image:
     name = item.get("file_name")
     image = _Image(place, item, name.replace("\\", "/") if isinstance(name, str) else "")
     try:
-        image.id = parse_id(item.get("id"))[0]
+        image.id = _id(item)
     except ValueError as error:
-        image.faults.append((place, f"id: {error}"))
+        image.faults.append((place, str(error)))
     try:
         image.size = _size(item)
     except ValueError as error:
@@ -216,6 +224,13 @@ def _image(place: str, item: Mapping[str, Any]) -> _Image:
     if inside:
         image.faults.append((image.place, f"{inside[0]}: boxes inside the image's own entry, where COCO has none"))
     return image
+
+
+def _id(item: Mapping[str, Any]) -> Id:
+    try:
+        return parse_id(item.get("id", MISSING))[0]
+    except ValueError as error:
+        raise ValueError(f"id: {error}") from None
 
 
 def _size(item: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -260,7 +275,7 @@ def _image_of(item: Any, of_id: Mapping[Id, _Image]) -> _Image:
     if not isinstance(item, dict):
         raise ValueError(f"expected an object, got {show(item)}")
     try:
-        number = parse_id(item.get("image_id"))[0]
+        number = parse_id(item.get("image_id", MISSING))[0]
     except ValueError as error:
         raise ValueError(f"image_id: {error}") from None
     if number not in of_id:
@@ -275,7 +290,7 @@ def _image_of(item: Any, of_id: Mapping[Id, _Image]) -> _Image:
 def _box(item: Mapping[str, Any], names: Mapping[Id, str], image: _Image) -> RawBox:
     """Return one box as written. Raises ValueError, in words, for what is wrong with it."""
     try:
-        category = parse_id(item.get("category_id"))[0]
+        category = parse_id(item.get("category_id", MISSING))[0]
     except ValueError as error:
         raise ValueError(f"category_id: {error}") from None
     if category not in names:
@@ -312,9 +327,9 @@ def _corners(item: Mapping[str, Any], image: _Image) -> Corners:
 
 
 def _bbox_corners(item: Mapping[str, Any], image: _Image) -> Corners:
-    bbox = item.get("bbox")
+    bbox = item.get("bbox", MISSING)
     if not isinstance(bbox, list) or len(bbox) != 4:
-        raise ValueError(f"bbox: expected 4 numbers, got {show(bbox)}")
+        raise ValueError(f"bbox: {expected('4 numbers', bbox)}")
     try:
         numbers = [parse_number(value) for value in bbox]
         x, y, width, height = (number for number, _ in numbers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_names import one_per_image, plain_path
-from fracture_det.data.annotation_formats.text import Notes, read_json
+from fracture_det.data.annotation_formats.text import MISSING, Notes, read_json
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
 
@@ -53,7 +53,7 @@ def _annotation(reader: FieldReader, image: str, item: dict[str, Any], notes: No
     boxes: tuple[RawBox, ...] = ()
     fault = None
     try:
-        written = reader.list(next((item[key] for key in _BOX_KEYS if key in item), None), "annotations")
+        written = reader.list(next((item[key] for key in _BOX_KEYS if key in item), MISSING), "annotations")
         boxes = tuple(_box(reader, box, f"annotation {n}") for n, box in enumerate(written, 1))
     except AnnotationError as error:
         fault = error
@@ -62,7 +62,7 @@ def _annotation(reader: FieldReader, image: str, item: dict[str, Any], notes: No
 
 def _box(reader: FieldReader, item: Any, place: str) -> RawBox:
     item = reader.object(item, place)
-    name = reader.name(item.get("label"), f"{place}: label")
-    coordinates = reader.object(item.get("coordinates"), f"{place}: coordinates")
+    name = reader.name(item.get("label", MISSING), f"{place}: label")
+    coordinates = reader.object(item.get("coordinates", MISSING), f"{place}: coordinates")
     x, y, width, height = reader.numbers(coordinates, ("x", "y", "width", "height"), place)
     return RawBox(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))

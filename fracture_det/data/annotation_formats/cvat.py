@@ -9,7 +9,7 @@ from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, plain_path
 from fracture_det.data.annotation_formats.shapes import Box, Point, ellipse_box, enclosing_box
-from fracture_det.data.annotation_formats.text import Notes, read_xml
+from fracture_det.data.annotation_formats.text import MISSING, Notes, read_xml
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
 
@@ -54,12 +54,12 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
     boxes: list[RawBox] = []
     size, fault = None, None
     try:
-        size = reader.size(image.get("height"), image.get("width"))
-        tags = [reader.name(shape.get("label"), "tag") for shape in image.iterfind("tag")]
+        size = reader.size(image.get("height", MISSING), image.get("width", MISSING))
+        tags = [reader.name(shape.get("label", MISSING), "tag") for shape in image.iterfind("tag")]
         for number, shape in enumerate((shape for shape in image if shape.tag not in ("tag", "attribute")), 1):
             place = f"{shape.tag} {number}"
-            label = reader.name(shape.get("label"), f"{place}: label")
-            degrees = reader.degrees(shape.get("rotation"), f"{place}: rotation")
+            label = reader.name(shape.get("label", MISSING), f"{place}: label")
+            degrees = reader.degrees(shape.get("rotation", MISSING), f"{place}: rotation")
             # About its centre, as RawBox means it; an ellipse's box contains it.
             rotation = degrees if shape.tag == "box" else 0.0
             boxes.append(RawBox(label, _corners(reader, shape, place, degrees), rotation=rotation))
@@ -98,7 +98,7 @@ def _corners(reader: FieldReader, shape: Element, place: str, degrees: float) ->
         left, top, width, height = reader.numbers(written, ("left", "top", "width", "height"), place)
         return left, top, left + width, top + height
     if shape.tag == "cuboid":
-        xs, ys = ([written.get(f"{axis}{corner}") for corner in _CUBOID] for axis in "xy")
+        xs, ys = ([written.get(f"{axis}{corner}", MISSING) for corner in _CUBOID] for axis in "xy")
         return enclosing_box(reader.points(xs, ys, place))
     return enclosing_box(_polygon(reader, written.get("points") or "", place))
 

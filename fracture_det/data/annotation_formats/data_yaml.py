@@ -11,7 +11,7 @@ import yaml
 
 from fracture_det.data.annotation_formats.fields import read_bytes
 from fracture_det.data.annotation_formats.image_names import plain_path, same_name
-from fracture_det.data.annotation_formats.text import decode_text, show
+from fracture_det.data.annotation_formats.text import MISSING, Notes, decode_text, expected, show
 from fracture_det.data.annotations import AnnotationError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -27,12 +27,14 @@ class DataYaml:
 
     names: class names in order of their ids. splits: split (train, val, test) -> its folders of images and lists
     (.txt) of images, as written. path: of the file. root: the file's `path`, to which the splits are relative.
+    notes: what was read with tolerance.
     """
 
     path: Path
     names: tuple[str, ...]
     splits: Mapping[str, tuple[str, ...]]
     root: str = ""
+    notes: Notes = ()
 
 
 def read_data_yaml(path: str | Path, data: bytes | None = None) -> DataYaml:
@@ -43,7 +45,7 @@ def read_data_yaml(path: str | Path, data: bytes | None = None) -> DataYaml:
     """
     file = str(path)
     try:
-        text, _ = decode_text(read_bytes(path) if data is None else data)
+        text, notes = decode_text(read_bytes(path) if data is None else data)
         loader = yaml.SafeLoader(text)
         loader.yaml_implicit_resolvers = {}  # every scalar is text: a class called `no` or `1` keeps its name
         content = loader.get_single_data()
@@ -62,18 +64,18 @@ def read_data_yaml(path: str | Path, data: bytes | None = None) -> DataYaml:
         if kept:
             splits[split] = splits.get(split, ()) + kept
     root = content.get("path")
-    return DataYaml(Path(path), _names(file, content), splits, root.strip() if isinstance(root, str) else "")
+    return DataYaml(Path(path), _names(file, content), splits, root.strip() if isinstance(root, str) else "", notes)
 
 
 def _names(file: str, content: Mapping[object, object]) -> tuple[str, ...]:
-    written = content.get("names")
+    written = content.get("names", MISSING)
     if isinstance(written, dict):
         ids = [str(key) for key in written]
         if sorted(ids, key=lambda key: (len(key), key)) != [str(index) for index in range(len(ids))]:
             raise AnnotationError(file, "names", f"expected the ids 0 to {len(ids) - 1}, got {', '.join(ids[:9])}")
         written = [written[key] for key in sorted(written, key=lambda key: int(str(key)))]
     if not isinstance(written, list) or not written or not all(isinstance(name, str) for name in written):
-        detail = "missing" if written in (None, "", []) else f"expected a list of names, got {show(written)}"
+        detail = expected("a list of names", written)
         raise AnnotationError(file, "names", detail)
     stated = str(content.get("nc", "")).strip()
     if stated.isdecimal() and int(stated) != len(written):

@@ -9,8 +9,10 @@ from typing import Any
 
 from fracture_det.data.annotation_formats.shapes import Point
 from fracture_det.data.annotation_formats.text import (
+    MISSING,
     Note,
     Notes,
+    expected,
     one_note_per_kind,
     parse_number,
     parse_whole_number,
@@ -45,8 +47,6 @@ class FieldReader:
 
     def number(self, value: object, field: str) -> float:
         """Return a number, which may not be finite."""
-        if value is None:
-            raise self.fail(field, "missing")
         try:
             number, notes = parse_number(value)
         except ValueError as error:
@@ -63,7 +63,7 @@ class FieldReader:
 
     def numbers(self, item: Mapping[str, Any], keys: Iterable[str], field: str) -> list[float]:
         """Return the numbers of several keys of an object."""
-        return [self.number(item.get(key), f"{field}: {key}") for key in keys]
+        return [self.number(item.get(key, MISSING), f"{field}: {key}") for key in keys]
 
     def points(self, xs: Iterable[object], ys: Iterable[object], field: str) -> list[Point]:
         """Return points of equally many x and y."""
@@ -83,14 +83,14 @@ class FieldReader:
 
     def size(self, height: object, width: object) -> tuple[int, int] | None:
         """Return (height, width), or None where neither is stated."""
-        if height is None and width is None:
+        if height in (None, MISSING) and width in (None, MISSING):
             return None
         sizes = []
         for field, value in (("height", height), ("width", width)):
             try:
                 size, notes = parse_whole_number(value)
             except ValueError as error:
-                raise self.fail(field, "missing" if value is None else error) from None
+                raise self.fail(field, error) from None
             self._notes.extend(notes)
             sizes.append(size)
         return sizes[0], sizes[1]
@@ -98,19 +98,19 @@ class FieldReader:
     def name(self, value: object, field: str) -> str:
         """Return the name of a class; a number is its text."""
         if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-            raise self.fail(field, "missing" if value in (None, "") else f"expected a name, got {show(value)}")
+            raise self.fail(field, "missing" if value == "" else expected("a name", value))
         return str(value).strip()
 
     def list(self, value: object, field: str) -> list[Any]:
         """Return a list."""
         if not isinstance(value, list):
-            raise self.fail(field, "missing" if value is None else f"expected a list, got {show(value)}")
+            raise self.fail(field, expected("a list", value))
         return value
 
     def object(self, value: object, field: str) -> dict[str, Any]:
         """Return a JSON object."""
         if not isinstance(value, dict):
-            raise self.fail(field, "missing" if value is None else f"expected an object, got {show(value)}")
+            raise self.fail(field, expected("an object", value))
         return value
 
 

@@ -13,7 +13,7 @@ from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, referred_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box, rotated_about_corner
-from fracture_det.data.annotation_formats.text import Notes, read_json, show
+from fracture_det.data.annotation_formats.text import MISSING, Notes, read_json, show
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
 from fracture_det.structures.image_files import IMAGE_SUFFIXES
@@ -21,6 +21,7 @@ from fracture_det.structures.image_files import IMAGE_SUFFIXES
 NOT_REVIEWED = "not_reviewed"
 _READINGS = ("annotations", "completions")  # the second before 1.0
 _GEOMETRY = ("x", "y", "points", "rle", "vertices", "radiusX")
+_SIZES = ("original_width", "original_height", "image_rotation")
 _IMAGE_LABELS = ("choices", "taxonomy")
 _RECORD_KEYS = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "meta")
 # Two readings with corners as near as this are one opinion.
@@ -124,7 +125,7 @@ def _results_of(value: object) -> list[object]:
     results: list[object] = []
     for region in value if isinstance(value, list) else [value]:  # a number is a rating
         if isinstance(region, dict):
-            sizes = {key: region.get(key) for key in ("original_width", "original_height", "image_rotation")}
+            sizes = {key: region[key] for key in _SIZES if key in region}
             results.append({**sizes, "type": "region", "value": region})
         elif isinstance(region, str):
             results += _results_of(region)
@@ -192,12 +193,12 @@ def _same(first: RawBox, second: RawBox, tolerance: float) -> bool:
 def _reading(reader: FieldReader, item: Mapping[str, Any], place: str) -> _Reading:
     regions: dict[object, list[Mapping[str, Any]]] = defaultdict(list)
     labels: list[str] = []
-    for number, result in enumerate(reader.list(item.get("result"), f"{place}: result"), 1):
+    for number, result in enumerate(reader.list(item.get("result", MISSING), f"{place}: result"), 1):
         where = f"{place}: result {number}"
         result = reader.object(result, where)
         if result.get("type") == "relation":
             continue
-        value = reader.object(result.get("value"), f"{where}: value")
+        value = reader.object(result.get("value", MISSING), f"{where}: value")
         if any(key in value for key in _GEOMETRY) or "labels" in str(result.get("type")):
             own_id = result.get("id")
             # JSON-MIN has no ids: what was said of one region repeats its geometry.
@@ -243,7 +244,7 @@ def _region(
     shape = shapes[0]
     if shape.get("image_rotation") and reader.number(shape["image_rotation"], f"{place}: image_rotation") % 360:
         raise reader.fail(place, "marked on an image that was rotated in Label Studio; rotate it back and export again")
-    size = reader.size(shape.get("original_height"), shape.get("original_width"))
+    size = reader.size(shape.get("original_height", MISSING), shape.get("original_width", MISSING))
     box, rotation = _corners(reader, shape["value"], size, place)
     return size, [RawBox(name, box, rotation=rotation) for name in names]
 
@@ -263,7 +264,7 @@ def _corners(
             raise reader.fail(place, f"a polygon of {len(points)} points is no box")
         reader.note_shape("polygon", place)
         return enclosing_box([(x * scale[0], y * scale[1]) for x, y in points]), 0.0
-    degrees = reader.degrees(value.get("rotation"), f"{place}: rotation")
+    degrees = reader.degrees(value.get("rotation", MISSING), f"{place}: rotation")
     if degrees and size is None:
         raise reader.fail(place, f"rotated by {degrees:g} degrees, on an image whose size is not stated")
     if "radiusX" in value:

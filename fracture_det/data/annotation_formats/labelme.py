@@ -10,7 +10,7 @@ from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import plain_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box
-from fracture_det.data.annotation_formats.text import read_json, show
+from fracture_det.data.annotation_formats.text import MISSING, read_json, show
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 
 _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
@@ -35,7 +35,7 @@ def parse_labelme(path: str | Path, data: bytes | None = None) -> RawAnnotation:
     boxes: tuple[RawBox, ...] = ()
     size, fault = None, None
     try:
-        size = reader.size(content.get("imageHeight"), content.get("imageWidth"))
+        size = reader.size(content.get("imageHeight", MISSING), content.get("imageWidth", MISSING))
         boxes = tuple(_box(reader, shape, f"shape {n}") for n, shape in enumerate(content["shapes"], 1))
         flags = content.get("flags")
         check_image_labels(reader, [k for k, v in flags.items() if v] if isinstance(flags, dict) else [], boxes)
@@ -55,13 +55,13 @@ def parse_labelme(path: str | Path, data: bytes | None = None) -> RawAnnotation:
 
 def _box(reader: FieldReader, shape: Any, place: str) -> RawBox:
     shape = reader.object(shape, place)
-    name = reader.name(shape.get("label"), f"{place}: label")
+    name = reader.name(shape.get("label", MISSING), f"{place}: label")
     return RawBox(name, _corners(reader, shape, place), bool(shape.get("difficult")))
 
 
 def _corners(reader: FieldReader, shape: dict[str, Any], place: str) -> Box:
     kind = shape.get("shape_type") or "polygon"  # labelme before 3.0 knew polygons only
-    points = reader.pairs(shape.get("points"), f"{place}: points")
+    points = reader.pairs(shape.get("points", MISSING), f"{place}: points")
     if kind == "rectangle" and len(points) in (2, 4):
         return enclosing_box(points)
     if kind == "mask" and len(points) == 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fracture_det.data.annotation_formats.fields import FieldReader, read_bytes
 from fracture_det.data.annotation_formats.image_names import one_per_image, plain_path
-from fracture_det.data.annotation_formats.text import Notes, decode_text
+from fracture_det.data.annotation_formats.text import MISSING, Notes, decode_text
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
 
@@ -72,9 +72,9 @@ def _annotation(reader: FieldReader, image: str, rows: Sequence[tuple[int, Row]]
             missing = [column for column in COLUMNS if column not in row]
             if missing:
                 raise reader.fail(place, f"it ends before {missing[0]}")
-            sizes.add(reader.size(row["height"].strip() or None, row["width"].strip() or None))
+            sizes.add(reader.size(row["height"].strip() or MISSING, row["width"].strip() or MISSING))
             if any(row[column].strip() for column in _OF_BOX):
-                x0, y0, x1, y1 = (reader.number(row[key].strip() or None, f"{place}: {key}") for key in _OF_BOX[1:])
+                x0, y0, x1, y1 = (reader.number(row[key].strip() or MISSING, f"{place}: {key}") for key in _OF_BOX[1:])
                 boxes.append(RawBox(reader.name(row["class"], f"{place}: class"), (x0, y0, x1, y1)))
         if len(sizes) > 1:
             raise reader.fail("size", "its rows state different sizes")

@@ -33,6 +33,24 @@ _XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*encoding=[\"'](utf|ucs|iso-1064
 _SHOWN_LETTERS = 60
 
 
+class Missing:
+    """The value of a key that is not there, which is another thing than null; false, as null is."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING = Missing()
+
+
+def expected(what: str, value: object) -> str:
+    """Return "missing" where there is no value, else what was expected, and what there is, such as null."""
+    return "missing" if value is MISSING else f"expected {what}, got {show(value)}"
+
+
 def decode_text(data: bytes) -> tuple[str, Notes]:
     """Return the text of a file in UTF-8, or in UTF-16 or UTF-32, without its byte order mark.
 
@@ -118,7 +136,7 @@ def parse_number(value: object) -> tuple[float, Notes]:
     separate thousands.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a number, got {show(value)}")
+        raise ValueError(expected("a number", value))
     try:
         if not isinstance(value, str):
             return float(value), ()
@@ -154,10 +172,10 @@ def parse_whole_number(value: object) -> tuple[int, Notes]:
 def parse_id(value: object) -> tuple[int | str, Notes]:
     """Return an id as number where it is one, else as text: "0", 0 and 0.0 are one id; "00" and "a" stay text.
 
-    Raises ValueError, in words, for null, an empty text, and what is neither number nor text.
+    Raises ValueError, in words, for MISSING, null, an empty text, and what is neither number nor text.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
-        raise ValueError("missing" if value is None else f"expected a number or a text, got {show(value)}")
+        raise ValueError(expected("a number or a text", value))
     if isinstance(value, float):
         if not (math.isfinite(value) and value == math.floor(value)):
             raise ValueError(f"expected a whole number or a text, got {show(value)}")

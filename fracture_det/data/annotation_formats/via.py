@@ -15,7 +15,7 @@ from fracture_det.data.annotation_formats.image_labels import check_image_labels
 from fracture_det.data.annotation_formats.image_names import one_per_image, referred_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box
 from fracture_det.data.annotation_formats.tensorflow_csv import read_csv
-from fracture_det.data.annotation_formats.text import Notes, read_json, show
+from fracture_det.data.annotation_formats.text import MISSING, Notes, read_json, show
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
 
@@ -89,7 +89,7 @@ def _json_entries(file: str, data: bytes) -> tuple[list[_Entry], dict[str, str],
     entries = []
     for key, item in content.items():
         item = item if isinstance(item, dict) else {}
-        name, regions = item.get("filename"), item.get("regions")
+        name, regions = item.get("filename"), item.get("regions", MISSING)
         if isinstance(regions, dict):  # VIA 1
             regions = list(regions.values())
         name = name if isinstance(name, str) else ""
@@ -198,14 +198,16 @@ def _boxes(
 ) -> list[RawBox]:
     """Return one box per class of a region: checkboxes may set several."""
     region = reader.object(region, place)
-    box = _corners(reader, reader.object(region.get("shape_attributes"), f"{place}: shape_attributes"), place)
+    box = _corners(reader, reader.object(region.get("shape_attributes", MISSING), f"{place}: shape_attributes"), place)
     attributes = region.get("region_attributes")
     named = {attribute: attributes.get(attribute)} if attribute and isinstance(attributes, dict) else {}
     return [RawBox(options.get(value, value), box) for value in _values(named) or [UNNAMED]]
 
 
 def _corners(reader: FieldReader, shape: Mapping[str, Any], place: str) -> Box:
-    kind = shape.get("name")
+    kind = shape.get("name", MISSING)
+    if kind is MISSING:
+        raise reader.fail(f"{place}: name", "missing")
     if kind == "rect":
         x, y, width, height = reader.numbers(shape, ("x", "y", "width", "height"), place)
         return x, y, x + width, y + height
@@ -217,9 +219,9 @@ def _corners(reader: FieldReader, shape: Mapping[str, Any], place: str) -> Box:
         return ellipse_box((x, y), (r, r))
     if kind == "ellipse":
         x, y, rx, ry = reader.numbers(shape, ("cx", "cy", "rx", "ry"), place)
-        theta = reader.degrees(shape.get("theta"), f"{place}: theta")  # in radians, since 2.0.6
+        theta = reader.degrees(shape.get("theta", MISSING), f"{place}: theta")  # in radians, since 2.0.6
         return ellipse_box((x, y), (rx, ry), math.degrees(theta))
-    xs, ys = (reader.list(shape.get(key), f"{place}: {key}") for key in ("all_points_x", "all_points_y"))
+    xs, ys = (reader.list(shape.get(key, MISSING), f"{place}: {key}") for key in ("all_points_x", "all_points_y"))
     if len(xs) < 3:
         raise reader.fail(place, f"a polygon of {len(xs)} points is no box")
     return enclosing_box(reader.points(xs, ys, place))

@@ -53,10 +53,16 @@ def item(**fields):
     return lambda content: content["annotations"][2].update(**fields)
 
 
+def without(key):
+    return lambda content: content["annotations"][2].pop(key)
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (item(category_id=None), "annotations[2] (id 12): category_id: missing"),
+        (item(category_id=None), "annotations[2] (id 12): category_id: expected a number or a text, got null"),
+        (without("category_id"), "annotations[2] (id 12): category_id: missing"),
+        (without("bbox"), "annotations[2] (id 12): bbox: missing, and there is no segmentation"),
         (item(category_id=9), "annotations[2] (id 12): category_id: no category has the id 9"),
         (item(category_id=[1]), "annotations[2] (id 12): category_id: expected a number or a text, got [1]"),
         (item(bbox=[]), "annotations[2] (id 12): bbox: expected 4 numbers, got [], and there is no segmentation"),
@@ -89,6 +95,34 @@ def test_an_image_without_an_id_is_a_fault_and_puts_its_boxes_in_doubt(tmp_path)
     assert problems == [("annotation_without_image", EXCLUDED)]
 
 
+def image_with(key, value=None):
+    return lambda content: content["images"].append({"id": 9, "file_name": "9.png", key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["annotations"].append({"id": 50}), "annotations[3] (id 50): image_id: missing"),
+        (
+            lambda c: c["annotations"].append({"id": 50, "image_id": None}),
+            "annotations[3] (id 50): image_id: expected a number or a text, got null",
+        ),
+        (lambda c: c["images"].append({"id": 9}), "images[3] (id 9): file_name: missing"),
+        (image_with("file_name"), "images[3] (id 9): file_name: expected a text, got null"),
+        (lambda c: c["categories"].append({"name": "a"}), "categories[1]: id: missing"),
+        (lambda c: c["categories"].append({"id": None}), "categories[1]: id: expected a number or a text, got null"),
+        (lambda c: c["categories"].append({"id": 8}), "categories[1]: name: missing"),
+        (lambda c: c["categories"].append({"id": 8, "name": None}), "categories[1]: name: expected a text, got null"),
+    ],
+)
+def test_a_missing_key_is_another_thing_than_null(tmp_path, change, said):
+    changed = content()
+    change(changed)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(changed))
+    assert said in [problem.detail for problem in parse_coco(path).problems]
+
+
 @pytest.mark.parametrize("entry", [None, 7, "1.png", [], {}, {"id": 9}, {"id": 9, "file_name": 3}])
 def test_an_entry_that_names_no_image_is_a_problem(tmp_path, entry):
     assert read(tmp_path, lambda c: c["images"].append(entry)) == ({}, ALL, [], [("image_without_name", EXCLUDED)])
@@ -99,7 +133,7 @@ def test_boxes_of_no_image_put_images_without_a_box_in_doubt(tmp_path, image_id)
     extra = {"id": 50, "image_id": image_id, "category_id": 1, "bbox": [1, 2, 30, 40]}
     faults, boxes, _, problems = read(tmp_path, lambda c: c["annotations"].append(extra))
     assert faults == {
-        "2.png": "images[2] (id 2): no box, but 1 boxes of the file belong to no image, and may be of this one"
+        "2.png": "images[2] (id 2): no box, but 1 box of the file belongs to no image, and may be of this one"
     }
     assert boxes == {"0.png": CORNERS, "1.png": CORNERS[:1]}
     assert problems == [("annotation_without_image", EXCLUDED)]
@@ -278,4 +312,6 @@ def test_several_faults_of_an_image_are_one_sentence(tmp_path):
 
     faults, *_ = read(tmp_path, change)
     assert faults["1.png"].startswith("annotations[2] (id 20): bbox: expected 4 numbers, got 0")
-    assert faults["1.png"].endswith("; and 2 more")
+    assert faults["1.png"].endswith(
+        "annotations[6] (id 24): bbox: expected 4 numbers, got 4, and there is no segmentation"
+    )

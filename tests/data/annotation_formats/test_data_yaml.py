@@ -26,7 +26,7 @@ def yaml(tmp_path, text, name="data.yaml"):
 @pytest.mark.parametrize("text", [ROBOFLOW, ULTRALYTICS, NAMES, "names:\n- fracture\n- angle\n"])
 def test_names_are_a_list_or_an_object_by_id(tmp_path, text):
     assert read_data_yaml(yaml(tmp_path, text)).names == ("fracture", "angle")
-    assert find_class_names(tmp_path) == ("fracture", "angle")
+    assert find_class_names(tmp_path).names == ("fracture", "angle")
 
 
 def test_splits_are_folders_lists_of_folders_or_nothing(tmp_path):
@@ -124,17 +124,17 @@ def test_of_two_nested_folders_the_inner_one_counts(tmp_path):
 @pytest.mark.parametrize("file", ["classes.txt", "obj.names", "_darknet.labels", "hands.names"])
 def test_names_are_one_per_line_and_lines_count(tmp_path, file):
     (tmp_path / file).write_bytes(b"\xef\xbb\xbffracture\r\n\r\nangle \r\n\r\n")
-    assert find_class_names(tmp_path) == ("fracture", "1", "angle")
-    assert find_class_names(tmp_path / file) == ("fracture", "1", "angle")
+    assert find_class_names(tmp_path).names == ("fracture", "1", "angle")
+    assert find_class_names(tmp_path / file).names == ("fracture", "1", "angle")
 
 
 def test_names_of_the_parent_count_after_those_of_the_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     assert find_class_names(tmp_path / "labels") is None
     (tmp_path / "classes.txt").write_text("outer\n")
-    assert find_class_names(tmp_path / "labels") == ("outer",)
+    assert find_class_names(tmp_path / "labels").names == ("outer",)
     (tmp_path / "labels" / "obj.names").write_text("inner\n")
-    assert find_class_names(tmp_path / "labels") == ("inner",)
+    assert find_class_names(tmp_path / "labels").names == ("inner",)
     yaml(tmp_path / "labels", "names: [other]")
     with pytest.raises(AnnotationError, match="--yolo-names"):
         find_class_names(tmp_path / "labels")

@@ -77,3 +77,17 @@ def test_numbers_written_as_text_are_read_and_a_wrong_size_is_a_fault(tmp_path):
     assert found.size == (240, 200)
     assert parse(tmp_path, imageHeight="tall").fault is not None
     assert parse(tmp_path, imageHeight=None, imageWidth=None).size is None
+
+
+@pytest.mark.parametrize("key", ["label", "points", "imageHeight"])
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_a_missing_key_is_another_thing_than_null(tmp_path, key, is_missing):
+    content = json.loads(labelme("hand.png", (240, 200), []))
+    content["shapes"] = [shape([[40, 50], [100, 80]], "rectangle")]
+    place = content if key in content else content["shapes"][0]
+    place[key] = None
+    if is_missing:
+        del place[key]
+    (tmp_path / "hand.json").write_text(json.dumps(content), encoding="utf-8")
+    said = str(parse_labelme(tmp_path / "hand.json").fault)
+    assert said.endswith(": missing") if is_missing else (": expected a " in said and said.endswith(", got null"))
