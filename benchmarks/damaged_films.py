@@ -27,15 +27,8 @@ from fracture_det.structures.image_files import find_images
 from fracture_det.structures.jpeg import MISPLACED
 from fracture_det.structures.radiograph import UnreadableImage, read_radiograph
 from fracture_det.suitability.assess import assess
-from tests.structures.damage import cut, in_jpeg, repeated, swapped, zeroed
+from tests.structures.damage import DAMAGES, in_jpeg
 
-DAMAGES = {
-    "zeroed": (zeroed, True),
-    "cut": (cut, False),
-    "cut, with an end": (cut, True),
-    "swapped": (swapped, True),
-    "repeated": (repeated, True),
-}
 FATES = ("films", "refused", "no limb", "likely", "possible", "none seen")
 
 

@@ -83,3 +83,13 @@ def in_png(data: bytes, damage: Damage, rng: np.random.Generator, *, with_end: b
     kind, harmed = b"IDAT", damage(packed, rng)
     chunk = struct.pack(">I", len(harmed)) + kind + harmed + struct.pack(">I", zlib.crc32(kind + harmed))
     return data[:33] + chunk + (data[-12:] if with_end else b"")
+
+
+# What happens to coded pixels, and whether the end of the file is there all the same.
+DAMAGES: dict[str, tuple[Damage, bool]] = {
+    "zeroed": (zeroed, True),
+    "cut": (cut, False),
+    "cut, with an end": (cut, True),
+    "swapped": (swapped, True),
+    "repeated": (repeated, True),
+}

@@ -16,15 +16,8 @@ from fracture_det.structures.radiograph import DamagedImage, UnsupportedImage, r
 from fracture_det.structures.seams import has_seam
 from tests.builders import draw_radiograph
 from tests.paths import FRACATLAS, present
-from tests.structures.damage import cut, in_jpeg, in_png, repeated, swapped, zeroed
+from tests.structures.damage import DAMAGES, in_jpeg, in_png
 
-DAMAGES = {
-    "zeroed": (zeroed, True),
-    "cut": (cut, False),
-    "cut, with an end": (cut, True),
-    "swapped": (swapped, True),
-    "repeated": (repeated, True),
-}
 FILMS, TIMES = 10, 10
 
 
