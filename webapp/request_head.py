@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 # Larger heads are left to gunicorn, which refuses lines over 4 kB and fields over 8 kB.
 MAX_HEAD_BYTES = 32_768
-UPLOADS = re.compile(rb"POST (/|\S*/api/v1/predictions)(\?\S*)? ")
+MAX_DIGITS = 18
+UPLOADS = re.compile(rb"POST (/|[^\s?]*/api/v1/predictions)(\?\S*)? ")
 FORM = b"POST / "  # the page without JavaScript
-PROBES = re.compile(rb"(GET|HEAD) \S*/(healthz|readyz)(\?\S*)? ")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+# Nothing but these, as they have threads that nobody else gets.
+PROBES = re.compile(rb"(GET|HEAD) (https?://[^/\s]+)?/(healthz|readyz)(\?\S*)? ")
+LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 KEY = re.compile(rb"\r\nidempotency-key:", re.IGNORECASE)
@@ -40,8 +42,7 @@ class RequestHead:
         if not end:
             return None
         head += b"\r\n"
-        length = LENGTH.search(head)
-        count = None if CHUNKED.search(head) else int(length[1]) if length else 0
+        count = None if CHUNKED.search(head) else _length(LENGTHS.findall(head))
         is_missing = count is None or len(body) < count
         fits = count is not None and len(head) + 2 + count <= MAX_HEAD_BYTES
         return cls(
@@ -57,3 +58,11 @@ class RequestHead:
     def bytes_at_most(self, largest: int) -> int:
         """Return how long its body may become in memory, where more than `largest` is not accepted."""
         return largest if self.body_bytes is None else min(self.body_bytes, largest)
+
+
+def _length(values: list[bytes]) -> int | None:
+    """Return the length that a head states, 0 without one; None where gunicorn may understand another one."""
+    if not values:
+        return 0
+    is_plain = len(values) == 1 and values[0].isdigit() and len(values[0]) <= MAX_DIGITS
+    return int(values[0]) if is_plain else None

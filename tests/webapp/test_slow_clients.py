@@ -75,8 +75,21 @@ def status_of(line: socket.socket) -> int:
         b"POST /api/v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
         b"POST /api/v1/predictions HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k\r\nContent-Length: 999999\r\n\r\n",
+        b"GET /x/healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 00000000000000000000000000005\r\n\r\n",
+        b"POST /login?/healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0000000000000000000000005\r\n\r\n",
     ],
-    ids=["first byte", "head", "small body", "large body", "chunks", "upload", "form", "upload with a key"],
+    ids=[
+        "first byte",
+        "head",
+        "small body",
+        "large body",
+        "chunks",
+        "upload",
+        "form",
+        "upload with a key",
+        "padded",
+        "padded post",
+    ],
 )
 def test_a_hundred_slow_clients_keep_nobody_from_being_answered(server, start):
     with lines(server, 100, start) as slow:
@@ -201,10 +214,18 @@ def test_a_head_is_taken_for_what_it_is():
 
     assert head("GET / HTTP/1.1\nHost: x\n") is None
     assert head("GET / HTTP/1.1\nHost: x\n\n") == RequestHead()
-    assert head("GET /healthz HTTP/1.1\n\n") == head("HEAD /fracture/readyz?x=1 HTTP/1.1\n\n")
+    assert head("GET /healthz HTTP/1.1\n\n") == head("HEAD /readyz?x=1 HTTP/1.1\n\n")
     assert head("GET /healthz HTTP/1.1\n\n").is_probe
     assert not head("GET /healthz HTTP/1.1\nContent-Length: 5\n\n").is_probe
     assert not head("POST /healthz HTTP/1.1\n\n").is_probe
+    assert head("GET http://localhost:8000/healthz HTTP/1.1\n\n").is_probe
+    for other in ("/x/healthz", "/image.png?x=/healthz", "/a?/readyz", "//healthz", "http://x/y/healthz", "/healthzz"):
+        assert not head(f"GET {other} HTTP/1.1\n\n").is_probe, other
+    assert not head("POST /login?x=/api/v1/predictions HTTP/1.1\n\n").is_upload
+    assert head("POST /fracture/api/v1/predictions HTTP/1.1\n\n").is_upload
+    for unsure in ("0" * 30 + "5", "5x", "+5", "", "5, 5", "5\nContent-Length: 5", "٣"):
+        doubtful = head(f"POST /login HTTP/1.1\nContent-Length: {unsure}\n\n")
+        assert (doubtful.body_bytes, doubtful.body_is_missing, doubtful.body_is_near) == (None, True, False), unsure
     form = head("POST / HTTP/1.1\nContent-Length: 4\n\nabcd")
     assert (form.is_upload, form.is_form, form.body_bytes, form.body_is_missing) == (True, True, 4, False)
     sent = head("POST /api/v1/predictions?score=1 HTTP/1.1\nidempotency-KEY: k\ncontent-LENGTH:  70000 \n\nabc")
