@@ -13,6 +13,7 @@ from fracture_det.resources import how_to_install
 COMMANDS = {
     "prepare": "LabelImg, YOLO or COCO annotations become checked, grouped splits",
     "train": "train a detector on them",
+    "closeups": "windows of whole films as training images, down to one finger",
     "pool": "several prepared data sets as one, told apart by source in every report",
     "eval": "measure a detector, and write a report that can be published",
     "compare": "detectors side by side on the same images, with intervals and tests",
