@@ -14,10 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from fracture_det.data.annotations import AnnotationError
+from tqdm import tqdm
+
 from fracture_det.data.closeups import cut_closeups
 from fracture_det.data.coco import read_coco, write_coco
-from fracture_det.structures.radiograph import UnreadableImage
 from fracture_det.structures.wording import counted
 
 
@@ -44,9 +44,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         films = read_coco(arguments.data / "train.json")
         out = arguments.out / "images"
-        closeups = cut_closeups(films, arguments.images, out, per_fracture=arguments.per_fracture, seed=arguments.seed)
+        closeups = cut_closeups(
+            films,
+            arguments.images,
+            out,
+            per_fracture=arguments.per_fracture,
+            seed=arguments.seed,
+            progress=lambda stream: tqdm(stream, total=len(films), unit="film", disable=None),
+        )
         write_coco(closeups, arguments.out / "train.json", description=f"close-ups of {arguments.data}")
-    except (AnnotationError, UnreadableImage, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"closeups: {error}", file=sys.stderr)
         return 2
     fractured = sum(bool(len(record.boxes)) for record in closeups)

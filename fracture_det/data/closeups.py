@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,21 +35,33 @@ class Window:
     y1: int
 
 
-def cut_closeups(dataset: Dataset, images: Path, out: Path, *, per_fracture: int = 2, seed: int = 0) -> Dataset:
+def cut_closeups(
+    dataset: Dataset,
+    images: Path,
+    out: Path,
+    *,
+    per_fracture: int = 2,
+    seed: int = 0,
+    progress: Callable[[Iterable[ImageRecord]], Iterable[ImageRecord]] = iter,
+) -> Dataset:
     """Cut close-ups, write them to `out` as grey JPEGs, and return them as a data set with the groups of their films.
 
     Of a fractured film `per_fracture` windows around one of its boxes, none of which is cut; of a healthy one a window
     that is mostly limb, if there is one. Windows are drawn from `seed` and the film's name. Longer sides than 900 px
-    are made smaller. Films with crowd regions are left out. Raises UnreadableImage for a film that cannot be read.
+    are made smaller. Films with crowd regions are left out. progress: wraps the stream of films.
+    Raises ValueError for a name that leads out of its folder, UnreadableImage for a film that cannot be read.
     """
-    records: list[ImageRecord] = []
     for record in dataset:
+        if not (out / record.file_name).resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"file_name {record.file_name!r} leads out of the image folder")
+    records: list[ImageRecord] = []
+    for record in progress(dataset):
         if len(record.crowd_boxes):
             continue
         rng = np.random.default_rng((seed, zlib.crc32(record.file_name.encode("utf-8", "surrogateescape"))))
         grey = read_radiograph(images / record.file_name).pixels[:, :, 1]
         for number, window in enumerate(_windows(grey, record.boxes, per_fracture, rng)):
-            name = f"{Path(record.file_name).with_suffix('').as_posix()}_{number}.jpg"
+            name = f"{record.file_name}_{number}.jpg"  # with its suffix, since hand.png is another film than hand.jpg
             boxes, size = _write(grey, window, record.boxes, out / name)
             records.append(
                 replace(

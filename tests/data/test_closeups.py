@@ -1,5 +1,7 @@
 """Close-ups: boxes lie where they lay on the film, none is cut, and nothing is healthy that was not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,7 +85,19 @@ def test_a_healthy_window_is_mostly_limb_and_smaller_than_its_film(films):
 
 def test_a_film_without_a_limb_or_with_a_crowd_region_gives_none(films):
     names = {record.file_name.partition("_")[0] for record in cut(films)[0]}
-    assert names == {"a/fractured", "a/healthy"}
+    assert names == {"a/fractured.png", "a/healthy.png"}
+
+
+def test_films_that_differ_in_their_suffix_alone_stay_apart(films):
+    folder, dataset = films
+    fractured = dataset.records[0]
+    with Image.open(folder / "images" / "a" / "healthy.png") as healthy:
+        healthy.save(folder / "images" / "a" / "fractured.bmp")
+    other = replace(dataset.records[1], file_name="a/fractured.bmp")
+    both = cut_closeups(Dataset((fractured, other), ("fracture",)), folder / "images", folder / "two")
+    assert len({record.file_name for record in both}) == len(both) == 3
+    (grey,) = (record for record in both if not len(record.boxes))
+    assert read_radiograph(folder / "two" / grey.file_name).pixels.max() < 200
 
 
 def test_the_same_seed_draws_the_same_windows_whatever_else_is_there(films):
@@ -111,5 +125,9 @@ def test_what_is_wrong_is_one_sentence(films, capsys):
     arguments = ["--data", str(folder), "--images", str(folder), "--out", str(folder / "closeups")]
     assert tool.main(arguments) == 2
     assert "no such file" in capsys.readouterr().err
+    outside = replace(films[1].records[0], file_name="../outside.png")
+    write_coco(Dataset((outside,), ("fracture",)), folder / "train.json")
+    assert tool.main(arguments) == 2
+    assert "'../outside.png' leads out of the image folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         tool.main([*arguments, "--per-fracture", "-1"])
