@@ -218,13 +218,15 @@ def over_sources(results: OrderedDict[str, Any], names: Sequence[str]) -> Ordere
     if not results:  # of the other processes of a distributed training
         return results
     by_source = {source: results[name] for name, source in zip(names, source_names(names), strict=True)}
-    means = {
-        metric: float(np.nanmean(values))
-        if np.isfinite(values := [each["bbox"][metric] for each in by_source.values()]).any()
-        else float("nan")
-        for metric in next(iter(by_source.values()))["bbox"]
-    }
+    metrics = next(iter(by_source.values()))["bbox"]
+    means = {metric: _mean([each["bbox"][metric] for each in by_source.values()]) for metric in metrics}
     return OrderedDict({"bbox": means, **by_source})
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of what is a number, NaN where nothing is."""
+    numbers = [value for value in values if np.isfinite(value)]
+    return float(np.mean(numbers)) if numbers else float("nan")
 
 
 class BFloat16Step(SimpleTrainer):
