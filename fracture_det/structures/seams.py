@@ -21,6 +21,8 @@ LIMIT_OVER_OTHERS = 2.0
 # A jump of grey values counts beyond this multiple of the differences beside it, plus one, and up to a most, so that
 # the letters of a label weigh no more than a long faint seam.
 BESIDE, LARGEST_JUMP = 1.5, 24.0
+# In a smaller picture any edge is an outline; it is no radiograph either.
+FEWEST_BLOCKS = 8
 # Grey values by which two copies of a block differ at most, once they are coded again.
 SAME = 8
 
@@ -55,7 +57,7 @@ def _outlines(grey: NDArray[np.uint8], block: tuple[int, int]) -> NDArray[np.flo
     """Return how distinct an outline with its step is below each row of blocks; more than 1 is distinct."""
     height, width = block
     rows, columns = (grey.shape[0] - 2) // height, grey.shape[1] // width
-    if rows < 3 or columns < 4:
+    if min(rows, columns) < FEWEST_BLOCKS:
         return np.zeros(0)
     # The four rows of pixels around each boundary between rows of blocks.
     around = [

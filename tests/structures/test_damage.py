@@ -124,6 +124,15 @@ class TestSeams:
         assert read_radiograph(jpeg(whole)).size == (256, 240)
         assert read_radiograph(cv2.imencode(".png", moved)[1].tobytes()).size == (256, 240)
 
+    def test_small_pictures_with_sharp_edges_are_whole(self):
+        for number in range(300):
+            rng = np.random.default_rng((9, number))
+            plate = rng.integers(0, 40, rng.integers(8, 97, 2), dtype=np.uint8)
+            height, width = plate.shape
+            plate[height // 4 : height // 2, width // 4 : width // 2] = 230
+            with Image.open(io.BytesIO(jpeg(plate))) as image:
+                assert not has_seam(np.asarray(image), (8, 8)), plate.shape
+
     def test_what_steps_elsewhere_than_between_blocks_is_a_picture(self):
         moved = self.moved(_film(0), 32)
         assert not has_seam(moved[3:], (8, 8))
