@@ -16,7 +16,8 @@ FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 # How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
 WORKERS ?= 2
-TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm
+TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm \
+	storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc-dicomweb
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -48,7 +49,7 @@ coverage: .venv/.dev  ## lines that all tests run, in processes that they start 
 	$(PYTEST) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
 
 # Without one of them, the tests that need it skip and say so.
-test-deps:  ## Chromium, PostgreSQL, nginx and Node for the tests: installed where apt-get can, else named
+test-deps:  ## Chromium, PostgreSQL, nginx, Node, dcmtk, dicom3tools and Orthanc for the tests: installed where apt-get can, else named
 	@PATH="$$PATH:/usr/sbin:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)"; wanted=""; \
 	for pair in $(TEST_PROGRAMS); do \
 		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
@@ -106,10 +107,14 @@ endif
 	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch .venv/.serve $@
 
+.venv/.dicom: requirements/dicom.txt .venv/.serve
+	$(PIP) -r requirements/dicom.txt
+	@touch $@
+
 .venv/.dev: requirements/dev.txt requirements/reference.txt requirements/baselines.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
 	$(PIP) --no-deps -r requirements/reference.txt -r requirements/baselines.txt
-	@touch $@
+	@touch .venv/.dicom $@
 
 # Asking for the other Detectron2 makes the other stamp missing, so that it is installed again.
 .venv/.detectron2-$(DETECTRON2): .venv/.python
