@@ -120,6 +120,19 @@ def test_the_tool_writes_a_data_set_to_train_on(films, capsys):
         assert read_radiograph(folder / "closeups" / "images" / record.file_name).size == record.size
 
 
+def test_the_tool_cuts_the_splits_that_are_named_each_from_its_films(films, capsys):
+    folder, dataset = films
+    for split, kept in (("val", dataset.records[:1]), ("test", dataset.records[1:2])):
+        write_coco(Dataset(kept, ("fracture",)), folder / f"{split}.json")
+    out = folder / "closeups"
+    arguments = ["--data", str(folder), "--images", str(folder / "images"), "--out", str(out), "--per-fracture", "1"]
+    assert tool.main([*arguments, "--splits", "val", "test"]) == 0
+    assert {path.name for path in out.iterdir()} == {"images", "val.json", "test.json"}
+    assert [record.group_id for record in read_coco(out / "val.json")] == ["patient 0"]
+    assert [record.group_id for record in read_coco(out / "test.json")] == ["patient 1"]
+    assert "val.json: 1 close-up of 1 film, 1 of them fractured" in capsys.readouterr().out
+
+
 def test_what_is_wrong_is_one_sentence(films, capsys):
     folder, _ = films
     arguments = ["--data", str(folder), "--images", str(folder), "--out", str(folder / "closeups")]
