@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a detector on them",
     "closeups": "windows of whole films as training images, down to one finger",
     "pool": "several prepared data sets as one, told apart by source in every report",
+    "average": "the mean of trainings that share a start, as one detector",
     "eval": "measure a detector, and write a report that can be published",
     "compare": "detectors side by side on the same images, with intervals and tests",
     "predict": "boxes on a radiograph, a folder or an archive",
