@@ -13,11 +13,10 @@ import threading
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fracture_det.structures.dicom_elements import find_elements
 from fracture_det.structures.dicom_frames import BYTES_PER_SAMPLE, DECODER_BYTES, Frame, read_samples
-from fracture_det.structures.dicom_greys import GreyScale, Window, percentiles
+from fracture_det.structures.dicom_greys import GreyScale
 from fracture_det.structures.dicom_header import Header, open_header
 from fracture_det.structures.dicom_meaning import (
     DIRECTORY,
@@ -29,6 +28,7 @@ from fracture_det.structures.dicom_meaning import (
 )
 from fracture_det.structures.image_errors import DamagedImage, UnreadableImage, UnsupportedImage, check_size
 from fracture_det.structures.photometric import Pixels, count_values, grey_to_rgb, look_up
+from fracture_det.structures.samples import GreySamples
 
 GREY, COLOURS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 CALIBRATED, DETECTOR, SCANNED, UNSTATED = "calibrated", "detector", "scanned", "unstated"
@@ -72,70 +72,24 @@ class DicomFile:
     patient_key: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, eq=False)
-class DeepRadiograph:
-    """A radiograph in all its bits, for windowing.
+def read_dicom(data: bytes, max_pixels: int) -> tuple[Pixels, GreySamples | None, DicomFile]:
+    """Return the pixels, (H, W, 3) uint8 RGB, of the bytes of a DICOM file, its grey samples, and what its header says.
 
-    pixels: (H, W) uint16, bone as bright as the file means it; 0 and 65,535 are the lowest and the highest value that
-    occurs. scale: stored values after the modality LUT per step of `pixels`, negative where low values are bright; the
-    value at 0 is `origin`. window: (center, width) in `pixels` of what the file shows; None where it has a table.
-    """
-
-    pixels: NDArray[np.uint16]
-    origin: float
-    scale: float
-    window: tuple[float, float] | None
-    file: DicomFile
-
-
-def read_dicom(data: bytes, max_pixels: int) -> tuple[Pixels, DicomFile]:
-    """Return the pixels, (H, W, 3) uint8 RGB, of the bytes of a DICOM file, and what its header says.
-
-    The greys are those of the standard: modality LUT, VOI window or table, presentation LUT shape. Raises
-    UnsupportedImage (not a radiograph, several frames, a coding that is not read, or no pydicom), ImageTooLarge from
-    the header, before anything is decoded, or DamagedImage.
+    The greys are those of the standard: modality LUT, VOI window or table, presentation LUT shape. The samples are
+    those of more than 8 bits, else None. Raises UnsupportedImage (not a radiograph, several frames, a coding that is
+    not read, or no pydicom), ImageTooLarge from the header, before anything is decoded, or DamagedImage.
     """
     opened = _open(data, max_pixels)
-    samples = read_samples(opened.header.layout, opened.frame)
-    if opened.scale is None:
-        return np.ascontiguousarray(samples), opened.file
-    counts = count_values(samples, 2**opened.scale.allocated)
-    table = np.floor(opened.scale.table(counts) * 255 + 0.5).astype(np.uint8)
-    return grey_to_rgb(look_up(samples, table)), opened.file
-
-
-def read_deep(data: bytes, max_pixels: int) -> DeepRadiograph:
-    """Return the stored values of a grey DICOM radiograph, of up to 16 bits. Raises what `read_dicom` raises."""
-    opened = _open(data, max_pixels)
-    scale = opened.scale
+    stored, scale = read_samples(opened.header.layout, opened.frame), opened.scale
     if scale is None:
-        raise UnsupportedImage("a DICOM file in colours, which has no window")
-    samples = read_samples(opened.header.layout, opened.frame)
-    counts = count_values(samples, 2**scale.allocated)
-    values, padding = scale.modality_values(), scale.is_padding()
-    there = values[(counts > 0) & ~padding]
-    if not there.size:
-        raise DamagedImage("every pixel of it is padding")
-    low, high = float(there.min()), float(there.max())
-    step = (high - low) / 65_535 or 1.0
-    origin, step = (high, -step) if scale.inverted else (low, step)
-    steps = np.clip(np.floor((values - origin) / step + 0.5), 0, 65_535)
-    table = np.where(padding, 0, steps).astype(np.uint16)
-    return DeepRadiograph(look_up(samples, table), origin, step, _shown(scale, counts, origin, step), opened.file)
-
-
-def _shown(scale: GreyScale, counts: NDArray[np.int64], origin: float, step: float) -> tuple[float, float] | None:
-    """Return (center, width) of what a file shows, in steps from `origin`."""
-    if scale.voi is None:
-        low, high = percentiles(scale.modality_values(), np.where(scale.is_padding(), 0, counts))
-        if scale.is_plain:
-            low, high = 0.0, 255.0
-        center, width = (low + high) / 2, high - low
-    elif isinstance(scale.voi, Window):
-        center, width = scale.voi.center, scale.voi.width
-    else:
-        return None
-    return (center - origin) / step, max(width / abs(step), 1.0)
+        return np.ascontiguousarray(stored), None, opened.file
+    counts = count_values(stored, 1 << scale.allocated)
+    greys = scale.greys(counts)
+    pixels = grey_to_rgb(look_up(stored, np.floor(greys * 255 + 0.5).astype(np.uint8)))
+    if scale.bits <= 8:
+        return pixels, None, opened.file
+    values, window = scale.samples(greys)
+    return pixels, GreySamples(look_up(stored, values), scale.bits, window), opened.file
 
 
 def describe_dicom(data: bytes, *, max_pixels: int, secret: bytes | None = None) -> DicomFile:

@@ -108,7 +108,30 @@ class GreyScale:
         """Whether stored values are greys already: 8 bits, and nothing said of them but which end is bright."""
         return self.stored == 8 and not self.signed and self.modality is None and self.slope > 0 and self.voi is None
 
-    def table(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    @property
+    def bits(self) -> int:
+        """How many bits a value after the modality LUT takes, apart from its slope and intercept."""
+        return self.stored if self.modality is None else max(8, self.modality.bits)
+
+    def samples(self, greys: Values) -> tuple[NDArray[np.uint16], tuple[float, float]]:
+        """Return, for each bit pattern of a sample, its value as a viewer windows it, and which are black and white.
+
+        greys: what `greys` returned. Values are those after the modality LUT, without its slope and intercept, from 0
+        on and as bright as bone is; padding is 0.
+        """
+        top = (1 << self.bits) - 1
+        values = self.stored_values() + (1 << (self.stored - 1)) * self.signed
+        if self.modality is not None:
+            values = np.clip(self.modality.look_up(self.stored_values()), 0, top)
+        if self.inverted != (self.slope < 0 and self.modality is None):
+            values = top - values
+        there = ~self.is_padding()
+        black, white = values[there & (greys <= 0)], values[there & (greys >= 1)]
+        low = float(black.max()) if black.size else float(values[there].min())
+        high = float(white.min()) if white.size else float(values[there].max())
+        return np.where(there, values, 0).astype(np.uint16), (low, max(high, low + 1))
+
+    def greys(self, counts: NDArray[np.int64]) -> Values:
         """Return the grey 0..1 of each bit pattern of a sample; `counts` says how often each occurs.
 
         Values without a window or a table are shown from their .1 to their 99.9 percentile, as those of a PNG of more

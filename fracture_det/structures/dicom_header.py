@@ -115,7 +115,7 @@ class Header:
         """Return the name of a SOP class, as in "CT Image Storage", or its UID."""
         from pydicom.uid import UID
 
-        return UID(uid[:64]).name
+        return str(UID(uid[:64]).name)
 
     def grey_scale(self, allocated: int, photometric: str) -> GreyScale:
         """Return what the file says of its greys (PS3.3, C.7.6.3, C.11.1, C.11.2 and C.11.6)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fracture_det.structures.dicom import DeepRadiograph, DicomFile, describe_dicom, dicom_bytes, read_deep, read_dicom
+from fracture_det.structures.dicom import DicomFile, describe_dicom, dicom_bytes, read_dicom
 from fracture_det.structures.image_errors import (
     DamagedImage,
     ImageTooLarge,
@@ -24,18 +24,22 @@ from fracture_det.structures.jpeg import decode_jpeg, strip_jpeg
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 from fracture_det.structures.photometric import Pixels, grey_to_rgb, to_rgb
 from fracture_det.structures.png import SAMPLES, check_rows, png_size, strip_png
+from fracture_det.structures.samples import GreySamples
 from fracture_det.structures.tiff import ORIENTATION, single_page
 
 __all__ = [
     "IMAGE_FORMATS",
     "MAX_PIXELS",
     "DamagedImage",
+    "DicomFile",
+    "GreySamples",
     "ImageTooLarge",
     "Pixels",
     "Radiograph",
     "UnreadableImage",
     "UnsupportedImage",
     "decoding_bytes",
+    "read_dicom_file",
     "read_radiograph",
 ]
 
@@ -53,12 +57,14 @@ class Radiograph:
     pixels: (H, W, 3) uint8 RGB, the EXIF orientation applied.
     spacing_mm: size of a pixel (row, column) in mm, or None where the file does not say (only DICOM does).
     orientation: the EXIF orientation that was applied; 1 means that the file was upright.
+    samples: the grey samples of a file of more than 8 bits, from which `pixels` are windowed; else None.
     dicom: what a DICOM file says of it, such as where the spacing was measured; None of other files.
     """
 
     pixels: Pixels
     spacing_mm: tuple[float, float] | None = None
     orientation: int = 1
+    samples: GreySamples | None = None
     dicom: DicomFile | None = None
 
     def __post_init__(self) -> None:
@@ -96,12 +102,6 @@ def read_radiograph(
         return _read(data, _accepted_kind(data, formats), max_pixels)
 
 
-def read_deep_radiograph(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> DeepRadiograph:
-    """Return all bits of a grey DICOM radiograph, for windowing. Raises what `read_radiograph` raises."""
-    with _named_errors(source):
-        return read_deep(_dicom_bytes_of(source), max_pixels)
-
-
 def read_dicom_file(
     source: str | Path | bytes, *, secret: bytes | None = None, max_pixels: int = MAX_PIXELS
 ) -> DicomFile:
@@ -110,13 +110,9 @@ def read_dicom_file(
     secret: of the site, for `DicomFile.patient_key`. Raises what `read_radiograph` raises.
     """
     with _named_errors(source):
-        return describe_dicom(_dicom_bytes_of(source), max_pixels=max_pixels, secret=secret)
-
-
-def _dicom_bytes_of(source: str | Path | bytes) -> bytes:
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    _accepted_kind(data, ("DICOM",))
-    return data
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        _accepted_kind(data, ("DICOM",))
+        return describe_dicom(data, max_pixels=max_pixels, secret=secret)
 
 
 @contextmanager
@@ -183,8 +179,8 @@ def _listed(formats: tuple[str, ...]) -> str:
 
 def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
     if kind == "DICOM":
-        shown, file = read_dicom(data, max_pixels)
-        return Radiograph(shown, file.spacing_mm, dicom=file)
+        shown, samples, file = read_dicom(data, max_pixels)
+        return Radiograph(shown, file.spacing_mm, samples=samples, dicom=file)
     page, jpeg = None, None
     if kind == "JPEG":
         jpeg = strip_jpeg(data)

@@ -13,7 +13,6 @@ from PIL import Image
 from fracture_det.structures.radiograph import (
     DamagedImage,
     UnsupportedImage,
-    read_deep_radiograph,
     read_dicom_file,
     read_radiograph,
 )
@@ -180,23 +179,40 @@ class TestGreys:
         reference = _by_dcmtk(real_file(f"{name}.dcm"), tmp_path, *options)
         assert abs(grey(real_file(f"{name}.dcm")) - reference).max() <= 1
 
-    def test_all_bits_can_be_had(self, film):
-        stored = film.astype(np.uint16) * 16 + np.arange(film.size, dtype=np.uint16).reshape(film.shape) % 16
-        attributes = {
-            "BitsStored": 12,
-            "WindowCenter": 1000,
-            "WindowWidth": 500,
-            "RescaleSlope": 2,
-            "RescaleIntercept": -50,
-        }
-        for photometric in ("MONOCHROME2", "MONOCHROME1"):
-            read = read_deep_radiograph(dicom(stored, PhotometricInterpretation=photometric, **attributes))
-            assert (read.pixels.min(), read.pixels.max()) == (0, 65_535)
-            values = read.origin + read.scale * read.pixels.astype(float)
-            assert abs(values - (stored * 2.0 - 50)).max() <= abs(read.scale)
-            center, width = read.window
-            greys = np.clip((read.pixels - (center - width / 2)) / width, 0, 1) * 255
-            assert abs(greys - grey(dicom(stored, PhotometricInterpretation=photometric, **attributes))).max() <= 2
+    @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+    @pytest.mark.parametrize("slope", [2, -3])
+    @pytest.mark.parametrize("signed", [False, True])
+    def test_all_bits_are_kept_with_the_window_of_the_file(self, film, photometric, slope, signed):
+        low = 2048 if signed else 0
+        stored = film.astype(np.int32) * 16 + np.arange(film.size).reshape(film.shape) % 16
+        data = dicom(
+            (stored - low).astype(np.int16 if signed else np.uint16),
+            BitsStored=12,
+            RescaleSlope=slope,
+            RescaleIntercept=-50,
+            WindowCenter=slope * (2000 - low) - 50,
+            WindowWidth=1500,
+            PhotometricInterpretation=photometric,
+        )
+        read = read_radiograph(data)
+        bright = (photometric == "MONOCHROME2") == (slope > 0)
+        assert (read.samples.values == (stored if bright else 4095 - stored)).all()
+        assert read.samples.bits == 12
+        black, white = read.samples.window
+        shown = np.clip((read.samples.values - black) / (white - black), 0, 1) * 255
+        assert abs(shown - read.pixels[:, :, 0]).max() <= 1
+
+    def test_8_bits_have_no_samples_and_a_table_of_greys_has_its_ends(self, film):
+        assert read_radiograph(dicom(film)).samples is None
+        samples = read_radiograph(real_file("mlut_18.dcm")).samples
+        assert (samples.values.dtype, samples.bits) == (np.uint16, 16)
+        curved = read_radiograph(
+            dicom(
+                film.astype(np.uint16) * 16, BitsStored=12, WindowCenter=2000, WindowWidth=900, VOILUTFunction="SIGMOID"
+            )
+        )
+        black, white = curved.samples.window
+        assert 0 <= black < white <= 4095
 
 
 def _by_dcmtk(data, folder, *options):
