@@ -194,12 +194,18 @@ def _frame(header: Header, max_pixels: int) -> Frame:
     allocated = header.word("BitsAllocated")
     if photometric not in {1: GREY, 3: COLOURS}.get(samples, ()):
         raise UnsupportedImage(
-            f"a DICOM file of the Photometric Interpretation {photometric[:20]} with {samples} samples per pixel, "
-            "which is not read; convert it to MONOCHROME2"
+            f"a DICOM file of {_known(photometric)} with {samples} samples per pixel, which is not read; convert it to "
+            "MONOCHROME2"
         )
     if allocated not in (8, 16) or (samples == 3 and allocated != 8):
         raise UnsupportedImage(f"a DICOM file of {samples} x {allocated} bits per pixel, which is not read")
     return Frame(rows, columns, samples, allocated, photometric, header.word("PlanarConfiguration", 0) == 1)
+
+
+def _known(photometric: str) -> str:
+    """Return a Photometric Interpretation of the standard; any other text may be anything, such as a name."""
+    known = (*GREY, *COLOURS, "PALETTE COLOR", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "HSV", "ARGB", "CMYK", "XYB")
+    return photometric if photometric in known else "an unknown Photometric Interpretation"
 
 
 def _file(header: Header, frame: Frame) -> DicomFile:

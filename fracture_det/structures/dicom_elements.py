@@ -96,6 +96,7 @@ def _read_meta(data: bytes, place: int) -> tuple[int, str]:
             raise DamagedImage(f"its element {named(tag)} has no length")
         if tag == TRANSFER_SYNTAX:
             syntax = data[place : place + min(length, 64)].decode("ascii", "replace").rstrip("\0 ")
+            syntax = re.sub(r"[^0-9.]", "?", syntax)  # what is shown of a file is no text of it
         place = walker.skip(tag, place, length)
     raise DamagedImage(f"more than {MAX_META_ELEMENTS} elements of meta information")
 

@@ -31,7 +31,7 @@ class Window:
         if not usable:
             raise DamagedImage(f"its window has a center {self.center:g} and a width {self.width:g}")
         if self.function not in (LINEAR, LINEAR_EXACT, SIGMOID):
-            raise DamagedImage(f"its VOILUTFunction is {self.function!r}, which there is not")
+            raise DamagedImage("its VOILUTFunction is none that there is")
 
     def greys(self, values: Values) -> Values:
         """Return greys 0..1 of values."""

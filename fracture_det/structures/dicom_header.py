@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 from typing import Any
 
@@ -115,7 +116,7 @@ class Header:
         """Return the name of a SOP class, as in "CT Image Storage", or its UID."""
         from pydicom.uid import UID
 
-        return str(UID(uid[:64]).name)
+        return str(UID(re.sub(r"[^0-9.]", "?", uid[:64])).name)
 
     def grey_scale(self, allocated: int, photometric: str) -> GreyScale:
         """Return what the file says of its greys (PS3.3, C.7.6.3, C.11.1, C.11.2 and C.11.6)."""
@@ -128,8 +129,10 @@ class Header:
         inverted = photometric == "MONOCHROME1"
         shape = self.text("PresentationLUTShape").upper()
         if shape not in ("", "INVERSE" if inverted else "IDENTITY"):
+            other = "IDENTITY" if inverted else "INVERSE"
             raise UnsupportedImage(
-                f"a DICOM file that contradicts itself: {photometric}, presentation LUT {shape[:20]}"
+                f"a DICOM file that contradicts itself: {photometric}, but a presentation LUT shape that is "
+                f"{shape if shape == other else 'unknown'}"
             )
         signed = self.word("PixelRepresentation") == 1
         modality = self._table("ModalityLUTSequence", signed=signed)

@@ -156,7 +156,9 @@ class TestGreys:
             read_radiograph(dicom(np.full((9, 9), 7, np.uint16), PixelPaddingValue=7))
 
     def test_two_statements_that_contradict_each_other_are_refused(self, film):
-        with pytest.raises(UnsupportedImage, match="contradicts itself: MONOCHROME2, presentation LUT INVERSE"):
+        with pytest.raises(
+            UnsupportedImage, match="contradicts itself: MONOCHROME2, but a presentation LUT shape that is INVERSE"
+        ):
             read_radiograph(dicom(film, PresentationLUTShape="INVERSE"))
 
     @pytest.mark.parametrize(("center", "width"), [(100, 0), (100, -5), (None, 5), (100, None)])
@@ -232,7 +234,7 @@ class TestWhatIsRefused:
             ("MR2_UNCR.dcm", r"a DICOM file of magnetic resonance \(MR\), not a radiograph"),
             ("US1_UNCR.dcm", r"a DICOM file of ultrasound \(US\), not a radiograph"),
             ("MR-SIEMENS-DICOM-WithOverlays.dcm", r"magnetic resonance \(MR\)"),
-            ("OT-PAL-8-face.dcm", "of the Photometric Interpretation PALETTE COLOR"),
+            ("OT-PAL-8-face.dcm", "of PALETTE COLOR with 1 samples per pixel"),
             ("SC_rgb_2frame.dcm", "a DICOM file of 2 frames, of which one is read"),
             ("SC_rgb_16bit.dcm", "a DICOM file of 3 x 16 bits per pixel"),
         ],
