@@ -44,7 +44,7 @@ UPLOAD_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "one JPEG or PNG"}},
+                "properties": {"file": {"type": "string", "format": "binary", "description": "one JPEG, PNG or DICOM"}},
             }
         }
     },
@@ -57,7 +57,7 @@ ERROR_DESCRIPTIONS = {
     404: "no such result, or it is somebody else's, or it has expired",
     409: "somebody else has logged in in this browser since the page was loaded",
     413: "too many bytes or pixels",
-    415: "neither JPEG nor PNG; a body of an undocumented type",
+    415: "neither JPEG, PNG nor a DICOM radiograph; a body of an undocumented type",
     422: "empty, damaged or contradictory; not a radiograph of a limb (with `reason`)",
     429: "too many requests; see Retry-After",
     500: "the detector or the server failed; this says nothing about the radiograph",

@@ -22,6 +22,7 @@ from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
     DamagedImage,
+    DicomFile,
     ImageTooLarge,
     Pixels,
     Radiograph,
@@ -57,7 +58,7 @@ __all__ = [
     "return_freed_memory",
 ]
 
-UPLOAD_FORMATS = ("JPEG", "PNG")
+UPLOAD_FORMATS = ("JPEG", "PNG", "DICOM")
 # Room for the largest radiograph that is read, or for dozens of the usual size.
 MAX_MEMORY = 1_300_000_000
 Assess = Callable[[Radiograph], Suitability]
@@ -95,6 +96,7 @@ class Prediction:
     `detect` (the whole micro-batch), and `total`.
     suitability: whether it looks like a radiograph of a limb; not `ok` where it was analysed anyway, None where a
     service does not assess.
+    dicom: what the header of a DICOM file says of it; None of other files.
     """
 
     pixels: Pixels
@@ -103,6 +105,12 @@ class Prediction:
     latency_ms: Mapping[str, float]
     confidence: float | None = None
     suitability: Suitability | None = None
+    dicom: DicomFile | None = None
+
+    @property
+    def may_be_kept(self) -> bool:
+        """False where the file says that writing, such as a name, is burned into its pixels."""
+        return self.dicom is None or not self.dicom.burned_in
 
     @property
     def height(self) -> int:
@@ -132,6 +140,7 @@ class _Request:
     pixels: Pixels
     entered: float
     suitability: Suitability | None = None
+    dicom: DicomFile | None = None
     future: Future[_Detected] = field(default_factory=Future)
 
 
@@ -299,14 +308,16 @@ class PredictionService:
         }
         calibration = self.info.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
-        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence, request.suitability)
+        return Prediction(
+            request.pixels, detected.detections, self.info, latency_ms, confidence, request.suitability, request.dicom
+        )
 
     def _enter(self, source: Path | bytes, *, force: bool) -> _Request:
         radiograph = self._read(source)
         suitability = None if self._assess is None else self._assess(radiograph)
         if suitability is not None and not suitability.ok and not force:
             raise UnsuitableImage(suitability)
-        request = _Request(radiograph.pixels, time.perf_counter(), suitability)
+        request = _Request(radiograph.pixels, time.perf_counter(), suitability, radiograph.dicom)
         with self._entrance:
             if self._closed:
                 raise ServiceClosed("the service is closed")

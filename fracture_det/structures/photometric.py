@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from fracture_det.structures.tiff import (
 )
 
 Pixels = NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 BAND_SAMPLES = 1 << 20
 
 
@@ -121,28 +122,40 @@ def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:
         is_opacity = page is None or page.value(EXTRA_SAMPLES, OPACITY) == OPACITY
         if is_opacity and not deep[:, :, 3].any():
             raise UnreadableImage("every pixel is transparent")
-        for band in _bands(deep) if is_opacity else ():
+        for band in bands(deep) if is_opacity else ():
             colours, opacity = cv2.cvtColor(band, cv2.COLOR_BGRA2BGR), cv2.merge([band[:, :, 3]] * 3)
             band[:, :, :3] = cv2.multiply(colours, opacity, scale=1 / 65_535)
     return stretch_to_8_bit(deep[:, :, 2::-1])
 
 
-def _bands(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def bands(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield views of rows that together are `samples`, so that what is computed of them takes little memory."""
     rows = max(1, BAND_SAMPLES // max(1, samples[0].size))
     for first in range(0, len(samples), rows):
         yield samples[first : first + rows]
 
 
+def count_values(samples: NDArray[Any], kinds: int) -> NDArray[np.int64]:
+    """Return how often each of the values 0 to `kinds` - 1 occurs, (kinds,)."""
+    counts = np.zeros(kinds, np.int64)
+    for band in bands(samples):  # since each is widened to 64 bits
+        counts += np.bincount(band.reshape(-1), minlength=kinds)
+    return counts
+
+
+def look_up(samples: NDArray[Any], table: NDArray[Number]) -> NDArray[Number]:
+    """Return what stands in a table, (kinds,), for samples of any shape and of the values 0 to kinds - 1."""
+    found = np.empty(samples.shape, table.dtype)
+    for source, target in zip(bands(samples), bands(found), strict=True):
+        np.take(table, source, out=target, mode="clip")  # else it would be buffered
+    return found
+
+
 def stretch_to_8_bit(deep: NDArray[Any]) -> NDArray[np.uint8]:
     """Stretch samples, (H, W) or (H, W, channels), linearly so that their .1 and 99.9 percentiles become 0 and 255."""
     if deep.dtype == np.uint16:  # by a table of all values, band by band: a sixth of the memory
         low, high = _percentiles(deep)
-        table = _stretch(np.arange(65_536, dtype=np.float32), low, high)
-        stretched = np.empty(deep.shape, np.uint8)
-        for source, target in zip(_bands(deep), _bands(stretched), strict=True):
-            np.take(table, source, out=target, mode="clip")  # else it would be buffered
-        return stretched
+        return look_up(deep, _stretch(np.arange(65_536, dtype=np.float32), low, high))
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
@@ -158,9 +171,7 @@ def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
 
 def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:
     """Return what `np.percentile` says of .1 and 99.9, or the extremes where these are one value."""
-    counts = np.zeros(65_536, np.int64)
-    for band in _bands(deep):  # since each is widened to 64 bits
-        counts += np.bincount(band.reshape(-1), minlength=65_536)
+    counts = count_values(deep, 65_536)
     below = np.cumsum(counts)
     places = np.array([0.001, 0.999]) * (deep.size - 1)
     under, over = (np.searchsorted(below, edge(places), side="right") for edge in (np.floor, np.ceil))

@@ -146,12 +146,13 @@ class Results:
     def add(self, prediction: Prediction, metadata: ResultMetadata) -> StoredPrediction:
         """Store `prediction` with its image, re-encoded without metadata, and return it with its new identifier.
 
+        An image into which writing is burned, which may name a patient, is not kept.
         Raises KeyTaken if another process has stored a result with the same idempotency key in the meantime.
         """
         row = _row_of(prediction, metadata)
         entry = AuditEntry(metadata.owner, "analyse", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
         try:
-            if self._keep_images:
+            if self._keep_images and prediction.may_be_kept:
                 self._images.write(row.id, encode_png(prediction.pixels))
             with self._images.deleting() as hide, self._database.writing() as session:
                 expired = self._free_key(session, row)
