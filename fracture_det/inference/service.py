@@ -17,11 +17,12 @@ import numpy as np
 
 from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.memory import MemoryBudget, return_freed_memory
-from fracture_det.inference.png import encode_png, overlay_png
+from fracture_det.inference.png import encode_png, encode_samples, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
     DamagedImage,
+    GreySamples,
     ImageTooLarge,
     Pixels,
     Radiograph,
@@ -42,6 +43,7 @@ __all__ = [
     "Detections",
     "DetectorFailed",
     "DetectorInfo",
+    "GreySamples",
     "ImageTooLarge",
     "Prediction",
     "PredictionService",
@@ -53,6 +55,7 @@ __all__ = [
     "UnsupportedImage",
     "assess",
     "encode_png",
+    "encode_samples",
     "overlay_png",
     "return_freed_memory",
 ]
@@ -95,6 +98,7 @@ class Prediction:
     `detect` (the whole micro-batch), and `total`.
     suitability: whether it looks like a radiograph of a limb; not `ok` where it was analysed anyway, None where a
     service does not assess.
+    spacing_mm, samples: those of the `Radiograph`.
     """
 
     pixels: Pixels
@@ -103,6 +107,8 @@ class Prediction:
     latency_ms: Mapping[str, float]
     confidence: float | None = None
     suitability: Suitability | None = None
+    spacing_mm: tuple[float, float] | None = None
+    samples: GreySamples | None = None
 
     @property
     def height(self) -> int:
@@ -132,6 +138,8 @@ class _Request:
     pixels: Pixels
     entered: float
     suitability: Suitability | None = None
+    spacing_mm: tuple[float, float] | None = None
+    samples: GreySamples | None = None
     future: Future[_Detected] = field(default_factory=Future)
 
 
@@ -289,7 +297,7 @@ class PredictionService:
             detected = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
             if request.future.cancel():  # it stays in the queue until the detector comes back; its pixels need not
-                request.pixels = np.empty((0, 0, 3), np.uint8)
+                request.pixels, request.samples = np.empty((0, 0, 3), np.uint8), None
             raise DetectorFailed(f"the detector did not return within {self._timeout_s:g} s") from error
         latency_ms = {
             "read": 1000 * (request.entered - begun),
@@ -299,14 +307,24 @@ class PredictionService:
         }
         calibration = self.info.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
-        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence, request.suitability)
+        return Prediction(
+            request.pixels,
+            detected.detections,
+            self.info,
+            latency_ms,
+            confidence,
+            request.suitability,
+            request.spacing_mm,
+            request.samples,
+        )
 
     def _enter(self, source: Path | bytes, *, force: bool) -> _Request:
         radiograph = self._read(source)
         suitability = None if self._assess is None else self._assess(radiograph)
         if suitability is not None and not suitability.ok and not force:
             raise UnsuitableImage(suitability)
-        request = _Request(radiograph.pixels, time.perf_counter(), suitability)
+        pixels, samples = radiograph.pixels, radiograph.samples
+        request = _Request(pixels, time.perf_counter(), suitability, radiograph.spacing_mm, samples)
         with self._entrance:
             if self._closed:
                 raise ServiceClosed("the service is closed")
