@@ -45,6 +45,7 @@ def test_every_sample_of_a_deep_radiograph_is_kept_and_sent(client, post, deep):
     sent = client.get(body["links"]["samples"])
     assert sent.mimetype == "image/png"
     assert np.array_equal(cv2.imdecode(np.frombuffer(sent.data, np.uint8), cv2.IMREAD_UNCHANGED), deep)
+    assert "80 x 60 px, 12 bits" in client.get(body["links"]["report"]).text
     shown = cv2.imdecode(np.frombuffer(client.get(body["links"]["image"]).data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert shown.dtype == np.uint8
 
@@ -105,6 +106,7 @@ class TestSpacing:
         body = post().get_json()
         assert body["spacing_mm"] == [ROW_MM, COLUMN_MM]
         assert client.get(body["links"]["self"]).get_json()["spacing_mm"] == [ROW_MM, COLUMN_MM]
+        assert "160 x 120 px, 0.15 x 0.2 mm per pixel" in client.get(body["links"]["report"]).text
 
     def test_a_warmed_up_service_predicts_with_it(self, service):
         prediction = service.predict(io.BytesIO(encoded(np.zeros((30, 40), np.uint8))).getvalue())
