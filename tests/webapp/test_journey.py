@@ -67,7 +67,7 @@ def test_from_the_upload_to_the_deletion(browser, server, files, tmp_path, width
         assert barriers(page) == []
         if width == 1280:
             page.locator(".row-entry.none-seen, .row-entry.possible").locator(".tick").click()
-        page.locator("#results").evaluate("place => window.scrollTo(0, place.offsetTop - 90)")
+        page.locator("#results").evaluate("place => window.scrollTo(0, place.offsetTop - 100)")
         page.wait_for_load_state("networkidle")
         shoot(page, "page" if width == 1280 else "page_phone")
 

@@ -186,7 +186,7 @@ def test_the_mouse_ticks_without_choosing_and_what_is_read_can_be_hidden(several
     row(several, "a likely").locator(".tick").click()
     expect(row(several, "a likely")).to_have_attribute("aria-checked", "true")
     expect(row(several, "c likely")).to_have_attribute("aria-selected", "true")
-    several.get_by_label("Only what is not read").check()
+    several.get_by_label("Unread only").check()
     assert listed(several) == [name for name in ORDER if name != "a likely.png"]
     # The chosen one stays until another is chosen.
     job(several, "c likely").get_by_role("button", name="Read: c likely.png").click()
@@ -279,7 +279,7 @@ def test_it_has_no_barriers(several):
     assert barriers(several) == []
     row(several, "a likely").locator(".tick").click()
     choose(several, "b broken")
-    several.get_by_label("Only what is not read").check()
+    several.get_by_label("Unread only").check()
     assert barriers(several) == []
 
 

@@ -26,12 +26,10 @@ export function acceptFiles(form) {
   const list = new Worklist({ retry: (job) => { job.restart(); start(job); } });
   const accept = (files, skipped) => {
     if (skipped !== null) showSkipped(files.length, skipped);
-    for (const { file, name } of files) {
-      // One key, so that a retry is not a second analysis.
-      const job = new Job(name, { file, key: newIdempotencyKey(), list });
-      list.add(job);
-      start(job);
-    }
+    // One key for each, so that a retry is not a second analysis.
+    const jobs = files.map(({ file, name }) => new Job(name, { file, key: newIdempotencyKey(), list }));
+    list.add(jobs);
+    jobs.forEach(start);
   };
   restore(list, recall(), start);
   listenForFiles(form, accept, showFolderMessage);
@@ -44,7 +42,7 @@ function restore(list, saved, start) {
   if (!saved) return;
   document.getElementById("worklist-unread").checked = saved.onlyUnread;
   const jobs = saved.jobs.map(({ name, self, isRead }) => new Job(name, { self, isRead, list }));
-  for (const job of jobs) list.add(job);
+  list.add(jobs);
   if (jobs[saved.chosen]) list.choose(jobs[saved.chosen]);
   jobs.forEach((job, index) => {
     if (job.self) start(job); else job.fail(new ServerError(saved.jobs[index].error ?? UNFINISHED));

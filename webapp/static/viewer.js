@@ -67,10 +67,11 @@ class Viewer {
   }
 
   #fillPicture() {
-    const { part, picture, result: { image: { width, height } } } = this;
+    const { part, picture, result: { image: { width, height, bits } } } = this;
     part("stage").style.aspectRatio = `${width} / ${height}`;
     for (const key of ["boxes", "draft", "lines"]) part(key).setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.on("failed", () => { part("image-failure").hidden = false; });
+    part("image-shallow").hidden = !picture.source || bits === 8 || Boolean(picture.samples);
     picture.on("shallow", () => { part("image-shallow").hidden = false; });
     part("stage").addEventListener("pointermove", ({ clientX, clientY }) => this.#showValue(clientX, clientY));
     part("stage").addEventListener("pointerleave", () => { part("value-readout").textContent = ""; });

@@ -8,6 +8,7 @@ import { arrange, countText, firstChoice, groupOf, isReadable, neighbour, scoreW
 const MINI_PX = 144;
 const NARROW = matchMedia("(max-width: 52rem)"); // as in worklist.css
 const WORDS = { likely: "Likely", possible: "Possible", "none seen": "None seen" };
+let count = 0;
 
 export class Worklist {
   // `retry` starts a job anew.
@@ -49,14 +50,16 @@ export class Worklist {
 
   get hasSeveral() { return this.jobs.length > 1; }
 
-  add(job) {
-    this.jobs.push(job);
-    this.shown.append(job.article);
-    job.article.hidden = true;
-    const row = cloneTemplate("row-template");
-    row.id = `row-${Math.random().toString(36).slice(2)}`;
-    row.querySelector(".row-name").textContent = job.name;
-    this.rows.set(job, row);
+  add(jobs) {
+    for (const job of jobs) {
+      const row = cloneTemplate("row-template");
+      row.id = `row-${count += 1}`;
+      row.querySelector(".row-name").textContent = job.name;
+      this.rows.set(job, row);
+      this.jobs.push(job);
+      job.article.hidden = true;
+      this.shown.append(job.article);
+    }
     this.render();
   }
 
