@@ -158,6 +158,17 @@ def image(identifier: str) -> Response:
     return send_file(image_path_of(find_result(identifier)), mimetype="image/png")
 
 
+@blueprint.get("/predictions/<identifier>/samples.png")
+@blueprint.doc(responses=png("its samples: grey, 16 bits, upright, without metadata", 404))
+def samples(identifier: str) -> Response:
+    """Return the samples of a grey radiograph of more than 8 bits."""
+    path = find_result(identifier).samples_path
+    if path is None:
+        message = "There are no further samples: the image has 8 bits, is in colour, or was not kept."
+        raise RequestError(404, message, reason="not_found")
+    return send_file(path, mimetype="image/png")
+
+
 @blueprint.get("/predictions/<identifier>/overlay.png")
 @blueprint.input(OverlayQuery, location="query", arg_name="query")
 @blueprint.doc(responses=png("the radiograph with numbered boxes", 404))

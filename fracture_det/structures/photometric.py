@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from fracture_det.structures.image_errors import UnreadableImage, UnsupportedImage
+from fracture_det.structures.samples import GreySamples, bits_of
 from fracture_det.structures.tiff import (
     COMPRESSION,
     CONTIGUOUS,
@@ -29,16 +30,16 @@ Number = TypeVar("Number", bound=np.generic)
 BAND_SAMPLES = 1 << 20
 
 
-def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> Pixels:
-    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has opened from `data`.
+def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> tuple[Pixels, GreySamples | None]:
+    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has opened from `data`, and its grey samples.
 
     page: what a TIFF said before `single_page`. Transparent pixels are laid over black; more than 8 bits are stretched,
-    see `stretch_to_8_bit`.
+    see `stretch_to_8_bit`. The samples are those of a grey image of 16 bits, else None.
 
     Raises UnsupportedImage or UnreadableImage where the samples have no certain meaning.
     """
     if _is_deep_colour(image, data, page):
-        return _deep_to_rgb(data, page)
+        return _deep_to_rgb(data, page), None
     image.load()
     if image.mode.startswith(("I", "F")):
         return _deep_grey_to_rgb(image, page)
@@ -53,8 +54,8 @@ def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> 
     if image.has_transparency_data:
         image = _over_black(image)
     if image.mode == "L":
-        return grey_to_rgb(np.asarray(image))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return grey_to_rgb(np.asarray(image)), None
+    return np.array(image if image.mode == "RGB" else image.convert("RGB")), None
 
 
 def _is_deep_colour(image: Image.Image, data: bytes, page: TiffPage | None) -> bool:
@@ -92,7 +93,7 @@ def grey_to_rgb(grey: Pixels) -> Pixels:
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)  # a tenth of the time of np.repeat
 
 
-def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> Pixels:
+def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> tuple[Pixels, GreySamples | None]:
     if page is not None and page.order == ">" and page.value(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
         is_plain = page.depth == 16 and page.sample_format == UNSIGNED
         if not is_plain:  # Pillow swaps the bytes of the others once too often
@@ -102,13 +103,30 @@ def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> Pixels:
         deep = deep.view(np.uint32)  # Pillow has signed ones only
     if deep.dtype.kind == "f" and not np.isfinite(deep).all():
         raise UnreadableImage("some of its samples are not finite numbers")
-    grey = stretch_to_8_bit(deep)
-    if page is not None and page.white_is_zero:
-        grey = 255 - grey
+    is_inverted = page is not None and page.white_is_zero
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[deep == transparent] = 0
-    return grey_to_rgb(grey)
+    clear = deep == transparent if isinstance(transparent, int) else None
+    samples = _samples(deep, clear, is_inverted=is_inverted)
+    grey = stretch_to_8_bit(deep)
+    if is_inverted:
+        grey = 255 - grey
+    if clear is not None:
+        grey[clear] = 0
+    return grey_to_rgb(grey), samples
+
+
+def _samples(deep: NDArray[Any], clear: NDArray[np.bool_] | None, *, is_inverted: bool) -> GreySamples | None:
+    """Return the samples of 16 bits as bright as bone is, those that are `clear` as black; None of another depth."""
+    if deep.dtype.kind != "u" or deep.dtype.itemsize != 2:
+        return None
+    values = deep.astype(np.uint16)  # a copy in this machine's byte order
+    low, high = _percentiles(values)
+    if is_inverted:
+        values = np.iinfo(np.uint16).max - values
+        low, high = 65_535 - high, 65_535 - low
+    if clear is not None:
+        values[clear] = 0
+    return GreySamples(values, bits_of(values), (low, max(high, low + 1)))
 
 
 def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,10 @@ class Radiograph:
             raise ValueError(
                 f"Radiograph.pixels: expected (H, W, 3) uint8, got {self.pixels.shape} {self.pixels.dtype}"
             )
+        if self.spacing_mm is not None and not all(np.isfinite(side) and side > 0 for side in self.spacing_mm):
+            raise ValueError(f"Radiograph.spacing_mm: expected two numbers above 0, got {self.spacing_mm}")
+        if self.samples is not None and self.samples.values.shape != self.size:
+            raise ValueError(f"Radiograph.samples: expected {self.size} values, got {self.samples.values.shape}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,7 +91,7 @@ def read_radiograph(
     Grey, palette, CMYK and RGB are converted to RGB; transparent pixels are laid over black, and a TIFF in which white
     is zero is inverted, whatever its depth. Images of more than 8 bits are stretched linearly so that their 0.1 and
     99.9 percentiles become 0 and 255: the files do not say how many of their bits are used, and dividing by 256 would
-    show a 12-bit radiograph as black.
+    show a 12-bit radiograph as black. Of a grey image of 16 bits, the samples are kept beside the pixels.
 
     Of a JPEG or PNG only the pixels and the orientation are read: profiles, texts, previews and further frames are
     removed unread, and the parts that are read must be few and intact. A DICOM file is shown as the standard says
@@ -207,8 +211,11 @@ def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
         orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1) if page is None else page.value(ORIENTATION, 1)
         if orientation not in EXIF_ORIENTATIONS:
             orientation = 1
-        decoded = None if jpeg is None else decode_jpeg(jpeg, image.mode)
+        decoded, samples = None if jpeg is None else decode_jpeg(jpeg, image.mode), None
         if decoded is None or image.mode == "CMYK":
-            decoded = to_rgb(image, data, page=page)
+            decoded, samples = to_rgb(image, data, page=page)
         pixels = grey_to_rgb(decoded) if decoded.ndim == 2 else decoded
-    return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
+    upright = EXIF_ORIENTATIONS[orientation]
+    if samples is not None:  # before the pixels, so that not all of it is in memory twice
+        samples = replace(samples, values=orient_image(samples.values[:, :, None], upright)[:, :, 0])
+    return Radiograph(orient_image(pixels, upright), orientation=int(orientation), samples=samples)

@@ -90,7 +90,19 @@ def test_a_synthetic_film_is_analysed(seed):
         (cv2.cvtColor(scene(), cv2.COLOR_RGB2GRAY), "photograph"),
         (film()[:, : MIN_SIDE_PX - 1], "too_small"),
     ],
-    ids=["black", "white", "even", "noise", "dark", "drifted", "bright", "page", "dark page", "grey photograph", "small"],
+    ids=[
+        "black",
+        "white",
+        "even",
+        "noise",
+        "dark",
+        "drifted",
+        "bright",
+        "page",
+        "dark page",
+        "grey photograph",
+        "small",
+    ],
 )
 def test_a_refusal_has_its_reason(plane, reason):
     said = assess(grey(plane))

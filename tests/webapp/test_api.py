@@ -29,7 +29,7 @@ def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client,
             "level": "likely",
         }
     ]
-    assert body["image"] == {"height": 120, "width": 160}
+    assert body["image"] == {"height": 120, "width": 160, "bits": 8, "window": [0, 255]}
     assert body["model"] == "bright rectangles"
     assert body["latency_ms"] > 0
     assert body["finding"]["level"] == "likely"
@@ -112,7 +112,8 @@ ACCEPTED = {
 def test_every_kind_of_jpeg_and_png_gives_the_same_box(post, kind):
     answer = post(ACCEPTED[kind]())
     assert answer.status_code == 201, answer.json
-    assert answer.json["image"] == {"height": 120, "width": 160}
+    assert (answer.json["image"]["height"], answer.json["image"]["width"]) == (120, 160)
+    assert answer.json["image"]["bits"] == (12 if kind == "16-bit PNG" else 8)
     box = answer.json["detections"][0]["box_xyxy_px"]
     assert np.abs(np.array(box) - LIKELY[:4]).max() <= 8 * ("JPEG" in kind)  # JPEG blurs within blocks of 8
 

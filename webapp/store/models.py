@@ -37,6 +37,11 @@ class PredictionRow(Base):
     # Whether it looked like a radiograph of a limb, None where nobody asked: results of before have none.
     limb_probability: Mapped[float | None]
     suitability: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # Of a picture of more than 8 bits: how many, and the samples that are 0 and 255 in its 8 bits.
+    bits: Mapped[int | None]
+    window: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    # Height and width of a pixel, None where the file did not say.
+    spacing_mm: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
