@@ -305,7 +305,7 @@ class Results:
             detections=detections,
             labels=labels,
             image_path=path if path.exists() else None,
-            feedback=_feedback_of(row.feedback),
+            feedback=feedback_of(row.feedback),
             suitability=_suitability_of(row),
         )
 
@@ -350,7 +350,8 @@ def _has_key(owner: str, key: str) -> ColumnElement[bool]:
     return and_(PredictionRow.owner == owner, PredictionRow.idempotency_key == key)
 
 
-def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
+def feedback_of(row: FeedbackRow | None) -> Feedback | None:
+    """Return the feedback in a row, if there is one."""
     if row is None:
         return None
     verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}
