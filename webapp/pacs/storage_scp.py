@@ -107,6 +107,7 @@ class StorageScp:
             server_class=ThreadedAssociationServer,
             request_handler=self._request_handler(),
         )
+        ae._servers.append(self._server)  # which `shutdown` ends
 
     @property
     def port(self) -> int:
@@ -119,7 +120,6 @@ class StorageScp:
 
     def close(self) -> None:
         """Take no more associations, and end those that are open."""
-        self._server.shutdown()
         self._ae.shutdown()
 
     def _sop_classes(self) -> list[str]:
@@ -137,10 +137,10 @@ class StorageScp:
                 connection = self.request
                 if isinstance(connection, socket.socket):
                     connection.settimeout(idle_s)  # a peer that stops in the middle of a PDU
-                limited = _LimitedSocket(association, client_socket=connection)
+                limited = association.dul.socket
+                limited.__class__ = _LimitedSocket  # a second one would tell the association of a second connection
                 limited.limit = limit
-                limited.on_limit = lambda: metrics.refused("over the limit")  # type: ignore[method-assign]
-                association.set_socket(limited)
+                limited.on_limit = lambda: metrics.refused("over the limit")
                 return association
 
         return Limited
