@@ -74,8 +74,7 @@ def build_parser(prog: str = "fracture-det pacs") -> argparse.ArgumentParser:
 
 
 def _run(config_path: Path, settings: Settings) -> int:
-    # pydicom warns of what is not valid in an object, with its values.
-    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|pynetdicom)\b")
+    warnings.simplefilter("ignore")  # those of pydicom and highdicom quote what is not valid, such as names
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from .node import Node, stopped_by_signals
 

@@ -80,7 +80,7 @@ class StorageScp:
         self._config, self._queue, self._metrics, self._on_new = config, queue, metrics, on_new
         # Objects are written as they come, on the file system of the spool.
         _config.STORE_RECV_CHUNKED_DATASET = True
-        tempfile.tempdir = str(queue.spool.incoming)
+        self._former_folder, tempfile.tempdir = tempfile.tempdir, str(queue.spool.incoming)
         ae = AE(ae_title=config.ae_title)
         ae.require_called_aet = True
         ae.maximum_pdu_size = MAX_PDU_BYTES
@@ -98,6 +98,7 @@ class StorageScp:
             (evt.EVT_N_ACTION, self._on_action),
             (evt.EVT_ESTABLISHED, lambda _event: metrics.association("established")),
             (evt.EVT_ABORTED, lambda _event: metrics.association("aborted")),
+            (evt.EVT_CONN_CLOSE, self._on_close),
         ]
         self._ae = ae
         self._server = ae.make_server(
@@ -121,6 +122,7 @@ class StorageScp:
     def close(self) -> None:
         """Take no more associations, and end those that are open."""
         self._ae.shutdown()
+        tempfile.tempdir = self._former_folder
 
     def _sop_classes(self) -> list[str]:
         if self._config.accept == "radiographs":
@@ -163,6 +165,15 @@ class StorageScp:
     def _on_message(event: Any) -> None:
         """Count the bytes of the next message from zero."""
         event.assoc.dul.socket.received = 0
+
+    @staticmethod
+    def _on_close(event: Any) -> None:
+        """Delete what has come of an object whose association was cut."""
+        unfinished = event.assoc.dimse.message
+        file = getattr(unfinished, "_data_set_file", None)
+        if file is not None:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
 
     def _on_store(self, event: Any) -> int:
         """Put an object into the queue; only what is on the disk is answered with success."""
