@@ -19,7 +19,7 @@ import pytest
 
 from tests.paths import ROOT
 
-WAIT_S = 120
+WAIT_S = 300
 
 
 def program(name):
@@ -211,7 +211,7 @@ class RunningNode:
     def stop(self):
         if self._process.poll() is None:
             self._process.terminate()
-            assert self._process.wait(60) == 0, self.log.read_text()
+            assert self._process.wait(WAIT_S) == 0, self.log.read_text()
 
     def command(self, *arguments, check=True):
         """Run an action of the command on the node's store."""

@@ -83,6 +83,7 @@ class Node:
         """Take no more objects, finish what is in progress and close; what waits stays in the queue."""
         self._scp.close()
         self._sources.stop()
+        self.service.turn_away()  # what waits for the detector is analysed by the next process
         self._worker.stop()
         self._health.close()
         self.service.close()
