@@ -21,8 +21,8 @@ MIN_SIDE_PX = 64
 BLANK_RANGE, BLANK_STD = 12.0, 2.5
 DARK_LEVEL, BRIGHT_LEVEL = 30.0, 225.0
 EXPOSED_SHARE = 0.995
-# The darkest of 5,575 real films shows something on 7 % of its pixels; a JPEG whose brightness drifted, which no decoder
-# notices, on 3 %.
+# The darkest of 5,575 real films shows something on 7 % of its pixels; a JPEG whose brightness drifted, which no
+# decoder notices, on 3 %.
 DARK_SHARE = 0.95
 # Of the colour that brightness does not explain; a film on a coloured screen stays below it.
 COLOUR_SPREAD = 0.06

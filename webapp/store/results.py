@@ -313,7 +313,7 @@ class Results:
             detections=detections,
             labels=labels,
             image_path=path if path.exists() else None,
-            feedback=_feedback_of(row.feedback),
+            feedback=feedback_of(row.feedback),
             suitability=_suitability_of(row),
             samples_path=samples_path if row.bits is not None and samples_path.exists() else None,
             bits=row.bits or 8,
@@ -365,7 +365,8 @@ def _has_key(owner: str, key: str) -> ColumnElement[bool]:
     return and_(PredictionRow.owner == owner, PredictionRow.idempotency_key == key)
 
 
-def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
+def feedback_of(row: FeedbackRow | None) -> Feedback | None:
+    """Return the feedback in a row, if there is one."""
     if row is None:
         return None
     verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}
