@@ -18,10 +18,12 @@ SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 WORKERS ?= 2
 TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm \
 	storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc-dicomweb
+# Of the node beside a PACS.
+PACS_CONFIG ?= pacs.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-fracatlas test test-slow coverage test-deps lint format clean
+.PHONY: help setup serve pacs train-fracatlas test test-slow coverage test-deps lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -32,6 +34,10 @@ setup: .venv/.dev  ## everything in .venv; DETECTRON2=source for the official re
 serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full)  ## the upload page; HOST, PORT, DETECTOR and CALIBRATION say where and what
 	$(BIN)/python -m webapp --host $(HOST) --port $(PORT) --detector $(DETECTOR) \
 		$(if $(CALIBRATION),--calibration $(CALIBRATION))
+
+# docs/pacs.md has the configuration; the detector and the store are set by the FRACTURE_* variables of docs/api.md.
+pacs: .venv/.dicom  ## the node beside a PACS; PACS_CONFIG names its configuration
+	$(BIN)/python -m fracture_det.cli pacs --config $(PACS_CONFIG)
 
 # The steps and their commands are in configs/shipped/recipe.yaml; ARGS=--dry-run prints them. Steps that are done are skipped.
 train-fracatlas: .venv/.full  ## train, export and evaluate the shipped detector again; FRACATLAS and SCIENCE2022 name the data

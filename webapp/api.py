@@ -44,7 +44,7 @@ UPLOAD_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "one JPEG or PNG"}},
+                "properties": {"file": {"type": "string", "format": "binary", "description": "one JPEG, PNG or DICOM"}},
             }
         }
     },
@@ -57,7 +57,7 @@ ERROR_DESCRIPTIONS = {
     404: "no such result, or it is somebody else's, or it has expired",
     409: "somebody else has logged in in this browser since the page was loaded",
     413: "too many bytes or pixels",
-    415: "neither JPEG nor PNG; a body of an undocumented type",
+    415: "neither JPEG, PNG nor a DICOM radiograph; a body of an undocumented type",
     422: "empty, damaged or contradictory; not a radiograph of a limb (with `reason`)",
     429: "too many requests; see Retry-After",
     500: "the detector or the server failed; this says nothing about the radiograph",
@@ -156,6 +156,17 @@ def delete_prediction(identifier: str) -> tuple[str, int]:
 def image(identifier: str) -> Response:
     """Return the radiograph."""
     return send_file(image_path_of(find_result(identifier)), mimetype="image/png")
+
+
+@blueprint.get("/predictions/<identifier>/samples.png")
+@blueprint.doc(responses=png("its samples: grey, 16 bits, upright, without metadata", 404))
+def samples(identifier: str) -> Response:
+    """Return the samples of a grey radiograph of more than 8 bits."""
+    path = find_result(identifier).samples_path
+    if path is None:
+        message = "There are no further samples: the image has 8 bits, is in colour, or was not kept."
+        raise RequestError(404, message, reason="not_found")
+    return send_file(path, mimetype="image/png")
 
 
 @blueprint.get("/predictions/<identifier>/overlay.png")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from fracture_det.inference.service import PredictionService
+from fracture_det.inference.service import DetectorInfo, PredictionService
 
 from .errors import RETRY_AFTER_S, RequestError
 from .metrics import Metrics
@@ -56,19 +56,26 @@ class AppContext:
 
     @property
     def operating_score(self) -> float:
-        """The score (0..1) from which a box is likely: the setting, else the detector's own."""
-        return self.service.info.score_threshold if self.settings.score is None else self.settings.score
+        """The score (0..1) from which a box is likely."""
+        return thresholds_of(self.settings, self.service.info)[0]
 
     @property
     def possible_score(self) -> float:
-        """The score (0..1) from which a box is possible: the setting, the detector's own, or half the operating one.
+        """The score (0..1) from which a box is possible."""
+        return thresholds_of(self.settings, self.service.info)[1]
 
-        The detector's own is ignored where a setting has moved the operating score below it.
-        """
-        if self.settings.possible_score is not None:
-            return self.settings.possible_score
-        own = self.service.info.possible_score
-        return self.operating_score / 2 if own is None or own > self.operating_score else own
+
+def thresholds_of(settings: Settings, info: DetectorInfo) -> tuple[float, float]:
+    """Return the scores (0..1) from which a box is likely, and possible.
+
+    They are the settings, else the detector's own, else half the operating score for a possible one. The detector's
+    own possible score is ignored where a setting has moved the operating score below it.
+    """
+    operating = info.score_threshold if settings.score is None else settings.score
+    if settings.possible_score is not None:
+        return operating, settings.possible_score
+    own = info.possible_score
+    return operating, operating / 2 if own is None or own > operating else own
 
 
 def app_context() -> AppContext:

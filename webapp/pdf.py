@@ -60,7 +60,7 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         "Scores": "calibrated probabilities" if result.calibrated else "raw scores of the model",
         "Thresholds": f"likely from {result.operating_score:.4g}, possible from {result.possible_score:.4g},"
         f" boxes shown from {result.score:.4g}",
-        "Radiograph": f"{result.image.width} x {result.image.height} px",
+        "Radiograph": radiograph_facts(result),
     }
     if result.feedback is not None:
         count = len(result.feedback.missed)
@@ -71,6 +71,17 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         if result.feedback.comment:
             facts_by_name["Comment"] = result.feedback.comment
     return facts_by_name
+
+
+def radiograph_facts(result: PredictionSchema) -> str:
+    """Return the size of a radiograph in words, with its depth and the size of its pixels where they are known."""
+    facts = [f"{result.image.width} x {result.image.height} px"]
+    if result.image.bits > 8:
+        facts.append(f"{result.image.bits} bits")
+    if result.spacing_mm is not None:
+        height, width = result.spacing_mm
+        facts.append(f"{width:.3g} x {height:.3g} mm per pixel")
+    return ", ".join(facts)
 
 
 def _line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:

@@ -52,11 +52,18 @@ class BoxSchema(Schema):
     level: Literal["likely", "possible", "weak"]
 
 
-class SizeSchema(Schema):
-    """The size of the upright radiograph in pixels."""
+class ImageSchema(Schema):
+    """The size of the upright radiograph in pixels, and what its file held.
+
+    `image.png` has 8 bits of it; of a grey radiograph of more, the link `samples` leads to all of them.
+    """
 
     height: int
     width: int
+    bits: int = Field(default=8, ge=8, le=16, description="how many bits the radiograph's samples use")
+    window: tuple[float, float] = Field(
+        default=(0.0, 255.0), description="the samples that are black and white in image.png"
+    )
 
 
 class SuitabilitySchema(Schema):
@@ -105,6 +112,7 @@ class LinksSchema(Schema):
 
     self: str
     image: str | None
+    samples: str | None = Field(default=None, description="null where image.png has all bits")
     overlay: str | None
     page: str
     report: str
@@ -126,7 +134,10 @@ class PredictionSchema(Schema):
     possible_score: Probability
     floor_score: Probability
     calibrated: bool = Field(description="whether scores are probabilities")
-    image: SizeSchema
+    image: ImageSchema
+    spacing_mm: tuple[float, float] | None = Field(
+        default=None, description="height and width of a pixel (row, column) in mm; null where the file does not say"
+    )
     model: str
     model_sha256: str | None
     latency_ms: float

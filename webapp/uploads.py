@@ -36,8 +36,8 @@ from .store import KeyTaken, ResultMetadata, StoredPrediction
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 MAX_DRAWINGS, DRAWING_TIMEOUT_S = 2, 30.0
 NOT_ANALYSED = "This file was not analysed."
-ONE_IMAGE = "Send exactly one JPEG or PNG image as the part 'file' of a form, in curl with -F file=@wrist.png;"
-NO_FILE = "No file was chosen. Please choose a JPEG or PNG image."
+ONE_IMAGE = "Send exactly one JPEG, PNG or DICOM image as the part 'file' of a form, in curl with -F file=@wrist.png;"
+NO_FILE = "No file was chosen. Please choose a JPEG, PNG or DICOM image."
 MAX_SHOWN = 60  # of a name that the client chose
 BUSY = f"{NOT_ANALYSED} Too many radiographs are waiting; please try again in a few seconds."
 

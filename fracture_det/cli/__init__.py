@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "a trained detector for OpenVINO, ONNX or TorchScript; INT8; pruning",
     "benchmark": "speed and memory on this machine, beside other detectors",
     "serve": "the upload page and its API",
+    "pacs": "the node beside a PACS: DICOM in, structured reports and messages out",
     "admin": "users, tokens and the audit log of the page",
     "export-feedback": "readers' feedback from the page as annotations to train on",
     "fit-suitability": "what decides whether a picture is a limb radiograph, from folders of films and of others",

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from fracture_det.structures import png
+from fracture_det.structures.image_kinds import PILLOW_FORMATS
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS
 from fracture_det.structures.radiograph import (
     EXIF_ORIENTATION_TAG,
-    IMAGE_FORMATS,
     MAX_PIXELS,
     UnreadableImage,
     read_radiograph,
@@ -83,7 +83,7 @@ def read_upright_size(path: str | Path) -> tuple[int, int]:
     too large, to find the reason; and where another file than a JPEG is rotated. Raises UnreadableImage.
     """
     try:
-        with Path(path).open("rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+        with Path(path).open("rb") as file, Image.open(file, formats=PILLOW_FORMATS) as image:
             width, height = image.size
             orientation = 1 if image.format == "PNG" else image.getexif().get(EXIF_ORIENTATION_TAG, 1)
             file.seek(0)

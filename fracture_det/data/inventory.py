@@ -15,7 +15,7 @@ from fracture_det.structures.image_files import IMAGE_SUFFIXES, FolderContents, 
 
 # Pictures that are not read. A file of an unknown suffix counts as a picture too: an annotation may mean it.
 _UNREAD_IMAGES = (
-    ".dcm .dicom .dic .ima .heic .heif .gif .webp .jfif .jpe .jp2 .j2k .jpx .avif .jxl .nii .nrrd .mha .mhd "
+    ".heic .heif .gif .webp .jfif .jpe .jp2 .j2k .jpx .avif .jxl .nii .nrrd .mha .mhd "
     ".raw .img .psd .tga .pgm .ppm .pnm .pbm .svg .ico .cr2 .nef .dng .exr .hdr"
 )
 UNREAD_IMAGE_SUFFIXES = frozenset(_UNREAD_IMAGES.split())

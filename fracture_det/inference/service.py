@@ -17,11 +17,13 @@ import numpy as np
 
 from fracture_det.inference.base import Detector, DetectorInfo
 from fracture_det.inference.memory import MemoryBudget, return_freed_memory
-from fracture_det.inference.png import encode_png, overlay_png
+from fracture_det.inference.png import encode_png, encode_samples, overlay_png
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import (
     MAX_PIXELS,
     DamagedImage,
+    DicomFile,
+    GreySamples,
     ImageTooLarge,
     Pixels,
     Radiograph,
@@ -42,6 +44,7 @@ __all__ = [
     "Detections",
     "DetectorFailed",
     "DetectorInfo",
+    "GreySamples",
     "ImageTooLarge",
     "Prediction",
     "PredictionService",
@@ -53,11 +56,12 @@ __all__ = [
     "UnsupportedImage",
     "assess",
     "encode_png",
+    "encode_samples",
     "overlay_png",
     "return_freed_memory",
 ]
 
-UPLOAD_FORMATS = ("JPEG", "PNG")
+UPLOAD_FORMATS = ("JPEG", "PNG", "DICOM")
 # Room for the largest radiograph that is read, or for dozens of the usual size.
 MAX_MEMORY = 1_300_000_000
 Assess = Callable[[Radiograph], Suitability]
@@ -95,6 +99,8 @@ class Prediction:
     `detect` (the whole micro-batch), and `total`.
     suitability: whether it looks like a radiograph of a limb; not `ok` where it was analysed anyway, None where a
     service does not assess.
+    spacing_mm, samples: those of the `Radiograph`.
+    dicom: what the header of a DICOM file says of it; None of other files.
     """
 
     pixels: Pixels
@@ -103,6 +109,14 @@ class Prediction:
     latency_ms: Mapping[str, float]
     confidence: float | None = None
     suitability: Suitability | None = None
+    spacing_mm: tuple[float, float] | None = None
+    samples: GreySamples | None = None
+    dicom: DicomFile | None = None
+
+    @property
+    def may_be_kept(self) -> bool:
+        """False where the file says that writing, such as a name, is burned into its pixels."""
+        return self.dicom is None or not self.dicom.burned_in
 
     @property
     def height(self) -> int:
@@ -132,6 +146,9 @@ class _Request:
     pixels: Pixels
     entered: float
     suitability: Suitability | None = None
+    spacing_mm: tuple[float, float] | None = None
+    samples: GreySamples | None = None
+    dicom: DicomFile | None = None
     future: Future[_Detected] = field(default_factory=Future)
 
 
@@ -289,7 +306,7 @@ class PredictionService:
             detected = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
             if request.future.cancel():  # it stays in the queue until the detector comes back; its pixels need not
-                request.pixels = np.empty((0, 0, 3), np.uint8)
+                request.pixels, request.samples = np.empty((0, 0, 3), np.uint8), None
             raise DetectorFailed(f"the detector did not return within {self._timeout_s:g} s") from error
         latency_ms = {
             "read": 1000 * (request.entered - begun),
@@ -299,14 +316,31 @@ class PredictionService:
         }
         calibration = self.info.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
-        return Prediction(request.pixels, detected.detections, self.info, latency_ms, confidence, request.suitability)
+        return Prediction(
+            request.pixels,
+            detected.detections,
+            self.info,
+            latency_ms,
+            confidence,
+            request.suitability,
+            request.spacing_mm,
+            request.samples,
+            request.dicom,
+        )
 
     def _enter(self, source: Path | bytes, *, force: bool) -> _Request:
         radiograph = self._read(source)
         suitability = None if self._assess is None else self._assess(radiograph)
         if suitability is not None and not suitability.ok and not force:
             raise UnsuitableImage(suitability)
-        request = _Request(radiograph.pixels, time.perf_counter(), suitability)
+        request = _Request(
+            radiograph.pixels,
+            time.perf_counter(),
+            suitability,
+            radiograph.spacing_mm,
+            radiograph.samples,
+            radiograph.dicom,
+        )
         with self._entrance:
             if self._closed:
                 raise ServiceClosed("the service is closed")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# libpng refuses more than 1,000,000, and neither a JPEG nor a DICOM file can have more than this.
+MAX_SIDE_PX = 65_535
+
 
 class UnreadableImage(ValueError):
     """The file or the bytes are not an image that can be read.
@@ -24,3 +27,11 @@ class UnsupportedImage(UnreadableImage):
 
 class ImageTooLarge(UnreadableImage):
     """The header announces more pixels than are accepted."""
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Raise ImageTooLarge where a header announces more pixels, or a longer side, than are read."""
+    if max(width, height) > MAX_SIDE_PX:
+        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {MAX_SIDE_PX:,} on a side are read")
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {max_pixels:,} are read")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from fracture_det.structures.image_kinds import HEAD_BYTES, IMAGE_FORMATS, JPEG_START, ImageKind, recognise
+from fracture_det.structures.image_kinds import DICOM, HEAD_BYTES, IMAGE_FORMATS, JPEG_START, ImageKind, recognise
 from fracture_det.structures.wording import counted
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+# Archives of images name DICOM files by numbers or UIDs: what stands behind the last dot is no suffix.
+NO_SUFFIX = re.compile(r"(?:.*/)?(?:[^./]+|[^/]*\.\d+)")
 HIDDEN = "hidden: its name, or that of a folder, begins with a dot"
 LINK_TO_NOTHING = "a link to nothing"
 
@@ -88,9 +92,10 @@ class FolderContents:
     """Every file under a folder: `images` and `others` together are all that were found.
 
     Names are relative to the folder, with forward slashes, sorted.
-    images: of a kind that is read, by their suffix, and not hidden. others: every other file. not_entered: (name,
-    reason) of folders that were entered under another name before or cannot be entered, of links to nothing, and of
-    what is neither a file nor a folder. folders: every subfolder that was entered, empty ones included.
+    images: of a kind that is read, by their suffix, and not hidden; DICOM files without suffix too. others: every other
+    file. not_entered: (name, reason) of folders that were entered under another name before or cannot be entered, of
+    links to nothing, and of what is neither a file nor a folder. folders: every subfolder that was entered, empty ones
+    included.
     """
 
     images: tuple[str, ...]
@@ -139,11 +144,22 @@ def list_folder(root: str | Path, *, max_depth: int | None = None) -> FolderCont
                 if max_depth is None or name.count("/") + 1 < max_depth:
                     (links if entry.is_symlink() else folders).append(name)
             elif Path(entry).is_file():
-                (images if is_image_name(name) else others).append(name)
+                is_image = is_image_name(name) or _is_unnamed_dicom(name, root / name)
+                (images if is_image else others).append(name)
             else:
                 not_entered.append((name, LINK_TO_NOTHING if entry.is_symlink() else "neither a file nor a folder"))
     subfolders = tuple(sorted(folder for folder in entered.values() if folder != _ROOT))
     return FolderContents(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(not_entered)), subfolders)
+
+
+def _is_unnamed_dicom(name: str, path: Path) -> bool:
+    """Say whether a file without suffix is a DICOM file by its bytes, and no directory of them."""
+    if is_hidden(name) or not NO_SUFFIX.fullmatch(name):
+        return False
+    try:
+        return file_kind(path) == DICOM
+    except OSError:
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -210,10 +226,9 @@ def skipped_file(name: str, path: Path) -> SkippedFile:
     if kind is None:
         reason = "empty" if path.stat().st_size == 0 else link_as_text(path) or "not an image"
         return SkippedFile(name, reason)
-    if kind.pillow_format in IMAGE_FORMATS:
-        return SkippedFile(
-            name, f"{kind.name}, but its name does not end as one ({IMAGE_SUFFIXES[0]} ...); rename it", kind
-        )
+    if kind.format_name in IMAGE_FORMATS:
+        suffix = (DICOM_SUFFIXES if kind == DICOM else IMAGE_SUFFIXES)[0]
+        return SkippedFile(name, f"{kind.name}, but its name does not end as one ({suffix} ...); rename it", kind)
     return SkippedFile(name, f"{kind.name}, which is not read", kind)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# What a data set may contain, by the names that Pillow gives; the web page accepts fewer.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+# What a data set may contain, by the names that Pillow gives, and DICOM; the web page accepts fewer.
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+IMAGE_FORMATS = (*PILLOW_FORMATS, "DICOM")
 # So many bytes from the beginning are enough for `recognise`, unless a JPEG has a long preview before its frame.
 HEAD_BYTES = 65_536
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -16,12 +17,12 @@ JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 class ImageKind:
     """A kind of file.
 
-    name: with its article, as in "This is a DICOM file". pillow_format: the name that Pillow gives to kinds that may be
-    read, else None.
+    name: with its article, as in "This is a GIF image". format_name: of IMAGE_FORMATS for kinds that may be read, else
+    None.
     """
 
     name: str
-    pillow_format: str | None = None
+    format_name: str | None = None
 
     @property
     def noun(self) -> str:
@@ -30,6 +31,9 @@ class ImageKind:
 
 
 JPEG = ImageKind("a JPEG image", "JPEG")
+DICOM = ImageKind("a DICOM file", "DICOM")
+# What names the files on a disc; its class stands in the meta information (PS3.3, annex F).
+DICOM_DIRECTORY, DIRECTORY_CLASS = ImageKind("a DICOM directory"), b"UI\x14\x001.2.840.10008.1.3.10"
 # Start-of-frame markers (ISO/IEC 10918-1, table B.1; F7: ISO/IEC 14495-1) of what is not read. The decoders at hand
 # read none of these, or only some of their depths.
 JPEG_PROCESSES = {
@@ -48,7 +52,6 @@ SIGNATURES = (
     (0, PNG_START, ImageKind("a PNG image", "PNG")),
     *((0, start, ImageKind("a TIFF image", "TIFF")) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     (8, b"WEBP", ImageKind("a WebP image", "WEBP")),
-    (128, b"DICM", ImageKind("a DICOM file")),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", ImageKind("a JPEG 2000 image")),
     (0, b"\xff\x4f\xff\x51", ImageKind("a JPEG 2000 image")),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", ImageKind("a JPEG XL image")),
@@ -76,10 +79,12 @@ MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|html|svg)", re.IGN
 
 def recognise(data: bytes) -> ImageKind | None:
     """Return the kind of file that these bytes begin (HEAD_BYTES of them are enough), or None."""
+    if data.startswith(b"DICM", 128):  # before it may stand anything, such as the beginning of a TIFF (PS3.10, 7.1)
+        return DICOM_DIRECTORY if DIRECTORY_CLASS in data[132:HEAD_BYTES] else DICOM
     if data.startswith(JPEG_START):
         return _jpeg_kind(data)
     for place, signature, kind in SIGNATURES:
-        if data.startswith(signature, place) and (kind.pillow_format != "WEBP" or data.startswith(b"RIFF")):
+        if data.startswith(signature, place) and (kind.format_name != "WEBP" or data.startswith(b"RIFF")):
             return kind
     if data.startswith(BMP_START) and int.from_bytes(data[14:18], "little") in BMP_HEADER_SIZES:
         return BMP
@@ -88,7 +93,7 @@ def recognise(data: bytes) -> ImageKind | None:
     if b"%PDF-" in data[:1024]:
         return ImageKind("a PDF file")
     if BARE_DICOM.match(data):
-        return ImageKind("a DICOM file")
+        return DICOM
     if NETPBM.match(data):
         return ImageKind("a PNM image")
     return ImageKind("an XML, SVG or HTML text") if MARKUP.match(data) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,19 +32,20 @@ EXIF_ORIENTATIONS = {
     7: "anti_transpose",
     8: "three_quarter_turn",
 }
+Sample = TypeVar("Sample", bound=np.integer[Any])
 # All others undo themselves.
 INVERSE = {"quarter_turn": "three_quarter_turn", "three_quarter_turn": "quarter_turn"}
 
 
-def orient_image(pixels: NDArray[np.uint8], orientation: str) -> NDArray[np.uint8]:
-    """Return the image (H, W, C) in one of ORIENTATIONS; (W, H, C) where rows become columns."""
+def orient_image(pixels: NDArray[Sample], orientation: str) -> NDArray[Sample]:
+    """Return the image (H, W, C), of any depth, in one of ORIENTATIONS; (W, H, C) where rows become columns."""
     exchanged, mirrored, flipped = ORIENTATIONS[orientation]
     # OpenCV takes a tenth of the time of copying a transposed view.
-    oriented: NDArray[np.uint8] = np.ascontiguousarray(pixels)
+    oriented: NDArray[Sample] = np.ascontiguousarray(pixels)
     if exchanged:
-        oriented = np.asarray(cv2.transpose(oriented), np.uint8)
+        oriented = np.asarray(cv2.transpose(oriented), pixels.dtype)
     if mirrored or flipped:
-        oriented = np.asarray(cv2.flip(oriented, -1 if mirrored and flipped else int(mirrored)), np.uint8)
+        oriented = np.asarray(cv2.flip(oriented, -1 if mirrored and flipped else int(mirrored)), pixels.dtype)
     # OpenCV drops a single channel.
     return oriented.reshape(*oriented.shape[:2], pixels.shape[2])
 

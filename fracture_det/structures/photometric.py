@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from fracture_det.structures.image_errors import UnreadableImage, UnsupportedImage
+from fracture_det.structures.samples import GreySamples, bits_of
 from fracture_det.structures.tiff import (
     COMPRESSION,
     CONTIGUOUS,
@@ -25,19 +26,20 @@ from fracture_det.structures.tiff import (
 )
 
 Pixels = NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 BAND_SAMPLES = 1 << 20
 
 
-def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> Pixels:
-    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has opened from `data`.
+def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> tuple[Pixels, GreySamples | None]:
+    """Return the pixels, (H, W, 3) uint8 RGB, of an image that Pillow has opened from `data`, and its grey samples.
 
     page: what a TIFF said before `single_page`. Transparent pixels are laid over black; more than 8 bits are stretched,
-    see `stretch_to_8_bit`.
+    see `stretch_to_8_bit`. The samples are those of a grey image of 16 bits, else None.
 
     Raises UnsupportedImage or UnreadableImage where the samples have no certain meaning.
     """
     if _is_deep_colour(image, data, page):
-        return _deep_to_rgb(data, page)
+        return _deep_to_rgb(data, page), None
     image.load()
     if image.mode.startswith(("I", "F")):
         return _deep_grey_to_rgb(image, page)
@@ -52,8 +54,8 @@ def to_rgb(image: Image.Image, data: bytes, *, page: TiffPage | None = None) -> 
     if image.has_transparency_data:
         image = _over_black(image)
     if image.mode == "L":
-        return grey_to_rgb(np.asarray(image))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return grey_to_rgb(np.asarray(image)), None
+    return np.array(image if image.mode == "RGB" else image.convert("RGB")), None
 
 
 def _is_deep_colour(image: Image.Image, data: bytes, page: TiffPage | None) -> bool:
@@ -91,7 +93,7 @@ def grey_to_rgb(grey: Pixels) -> Pixels:
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)  # a tenth of the time of np.repeat
 
 
-def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> Pixels:
+def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> tuple[Pixels, GreySamples | None]:
     if page is not None and page.order == ">" and page.value(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
         is_plain = page.depth == 16 and page.sample_format == UNSIGNED
         if not is_plain:  # Pillow swaps the bytes of the others once too often
@@ -101,13 +103,30 @@ def _deep_grey_to_rgb(image: Image.Image, page: TiffPage | None) -> Pixels:
         deep = deep.view(np.uint32)  # Pillow has signed ones only
     if deep.dtype.kind == "f" and not np.isfinite(deep).all():
         raise UnreadableImage("some of its samples are not finite numbers")
-    grey = stretch_to_8_bit(deep)
-    if page is not None and page.white_is_zero:
-        grey = 255 - grey
+    is_inverted = page is not None and page.white_is_zero
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[deep == transparent] = 0
-    return grey_to_rgb(grey)
+    clear = deep == transparent if isinstance(transparent, int) else None
+    samples = _samples(deep, clear, is_inverted=is_inverted)
+    grey = stretch_to_8_bit(deep)
+    if is_inverted:
+        grey = 255 - grey
+    if clear is not None:
+        grey[clear] = 0
+    return grey_to_rgb(grey), samples
+
+
+def _samples(deep: NDArray[Any], clear: NDArray[np.bool_] | None, *, is_inverted: bool) -> GreySamples | None:
+    """Return the samples of 16 bits as bright as bone is, those that are `clear` as black; None of another depth."""
+    if deep.dtype.kind != "u" or deep.dtype.itemsize != 2:
+        return None
+    values = deep.astype(np.uint16)  # a copy in this machine's byte order
+    low, high = _percentiles(values)
+    if is_inverted:
+        values = np.iinfo(np.uint16).max - values
+        low, high = 65_535 - high, 65_535 - low
+    if clear is not None:
+        values[clear] = 0
+    return GreySamples(values, bits_of(values), (low, max(high, low + 1)))
 
 
 def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:
@@ -121,28 +140,40 @@ def _deep_to_rgb(data: bytes, page: TiffPage | None) -> Pixels:
         is_opacity = page is None or page.value(EXTRA_SAMPLES, OPACITY) == OPACITY
         if is_opacity and not deep[:, :, 3].any():
             raise UnreadableImage("every pixel is transparent")
-        for band in _bands(deep) if is_opacity else ():
+        for band in bands(deep) if is_opacity else ():
             colours, opacity = cv2.cvtColor(band, cv2.COLOR_BGRA2BGR), cv2.merge([band[:, :, 3]] * 3)
             band[:, :, :3] = cv2.multiply(colours, opacity, scale=1 / 65_535)
     return stretch_to_8_bit(deep[:, :, 2::-1])
 
 
-def _bands(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def bands(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield views of rows that together are `samples`, so that what is computed of them takes little memory."""
     rows = max(1, BAND_SAMPLES // max(1, samples[0].size))
     for first in range(0, len(samples), rows):
         yield samples[first : first + rows]
 
 
+def count_values(samples: NDArray[Any], kinds: int) -> NDArray[np.int64]:
+    """Return how often each of the values 0 to `kinds` - 1 occurs, (kinds,)."""
+    counts = np.zeros(kinds, np.int64)
+    for band in bands(samples):  # since each is widened to 64 bits
+        counts += np.bincount(band.reshape(-1), minlength=kinds)
+    return counts
+
+
+def look_up(samples: NDArray[Any], table: NDArray[Number]) -> NDArray[Number]:
+    """Return what stands in a table, (kinds,), for samples of any shape and of the values 0 to kinds - 1."""
+    found = np.empty(samples.shape, table.dtype)
+    for source, target in zip(bands(samples), bands(found), strict=True):
+        np.take(table, source, out=target, mode="clip")  # else it would be buffered
+    return found
+
+
 def stretch_to_8_bit(deep: NDArray[Any]) -> NDArray[np.uint8]:
     """Stretch samples, (H, W) or (H, W, channels), linearly so that their .1 and 99.9 percentiles become 0 and 255."""
     if deep.dtype == np.uint16:  # by a table of all values, band by band: a sixth of the memory
         low, high = _percentiles(deep)
-        table = _stretch(np.arange(65_536, dtype=np.float32), low, high)
-        stretched = np.empty(deep.shape, np.uint8)
-        for source, target in zip(_bands(deep), _bands(stretched), strict=True):
-            np.take(table, source, out=target, mode="clip")  # else it would be buffered
-        return stretched
+        return look_up(deep, _stretch(np.arange(65_536, dtype=np.float32), low, high))
     values = deep.astype(np.float32)
     low, high = np.percentile(values, (0.1, 99.9))
     if high <= low:  # nearly one value: keep its extremes apart
@@ -158,9 +189,7 @@ def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
 
 def _percentiles(deep: NDArray[np.uint16]) -> tuple[float, float]:
     """Return what `np.percentile` says of .1 and 99.9, or the extremes where these are one value."""
-    counts = np.zeros(65_536, np.int64)
-    for band in _bands(deep):  # since each is widened to 64 bits
-        counts += np.bincount(band.reshape(-1), minlength=65_536)
+    counts = count_values(deep, 65_536)
     below = np.cumsum(counts)
     places = np.array([0.001, 0.999]) * (deep.size - 1)
     under, over = (np.searchsorted(below, edge(places), side="right") for edge in (np.floor, np.ceil))

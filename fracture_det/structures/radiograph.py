@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fracture_det.structures.image_errors import DamagedImage, ImageTooLarge, UnreadableImage, UnsupportedImage
+from fracture_det.structures.dicom import DicomFile, describe_dicom, dicom_bytes, read_dicom
+from fracture_det.structures.image_errors import (
+    DamagedImage,
+    ImageTooLarge,
+    UnreadableImage,
+    UnsupportedImage,
+    check_size,
+)
 from fracture_det.structures.image_kinds import IMAGE_FORMATS, recognise
 from fracture_det.structures.jpeg import decode_jpeg, strip_jpeg
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_image
 from fracture_det.structures.photometric import Pixels, grey_to_rgb, to_rgb
 from fracture_det.structures.png import SAMPLES, check_rows, png_size, strip_png
+from fracture_det.structures.samples import GreySamples
 from fracture_det.structures.tiff import ORIENTATION, single_page
 
 __all__ = [
     "IMAGE_FORMATS",
     "MAX_PIXELS",
     "DamagedImage",
+    "DicomFile",
+    "GreySamples",
     "ImageTooLarge",
     "Pixels",
     "Radiograph",
     "UnreadableImage",
     "UnsupportedImage",
     "decoding_bytes",
+    "read_dicom_file",
     "read_radiograph",
 ]
 
 # The largest digital radiography detectors give about 4,000 x 5,000 pixels.
 MAX_PIXELS = 64_000_000
-# libpng refuses more than 1,000,000, and a JPEG cannot have more than this.
-MAX_SIDE_PX = 65_535
 DEEP_BYTES = {"I;16": 2, "I;16B": 2, "I;16L": 2, "I": 4, "F": 4}
 LARGEST_SAMPLE_BYTES = 8  # 16 bits of red, green, blue and opacity
 EXIF_ORIENTATION_TAG = 0x0112
@@ -44,19 +55,27 @@ class Radiograph:
     """One radiograph, upright.
 
     pixels: (H, W, 3) uint8 RGB, the EXIF orientation applied.
-    spacing_mm: size of a pixel (row, column) in mm, or None where the file does not say (JPEG and PNG never do).
+    spacing_mm: size of a pixel (row, column) in mm, or None where the file does not say (only DICOM does).
     orientation: the EXIF orientation that was applied; 1 means that the file was upright.
+    samples: the grey samples of a file of more than 8 bits, from which `pixels` are windowed; else None.
+    dicom: what a DICOM file says of it, such as where the spacing was measured; None of other files.
     """
 
     pixels: Pixels
     spacing_mm: tuple[float, float] | None = None
     orientation: int = 1
+    samples: GreySamples | None = None
+    dicom: DicomFile | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise ValueError(
                 f"Radiograph.pixels: expected (H, W, 3) uint8, got {self.pixels.shape} {self.pixels.dtype}"
             )
+        if self.spacing_mm is not None and not all(np.isfinite(side) and side > 0 for side in self.spacing_mm):
+            raise ValueError(f"Radiograph.spacing_mm: expected two numbers above 0, got {self.spacing_mm}")
+        if self.samples is not None and self.samples.values.shape != self.size:
+            raise ValueError(f"Radiograph.samples: expected {self.size} values, got {self.samples.values.shape}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,19 +91,40 @@ def read_radiograph(
     Grey, palette, CMYK and RGB are converted to RGB; transparent pixels are laid over black, and a TIFF in which white
     is zero is inverted, whatever its depth. Images of more than 8 bits are stretched linearly so that their 0.1 and
     99.9 percentiles become 0 and 255: the files do not say how many of their bits are used, and dividing by 256 would
-    show a 12-bit radiograph as black.
+    show a 12-bit radiograph as black. Of a grey image of 16 bits, the samples are kept beside the pixels.
 
     Of a JPEG or PNG only the pixels and the orientation are read: profiles, texts, previews and further frames are
-    removed unread, and the parts that are read must be few and intact.
+    removed unread, and the parts that are read must be few and intact. A DICOM file is shown as the standard says
+    (docs/dicom.md), in the order in which its pixels are stored.
 
     Raises UnsupportedImage (by its bytes of a kind that is not in `formats`, of a depth or coding that is not read, or
     of several pages), ImageTooLarge (more than `max_pixels` or a side over MAX_SIDE_PX, known from the header, before
     anything is decoded) or UnreadableImage (missing, empty, truncated or broken).
     """
-    name = "upload" if isinstance(source, bytes) else str(source)
-    try:
+    with _named_errors(source):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         return _read(data, _accepted_kind(data, formats), max_pixels)
+
+
+def read_dicom_file(
+    source: str | Path | bytes, *, secret: bytes | None = None, max_pixels: int = MAX_PIXELS
+) -> DicomFile:
+    """Return what the header of a DICOM radiograph says, without decoding its pixels.
+
+    secret: of the site, for `DicomFile.patient_key`. Raises what `read_radiograph` raises.
+    """
+    with _named_errors(source):
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        _accepted_kind(data, ("DICOM",))
+        return describe_dicom(data, max_pixels=max_pixels, secret=secret)
+
+
+@contextmanager
+def _named_errors(source: str | Path | bytes) -> Iterator[None]:
+    """Make every error one of image_errors, with the name of the file."""
+    name = "upload" if isinstance(source, bytes) else str(source)
+    try:
+        yield
     except UnreadableImage as error:
         raise type(error)(error.reason, name) from error
     except FileNotFoundError as error:
@@ -103,17 +143,20 @@ def decoding_bytes(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> int
 
     The decoder holds the samples of a PNG twice, and libjpeg the coefficients of a progressive JPEG; then come the
     pixels, (H, W, 3) uint8, and once more where they are turned upright. A file of a known kind whose header cannot be
-    read counts as the largest, one of another kind, which is not decoded, as nothing.
+    read counts as the largest, one of another kind, which is not decoded, as nothing. So does a DICOM file that is
+    refused by its header.
     """
     kind = recognise(data)
-    if kind is None or kind.pillow_format not in formats:
+    if kind is None or kind.format_name not in formats:
         return 0
+    if kind.format_name == "DICOM":
+        return dicom_bytes(data, MAX_PIXELS)
     try:
-        if kind.pillow_format == "PNG":
+        if kind.format_name == "PNG":
             height, width = png_size(data)
             sample_bytes = SAMPLES.get(data[25], 4) * (2 if data[24] == 16 else 1)
         else:
-            with Image.open(io.BytesIO(data), formats=(kind.pillow_format,)) as image:
+            with Image.open(io.BytesIO(data), formats=(kind.format_name,)) as image:
                 height, width = image.height, image.width
                 sample_bytes = len(image.getbands()) * DEEP_BYTES.get(image.mode, 1)
     except Exception:  # Pillow raises nearly everything
@@ -128,9 +171,9 @@ def _accepted_kind(data: bytes, formats: tuple[str, ...]) -> str:
     kind = recognise(data)
     if kind is None:
         raise UnsupportedImage(f"not a {_listed(formats)} image")
-    if kind.pillow_format not in formats:
+    if kind.format_name not in formats:
         raise UnsupportedImage(f"{kind.name}, which is not read; convert it to PNG or to a JPEG of 8 bits")
-    return kind.pillow_format
+    return kind.format_name
 
 
 def _listed(formats: tuple[str, ...]) -> str:
@@ -139,13 +182,16 @@ def _listed(formats: tuple[str, ...]) -> str:
 
 
 def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
+    if kind == "DICOM":
+        shown, samples, file = read_dicom(data, max_pixels)
+        return Radiograph(shown, file.spacing_mm, samples=samples, dicom=file)
     page, jpeg = None, None
     if kind == "JPEG":
         jpeg = strip_jpeg(data)
         data = jpeg.data
     elif kind == "PNG":
         data = strip_png(data)
-        _check_size(*png_size(data), max_pixels)
+        check_size(*png_size(data), max_pixels)
         check_rows(data)  # before Pillow, which does not say as well what is missing
     elif kind == "TIFF":
         single = single_page(data)
@@ -157,7 +203,7 @@ def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
             raise
         raise UnsupportedImage(f"{page.describe()}, which is not read; convert it to PNG") from error
     with opened as image:
-        _check_size(image.height, image.width, max_pixels)
+        check_size(image.height, image.width, max_pixels)
         if kind == "WEBP" and getattr(image, "n_frames", 1) > 1:
             raise UnsupportedImage(
                 f"a WebP image of {image.n_frames} frames, of which one is read; save each as a file"
@@ -165,15 +211,11 @@ def _read(data: bytes, kind: str, max_pixels: int) -> Radiograph:
         orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1) if page is None else page.value(ORIENTATION, 1)
         if orientation not in EXIF_ORIENTATIONS:
             orientation = 1
-        decoded = None if jpeg is None else decode_jpeg(jpeg, image.mode)
+        decoded, samples = None if jpeg is None else decode_jpeg(jpeg, image.mode), None
         if decoded is None or image.mode == "CMYK":
-            decoded = to_rgb(image, data, page=page)
+            decoded, samples = to_rgb(image, data, page=page)
         pixels = grey_to_rgb(decoded) if decoded.ndim == 2 else decoded
-    return Radiograph(orient_image(pixels, EXIF_ORIENTATIONS[orientation]), orientation=int(orientation))
-
-
-def _check_size(height: int, width: int, max_pixels: int) -> None:
-    if max(width, height) > MAX_SIDE_PX:
-        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {MAX_SIDE_PX:,} on a side are read")
-    if width * height > max_pixels:
-        raise ImageTooLarge(f"{width:,} x {height:,} pixels, at most {max_pixels:,} are read")
+    upright = EXIF_ORIENTATIONS[orientation]
+    if samples is not None:  # before the pixels, so that not all of it is in memory twice
+        samples = replace(samples, values=orient_image(samples.values[:, :, None], upright)[:, :, 0])
+    return Radiograph(orient_image(pixels, upright), orientation=int(orientation), samples=samples)

@@ -278,7 +278,7 @@ class TestFilesThatAreNotRead:
     @pytest.fixture
     def archive(self, radiographs):
         for number in range(12):
-            (radiographs / f"{number:02}.dcm").write_bytes(bytes(128) + b"DICM")
+            (radiographs / f"{number:02}.gif").write_bytes(b"GIF89a")
         (radiographs / "new\nline.png").write_bytes((radiographs / "00.png").read_bytes())
         (radiographs / "x=cmd,1.png").write_bytes((radiographs / "00.png").read_bytes())
         (radiographs / "broken.jpg").unlink()
@@ -289,14 +289,14 @@ class TestFilesThatAreNotRead:
         table = tmp_path / "out" / "skipped.csv"
         assert run() == 0
         said = capsys.readouterr().out
-        assert f"25 files found: 13 radiographs, 12 not read (all of them in {table}):\n  00.dcm: a DICOM file" in said
-        assert "  09.dcm: a DICOM file, which is not read\n  and 2 more\n" in said
-        rows = [f'{number:02}.dcm,"a DICOM file, which is not read"' for number in range(12)]
+        assert f"25 files found: 13 radiographs, 12 not read (all of them in {table}):\n  00.gif: a GIF image" in said
+        assert "  09.gif: a GIF image, which is not read\n  and 2 more\n" in said
+        rows = [f'{number:02}.gif,"a GIF image, which is not read"' for number in range(12)]
         assert table.read_text().splitlines() == ["file,reason", *rows]
         with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
             names = {row[0] for row in csv.reader(file)}
         assert {"new\nline.png", "x=cmd,1.png"} <= names
-        for path in archive.glob("*.dcm"):
+        for path in archive.glob("*.gif"):
             path.unlink()
         assert run() == 0
         assert "13 files found, all radiographs" in capsys.readouterr().out
@@ -312,7 +312,7 @@ class TestFilesThatAreNotRead:
         for path in archive.glob("*.png"):
             path.unlink()
         assert run() == 2
-        assert "in: no image that can be read; 12 DICOM files (.dcm) are not read" in capsys.readouterr().err
+        assert "in: no image that can be read; 12 GIF images (.gif) are not read" in capsys.readouterr().err
 
 
 def test_a_stream_holds_one_image_at_a_time(run, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fracture_det.structures.image_files import (
+    DICOM_SUFFIXES,
     HIDDEN,
     IMAGE_SUFFIXES,
     InputError,
@@ -79,18 +80,16 @@ class TestFindImages:
         }
 
     def test_one_file_is_told_in_the_singular(self, tmp_path):
-        (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(300))
-        with pytest.raises(InputError, match=r"no image that can be read; 1 DICOM file \(no suffix\) is not read"):
+        (tmp_path / "IM0001").write_bytes(b"GIF89a" + bytes(300))
+        with pytest.raises(InputError, match=r"no image that can be read; 1 GIF image \(no suffix\) is not read"):
             find_images(tmp_path)
 
-    def test_a_folder_of_dicom_files_is_said_to_be_one(self, tmp_path):
+    def test_a_folder_of_other_images_is_said_to_be_one(self, tmp_path):
         for number in range(5):
-            (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM" + bytes(300))
-        (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(300))
+            (tmp_path / f"{number}.gif").write_bytes(b"GIF89a" + bytes(300))
+        (tmp_path / "IM0001").write_bytes(b"GIF89a" + bytes(300))
         (tmp_path / "notes.txt").write_text("x")
-        expected = (
-            r"no image that can be read; 5 DICOM files \(.dcm\), 1 DICOM file \(no suffix\), 1 other file are not"
-        )
+        expected = r"no image that can be read; 5 GIF images \(.gif\), 1 GIF image \(no suffix\), 1 other file are not"
         for source in (tmp_path, f"{tmp_path}/*"):
             with pytest.raises(InputError, match=expected):
                 find_images(source)
@@ -103,7 +102,8 @@ class TestFindImages:
 
         files = {
             "a.png": encoded("PNG"),
-            "a.dcm": bytes(128) + b"DICM",
+            "DICOMDIR": bytes(128) + b"DICM\2\0\2\0UI\x14\x001.2.840.10008.1.3.10\0",
+            "a.dicom_file": bytes(128) + b"DICM",
             "a.gif": encoded("GIF"),
             "a.heic": b"\0\0\0\x18ftypheic",
             "a.jp2": encoded("JPEG2000"),
@@ -125,7 +125,8 @@ class TestFindImages:
             ".cache/b.png": HIDDEN,
             "IM0001": "a JPEG image, but its name does not end as one (.jpg ...); rename it",
             "a.csv": "not an image",
-            "a.dcm": "a DICOM file, which is not read",
+            "DICOMDIR": "a DICOM directory, which is not read",
+            "a.dicom_file": "a DICOM file, but its name does not end as one (.dcm ...); rename it",
             "a.gif": "a GIF image, which is not read",
             "a.heic": "a HEIC image, which is not read",
             "a.jp2": "a JPEG 2000 image, which is not read",
@@ -133,6 +134,13 @@ class TestFindImages:
             "b\udcff.png": "its name is not UTF-8; rename it",
             "pipe": "neither a file nor a folder",
         }
+
+    def test_dicom_files_need_no_suffix(self, tmp_path):
+        for name in ("IM0001", "1.2.840.113619.2.5", "x.DCM", "sub/00000001", ".hidden", "notes.doc"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(300))
+        names = ["1.2.840.113619.2.5", "IM0001", "sub/00000001", "x.DCM"]
+        assert [name for name, _ in find_images(tmp_path).files] == names
 
     def test_names_with_brackets_are_taken_literally_where_they_are_real(self, tmp_path):
         (tmp_path / "in[1]").mkdir()
@@ -156,8 +164,9 @@ class TestFindImages:
         assert scanned == [str(folder / "a")]
 
     def test_every_suffix_is_of_a_kind_that_is_read(self, tmp_path):
-        assert {suffix: _written_as(tmp_path / f"x{suffix}") for suffix in IMAGE_SUFFIXES} == dict.fromkeys(
-            IMAGE_SUFFIXES, (6, 4)
+        by_pillow = [suffix for suffix in IMAGE_SUFFIXES if suffix not in DICOM_SUFFIXES]
+        assert {suffix: _written_as(tmp_path / f"x{suffix}") for suffix in by_pillow} == dict.fromkeys(
+            by_pillow, (6, 4)
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_det.structures.image_kinds import recognise
+from fracture_det.structures.image_kinds import DICOM, recognise
 from fracture_det.structures.radiograph import UnreadableImage, UnsupportedImage, read_radiograph
 
 
@@ -43,9 +43,7 @@ NOT_READ = [
     (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(200), "a HEIC image"),
     (b"\xff\x0a" + bytes(range(1, 99)), "a JPEG XL image"),
     (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "a JPEG XL image"),
-    (bytes(128) + b"DICM" + bytes(300), "a DICOM file"),
-    (b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(300), "a DICOM file"),
-    (b"\x08\0\0\0\4\0\0\0\x92\1\0\0" + bytes(300), "a DICOM file"),
+    (bytes(128) + b"DICM\2\0\2\0UI\x14\x001.2.840.10008.1.3.10\0" + bytes(300), "a DICOM directory"),
     (b"PK\3\4" + bytes(300), "a ZIP archive"),
     (b"\n<!DOCTYPE html><p>Please log in", "an XML, SVG or HTML text"),
 ]
@@ -61,9 +59,24 @@ def test_what_is_not_read_is_named(data, name, formats):
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
 def test_what_is_read_elsewhere_is_named_too(kind):
-    assert recognise(encoded(kind)).pillow_format == kind
+    assert recognise(encoded(kind)).format_name == kind
     with pytest.raises(UnsupportedImage, match=rf"a {kind} image, which is not read".replace("WEBP", "WebP")):
         read_radiograph(encoded(kind), formats=("JPEG", "PNG"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(128) + b"DICM" + bytes(300),
+        b"II*\0" + bytes(124) + b"DICM" + bytes(300),  # a TIFF as well
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(300),
+        b"\x08\0\0\0\4\0\0\0\x92\1\0\0" + bytes(300),
+    ],
+)
+def test_dicom(data):
+    assert recognise(data) == DICOM
+    with pytest.raises(UnsupportedImage, match="a DICOM file, which is not read"):
+        read_radiograph(data, formats=("JPEG", "PNG"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])

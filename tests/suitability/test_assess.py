@@ -33,6 +33,13 @@ def film(seed: int = 0) -> np.ndarray:
     return draw_radiograph(np.random.default_rng(seed), fractured=True, size=SIZE)[0][:, :, 0]
 
 
+def drifted() -> np.ndarray:
+    """The film after a coded stretch out of place: brightness fell, and only its brightest parts are left."""
+    plane = film().astype(float)
+    left = (plane - np.quantile(plane, 0.96)).clip(0)
+    return left * (255 / left.max())
+
+
 def page() -> np.ndarray:
     sheet = np.full((800, 600), 250, np.uint8)
     for line in range(30):
@@ -76,13 +83,26 @@ def test_a_synthetic_film_is_analysed(seed):
         (np.full(SIZE, 90.0), "blank"),
         (90 + np.random.default_rng(0).normal(0, 1, SIZE), "blank"),
         (film() * 0.08, "underexposed"),
+        (drifted(), "underexposed"),
         (230 + film() * 0.1, "overexposed"),
         (page(), "document"),
         (255 - page(), "document"),
         (cv2.cvtColor(scene(), cv2.COLOR_RGB2GRAY), "photograph"),
         (film()[:, : MIN_SIDE_PX - 1], "too_small"),
     ],
-    ids=["black", "white", "even", "noise", "dark", "bright", "page", "dark page", "grey photograph", "small"],
+    ids=[
+        "black",
+        "white",
+        "even",
+        "noise",
+        "dark",
+        "drifted",
+        "bright",
+        "page",
+        "dark page",
+        "grey photograph",
+        "small",
+    ],
 )
 def test_a_refusal_has_its_reason(plane, reason):
     said = assess(grey(plane))

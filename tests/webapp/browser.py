@@ -104,15 +104,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--address", default="http://127.0.0.1:8000")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--scroll", action="store_true", help="show the first result and not the top of the page")
+    parser.add_argument("--scroll", action="store_true", help="show the results and not the top of the page")
     arguments = parser.parse_args(argv)
     with open_browser() as browser, open_page(browser, width=arguments.width) as (page, witness):
         page.goto(arguments.address)
         page.set_input_files("#files", [str(path) for path in arguments.images])
-        page.locator(".done, .failed-job").nth(len(arguments.images) - 1).wait_for(timeout=120_000)
+        last = page.locator(".done, .failed-job").nth(len(arguments.images) - 1)
+        last.wait_for(state="attached", timeout=120_000)
         page.wait_for_load_state("networkidle")
         if arguments.scroll:
-            page.locator(".job").first.evaluate("job => window.scrollTo(0, job.offsetTop - 90)")
+            page.locator("#results").evaluate("place => window.scrollTo(0, place.offsetTop - 90)")
         page.screenshot(path=arguments.out)
     for complaint in witness.complaints:
         print(complaint, file=sys.stderr)

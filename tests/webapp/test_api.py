@@ -29,7 +29,7 @@ def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client,
             "level": "likely",
         }
     ]
-    assert body["image"] == {"height": 120, "width": 160}
+    assert body["image"] == {"height": 120, "width": 160, "bits": 8, "window": [0, 255]}
     assert body["model"] == "bright rectangles"
     assert body["latency_ms"] > 0
     assert body["finding"]["level"] == "likely"
@@ -112,7 +112,8 @@ ACCEPTED = {
 def test_every_kind_of_jpeg_and_png_gives_the_same_box(post, kind):
     answer = post(ACCEPTED[kind]())
     assert answer.status_code == 201, answer.json
-    assert answer.json["image"] == {"height": 120, "width": 160}
+    assert (answer.json["image"]["height"], answer.json["image"]["width"]) == (120, 160)
+    assert answer.json["image"]["bits"] == (12 if kind == "16-bit PNG" else 8)
     box = answer.json["detections"][0]["box_xyxy_px"]
     assert np.abs(np.array(box) - LIKELY[:4]).max() <= 8 * ("JPEG" in kind)  # JPEG blurs within blocks of 8
 
@@ -139,7 +140,7 @@ REFUSED = [
     ("a BMP", lambda: encoded(PLATE, "BMP"), 415, f"{NOT} It is a BMP image, which is not read"),
     ("JPEG 2000", lambda: encoded(PLATE, "JPEG2000"), 415, f"{NOT} It is a JPEG 2000 image, which is not read"),
     ("12 bits", lambda: of_12_bits(encoded(PLATE, "JPEG")), 415, f"{NOT} It is a 12-bit JPEG, which is not read"),
-    ("text", lambda: b"no image at all", 415, f"{NOT} It is not a JPEG or PNG image"),
+    ("text", lambda: b"no image at all", 415, f"{NOT} It is not a JPEG, PNG or DICOM image"),
     ("nothing", lambda: b"", 422, f"{NOT} It is empty"),
     ("half a PNG", lambda: encoded(PLATE)[:-60], 422, f"{NOT} It is damaged or incomplete (truncated: "),
     ("half a JPEG", lambda: encoded(PLATE, "JPEG")[:400], 422, f"{NOT} It is damaged or incomplete"),
@@ -221,7 +222,10 @@ def test_a_request_without_an_image_is_told_what_came_instead(app, kind, body, g
     answer = app.test_client().post(path, data=body + end, content_type=kind)
     assert answer.status_code == 400
     text = answer.json["error"] if answer.is_json else html.unescape(answer.text)
-    assert "Send exactly one JPEG or PNG image as the part 'file' of a form, in curl with -F file=@wrist.png; " in text
+    assert (
+        "Send exactly one JPEG, PNG or DICOM image as the part 'file' of a form, in curl with -F file=@wrist.png; "
+        in text
+    )
     assert f"got none: {got}" in text or (got in text and "got none: " in text)
 
 
@@ -230,7 +234,7 @@ def test_a_file_without_a_name_is_analysed_and_one_without_content_was_not_chose
         body = part('name="file"; filename=""', content) + b"--frame--\r\n"
         answer = client.post("/api/v1/predictions", data=body, content_type=FORM)
         assert answer.status_code == status
-    assert answer.json["error"] == "No file was chosen. Please choose a JPEG or PNG image."
+    assert answer.json["error"] == "No file was chosen. Please choose a JPEG, PNG or DICOM image."
 
 
 def test_a_form_of_too_many_parts_is_not_called_too_large(client):

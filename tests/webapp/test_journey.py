@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from tests.paths import FRACATLAS, present
 from tests.webapp.bright import ROOT
 from tests.webapp.browser import barriers, open_page
-from tests.webapp.test_browser import boxes, job, set_slider
+from tests.webapp.test_browser import boxes, choose, set_slider
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 FRACTURED, HEALTHY = "Fractured/IMG0003943.jpg", "Non_fractured/IMG0004383.jpg"
@@ -53,16 +53,22 @@ def test_from_the_upload_to_the_deletion(browser, server, files, tmp_path, width
         page.set_default_timeout(60_000)
         page.goto(server.address)
         page.set_input_files("#files", files)
-        wrist, broken, foot = (job(page, name) for name in ("wrist", "cut off", "foot"))
 
         # Each file has its own answer, and the broken one hides neither of the others.
-        wrist.locator(".finding").get_by_text("Fracture likely").wait_for()
+        expect(page.locator("#summary")).to_contain_text("3 of 3 done", timeout=60_000)
+        broken = choose(page, "cut off")
         broken.get_by_text("It is damaged or incomplete").wait_for()
-        foot.locator(".finding").get_by_text(re.compile("No fracture seen|Fracture possible")).wait_for()
         assert broken.locator(".finding").count() == 0
+        foot = choose(page, "foot")
+        foot.locator(".finding").get_by_text(re.compile("No fracture seen|Fracture possible")).wait_for()
+        wrist = choose(page, "wrist")
+        wrist.locator(".finding").get_by_text("Fracture likely").wait_for()
         wrist.locator("[data-ready]").wait_for()
         assert barriers(page) == []
-        wrist.evaluate("job => window.scrollTo(0, job.offsetTop - 90)")
+        if width == 1280:
+            page.locator(".row-entry.none-seen, .row-entry.possible").locator(".tick").click()
+        page.locator("#results").evaluate("place => window.scrollTo(0, place.offsetTop - 100)")
+        page.wait_for_load_state("networkidle")
         shoot(page, "page" if width == 1280 else "page_phone")
 
         # The slider, the window, the original.

@@ -43,7 +43,7 @@ def test_the_plain_form_shows_each_file_with_its_own_result_or_error(client):
 def test_the_plain_form_without_a_good_file_has_the_status_of_the_refusal(client):
     answer = send(client, [(io.BytesIO(b"broken"), "a.png")])
     assert answer.status_code == 415
-    assert "not a JPEG or PNG" in answer.text
+    assert "not a JPEG, PNG or DICOM" in answer.text
     answer = send(client, [])
     assert answer.status_code == 400
     assert "No file was chosen" in answer.text

@@ -3,17 +3,19 @@ import { listenToCompare } from "./compare.js";
 import { confirmDelete } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { address } from "./server.js";
+import { forgetAtLogout } from "./session.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
 
 document.documentElement.classList.add("scripted");
 
 const form = document.getElementById("upload");
-if (form) acceptFiles(form, document.getElementById("results"));
+const list = form ? acceptFiles(form) : null;
 for (const place of document.querySelectorAll("[data-result]")) openResult(place);
 for (const button of document.querySelectorAll("[data-delete]")) {
   const { delete: url, name } = button.dataset;
   button.addEventListener("click", () => confirmDelete(name, url, () => { location.href = address(""); }));
 }
 listenToCompare();
-listenToKeys();
+listenToKeys(list);
+forgetAtLogout();

@@ -76,7 +76,7 @@ function linkViewers(viewers, isLinked) {
       viewer.element.addEventListener(event, () => { leader = viewer; }, { capture: true, passive: true });
     }
     viewer.picture.on("moved", () => follow((other) => other.picture.goTo(viewer.picture.view())));
-    viewer.window.on((values) => follow((other) => other.window.set(values, false)));
+    viewer.window.on((window) => follow((other) => other.window.follow(window)));
     viewer.on(() => follow((other) => other.showBoxes(viewer.hasBoxes, false)));
   }
 }

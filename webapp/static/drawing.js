@@ -1,4 +1,4 @@
-// Drags on the image other than panning: window and level, and rectangles around a missed fracture.
+// Drags on the image other than panning: window and level, lengths, and rectangles around a missed fracture.
 import { rectangle } from "./boxes.js";
 import { announce } from "./dom.js";
 
@@ -13,7 +13,7 @@ export class Drawing {
     stage.addEventListener("pointerdown", (event) => this.#press(event), true); // before OpenSeadragon gets the event
     viewer.part("draw-cancel").addEventListener("click", () => viewer.use("pan"));
     stage.addEventListener("contextmenu", (event) => event.preventDefault());
-    stage.addEventListener("keydown", (event) => { if (this.isOn) this.#key(event); });
+    stage.addEventListener("keydown", (event) => { if (this.isOn || viewer.tool === "measure") this.#key(event); });
   }
 
   // Switches drawing on or off. With the keyboard, the rectangle starts in the middle of the view.
@@ -38,10 +38,14 @@ export class Drawing {
     event.stopPropagation();
     event.preventDefault();
     if (!event.isPrimary) return;
-    const move = tool === "window" ? this.#windowDrag(event) : this.#boxDrag(event);
+    const drags = {
+      window: () => this.#windowDrag(event), draw: () => this.#boxDrag(event), measure: () => this.#lineDrag(event),
+    };
+    const move = drags[tool]();
     const end = () => {
       stage.removeEventListener("pointermove", move);
       if (tool === "draw") this.#finish();
+      if (tool === "measure") viewer.measuring.finish();
     };
     stage.setPointerCapture(event.pointerId);
     stage.addEventListener("pointermove", move);
@@ -56,6 +60,12 @@ export class Drawing {
     };
   }
 
+  #lineDrag({ clientX, clientY }) {
+    const { measuring, picture } = this.viewer;
+    const move = measuring.drag(picture.pixelAt(clientX, clientY));
+    return (event) => move(picture.pixelAt(event.clientX, event.clientY));
+  }
+
   #boxDrag({ clientX, clientY }) {
     const [x, y] = this.viewer.picture.pixelAt(clientX, clientY);
     return (event) => {
@@ -66,7 +76,10 @@ export class Drawing {
 
   #key(event) {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (steps) this.#shift(steps, event.shiftKey);
+    const { tool, measuring } = this.viewer;
+    if (steps && tool === "measure") measuring.shift(steps, event.shiftKey);
+    else if (steps) this.#shift(steps, event.shiftKey);
+    else if (event.key === "Enter" && measuring.draft) measuring.finish();
     else if (event.key === "Enter" && this.box) this.#finish();
     else return;
     event.preventDefault();

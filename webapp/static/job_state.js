@@ -8,17 +8,18 @@ const FINAL = [400, 404, 405, 413, 415, 422];
 const DEFAULT_WAIT_S = 3;
 const LOST_WAIT_S = 1;
 
-// "delayed" waits for the next try. "removed" is final: what happens to a removed upload is of no interest any more.
+// "open" shows a result that the server has already. "delayed" waits for the next try. "removed" is final: what happens to
+// a removed upload is of no interest any more.
 export const UPLOAD = {
-  waiting: { send: "uploading", fail: "failed", remove: "removed" },
+  waiting: { send: "uploading", open: "done", fail: "failed", remove: "removed" },
   uploading: { upload: "analysing", delay: "delayed", succeed: "done", fail: "failed", remove: "removed" },
   analysing: { delay: "delayed", succeed: "done", fail: "failed", remove: "removed" },
   delayed: { send: "uploading", fail: "failed", remove: "removed" },
   failed: { restart: "waiting", remove: "removed" },
   done: { remove: "removed" },
   removed: {
-    send: "removed", upload: "removed", delay: "removed", succeed: "removed", fail: "removed", restart: "removed",
-    remove: "removed",
+    send: "removed", open: "removed", upload: "removed", delay: "removed", succeed: "removed", fail: "removed",
+    restart: "removed", remove: "removed",
   },
 };
 

@@ -1,4 +1,4 @@
-// One file on the page: its progress, then its result or its error.
+// One radiograph on the page, an upload or a result that the server has already: its progress, then its result or its error.
 import { deselect, select } from "./compare.js";
 import { announce, cloneTemplate, showError } from "./dom.js";
 import { UPLOAD, isRetryable } from "./job_state.js";
@@ -8,24 +8,23 @@ import { className, probabilityText } from "./text.js";
 import { show } from "./viewer.js";
 
 export class Job {
-  constructor(results, name, { isOpen, onChange, onRetry }) {
-    Object.assign(this, { name, isOpen, onChange, onRetry, state: "waiting" });
+  // Of an upload there is a `file` and a `key`, of a stored result its address `self`. `list` hears of what changes.
+  constructor(name, { file = null, key = null, self = null, isRead = false, list }) {
+    Object.assign(this, { name, file, key, self, isRead, list, state: "waiting", isShown: false });
     this.article = cloneTemplate("job-template");
-    this.part = (key) => this.article.querySelector(`[data-part="${key}"]`);
+    this.part = (key_) => this.article.querySelector(`[data-part="${key_}"]`);
     this.article.querySelector(".name").textContent = name;
     this.meter = this.part("meter");
     this.meter.setAttribute("aria-label", `Progress of ${name}`);
-    this.showState("Waiting");
+    this.showState(self ? "Loading" : "Waiting");
     this.#wire();
-    results.append(this.article);
   }
 
   #wire() {
     const actions = {
-      dismiss: () => this.#dismiss(), retry: () => this.onRetry(this), force: () => this.#force(),
-      delete: () => this.#confirmDelete(),
+      dismiss: () => this.dismiss(), retry: () => this.list.retry(this), force: () => this.#force(),
+      delete: () => this.#confirmDelete(), read: () => this.list.tick(this),
       compare: () => select({ button: this.part("compare"), name: this.name, result: this.result }),
-      open: () => this.toggle(!this.isOpen),
     };
     for (const [key, act] of Object.entries(actions)) {
       this.part(key).addEventListener("click", act);
@@ -35,7 +34,11 @@ export class Job {
 
   on(event) { this.state = nextState(UPLOAD, this.state, event); }
 
-  showState(text) { this.part("state").textContent = text; }
+  showState(text) {
+    this.text = text;
+    this.part("state").textContent = text;
+    this.list.showText(this);
+  }
 
   // From 0 to 1, or null while the server works.
   showProgress(share) {
@@ -44,80 +47,88 @@ export class Job {
 
   restart() {
     this.on("restart");
+    this.isRead = false;
+    this.error = null;
     this.article.classList.remove("failed-job");
     for (const key of ["failure", "retry", "force"]) this.part(key).hidden = true;
     this.article.querySelector(".job-head").after(this.meter);
     this.showProgress(0);
-    this.showState("Waiting");
-    this.onChange();
+    this.showState(this.self ? "Loading" : "Waiting");
+    this.list.changed(this);
   }
 
-  succeed(result) {
-    this.on("succeed");
+  // `event` is "succeed" after an upload and "open" for a result that was there.
+  succeed(result, event = "succeed") {
+    this.on(event);
     if (this.state === "removed") return;
     const { finding } = result;
-    this.result = result;
+    Object.assign(this, { result, self: result.links.self, file: null });
     const hasShare = typeof finding.confidence === "number" && finding.level !== "none seen";
     const anyway = result.suitability?.ok === false ? "Analysed anyway · " : "";
     this.showState(`${anyway}${finding.title}${hasShare ? ` · ${probabilityText(finding.confidence)}` : ""}`);
     this.part("state").classList.add(className(finding.level));
     this.article.querySelector(`.job-head [data-icon="${finding.level}"]`).hidden = false;
-    for (const key of ["compare", "delete", "open"]) this.part(key).hidden = false;
+    for (const key of ["compare", "delete"]) this.part(key).hidden = false;
     this.article.classList.add("done");
     this.meter.remove();
-    this.toggle(this.isOpen);
-    announce(`${this.name}: ${anyway}${finding.title}.`);
-    this.onChange();
+    if (event === "succeed") announce(`${this.name}: ${anyway}${finding.title}.`);
+    this.list.changed(this);
+    this.#showViewer();
   }
 
   fail(error) {
     this.on("fail");
     if (this.state === "removed") return;
-    this.showState("Not analysed");
+    this.error = error;
+    const text = this.self ? "Not loaded" : "Not analysed";
+    this.showState(text);
     showError(this.part("failure-text"), error);
     this.part("failure").hidden = false;
-    this.part("retry").hidden = !isRetryable(error);
-    this.part("force").hidden = !error.reason;
+    this.part("retry").hidden = !isRetryable(error) || !(this.file || this.self);
+    this.part("force").hidden = !error.reason || !this.file;
     this.article.classList.add("failed-job");
     this.meter.remove();
-    announce(`${this.name}: not analysed. ${error.message}`);
-    this.onChange();
+    announce(`${this.name}: ${text.toLowerCase()}. ${error.message}`);
+    this.list.changed(this);
   }
 
   // The server has said that it does not look like a radiograph of a limb; the reader wants it analysed all the same.
   #force() {
     this.isForced = true;
-    this.onRetry(this);
+    this.list.retry(this);
   }
 
-  toggle(isOpen) {
-    this.isOpen = isOpen;
-    const button = this.part("open");
-    button.textContent = isOpen ? "Close" : "Open";
-    button.setAttribute("aria-label", `${button.textContent}: ${this.name}`);
-    button.setAttribute("aria-expanded", String(isOpen));
-    if (isOpen) {
-      this.viewer ??= show(this.part("viewer"), this.result, { onFeedback: (feedback) => { this.result.feedback = feedback; } });
-    }
-    this.part("viewer").hidden = !isOpen;
+  // Shows it, or another in its place. A viewer that was once open keeps its window, its slider and what was not saved.
+  toggle(isShown) {
+    this.isShown = isShown;
+    this.article.hidden = !isShown;
+    this.#showViewer();
+  }
+
+  #showViewer() {
+    if (!this.isShown || !this.result) return;
+    this.viewer ??= show(this.part("viewer"), this.result, { onFeedback: (feedback) => { this.result.feedback = feedback; } });
+  }
+
+  showRead(isInList) {
+    this.part("read").hidden = !isInList;
+    this.part("read").setAttribute("aria-pressed", String(this.isRead));
   }
 
   remove() {
     deselect(this.part("compare"));
     this.viewer?.destroy();
-    const next = this.article.nextElementSibling ?? this.article.previousElementSibling;
-    this.article.remove();
-    (next?.querySelector(".job-head button:not([hidden])") ?? document.getElementById("files"))?.focus();
     this.on("remove");
-    this.onChange();
+    this.list.removed(this);
+    this.article.remove();
   }
 
-  // A job whose feedback could not be saved stays on the page.
-  async #dismiss() {
+  // Takes it off the page. One whose feedback could not be saved stays.
+  async dismiss() {
     const isSaved = await (this.viewer?.feedback?.settle() ?? true);
     if (this.state === "removed") return;
     if (isSaved) { this.remove(); return; }
-    this.toggle(true);
+    this.list.choose(this);
     announce(`${this.name}: your feedback is not saved yet.`);
   }
 

@@ -11,12 +11,12 @@ export function register(viewer) {
   }
 }
 
-// In an open dialog, only its own viewers count.
+// Of those that are visible; in an open dialog, only its own viewers count.
 export function activeViewer() {
   const scope = document.querySelector("dialog[open]") ?? document;
   const focused = document.activeElement?.closest(".viewer");
-  const active = [focused, last, scope.querySelector(".viewer")]
-    .find((element) => element?.isConnected && scope.contains(element));
+  const active = [focused, last, ...scope.querySelectorAll(".viewer")]
+    .find((element) => element?.isConnected && scope.contains(element) && !element.closest("[hidden]"));
   return viewers.get(active) ?? null;
 }
 
@@ -33,15 +33,21 @@ const ACTIONS = {
   n: (viewer) => viewer.step(1),
   p: (viewer) => viewer.step(-1),
   w: (viewer) => viewer.part("window-tool").click(),
+  m: (viewer) => viewer.part("measure")?.click(),
   d: (viewer) => { if (viewer.feedback?.url) viewer.part("draw").click(); },
   r: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "right"); },
   x: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "wrong"); },
   c: (viewer) => viewer.element.closest(".job")?.querySelector("[data-part=compare]")?.click(),
 };
+// These need no image: they move in the worklist, and tick what is chosen in it.
+const LIST_ACTIONS = {
+  j: (list) => list.step(1), k: (list) => list.step(-1), t: (list) => { if (list.chosen) list.tick(list.chosen); },
+};
 const HELD = ["b", "o"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-export function listenToKeys() {
+// `list` is the worklist, null on pages without one.
+export function listenToKeys(list) {
   const help = document.getElementById("help");
   if (!help) return;
   const checkbox = document.getElementById("single-keys");
@@ -57,7 +63,7 @@ export function listenToKeys() {
     const isOnImage = Boolean(event.target.closest?.(".stage"));
     if (help.open || !(checkbox.checked || isOnImage)) return;
     if (event.key === "?") help.showModal();
-    else if (!press(event, isOnImage, held)) return;
+    else if (!pressForList(event, list) && !press(event, isOnImage, held)) return;
     event.preventDefault();
   });
   addEventListener("keyup", ({ key }) => {
@@ -65,6 +71,13 @@ export function listenToKeys() {
     held.delete(key);
     if (holding && performance.now() - holding.since > HOLD_MS) ACTIONS[key](holding.viewer);
   });
+}
+
+function pressForList({ key }, list) {
+  const act = LIST_ACTIONS[key.toLowerCase()];
+  if (!act || !list?.hasSeveral || document.querySelector("dialog[open]")) return false;
+  act(list);
+  return true;
 }
 
 // Returns whether the key did something.

@@ -1,4 +1,5 @@
 // The texts beside the image that do not change: the finding, the links, the facts.
+import { spacingText } from "./length.js";
 import { className, probabilityText, scoreName, thresholdText } from "./text.js";
 
 const LINKS = [["overlay", "overlay"], ["json", "self"], ["page", "page"], ["report", "report"], ["report-pdf", "report_pdf"]];
@@ -14,7 +15,10 @@ export function fillPanel(element, part, result) {
   part("reset").textContent = `Reset to ${thresholdText(result.operating_score, result)}`;
   part("reset").title = "The operating point";
   const seconds = (result.latency_ms / 1000).toFixed(1);
-  part("facts").textContent = `${result.image.width} × ${result.image.height} px · ${result.model} · ${seconds} s`;
+  const { width, height, bits } = result.image;
+  const depth = bits > 8 ? [`${bits} bits`] : [];
+  const size = result.spacing_mm ? [spacingText(result.spacing_mm)] : [];
+  part("facts").textContent = [`${width} × ${height} px`, ...depth, ...size, result.model, `${seconds} s`].join(" · ");
 }
 
 function fillSuitability(place, suitability) {

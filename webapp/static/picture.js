@@ -1,4 +1,7 @@
-// The zoomable image, with OpenSeadragon, open only while it is near the visible part of the page.
+// The zoomable image, with OpenSeadragon, open only while it is near the visible part of the page. A deep radiograph is
+// drawn from its own samples as soon as they are there.
+import { SampleLayer } from "./samples.js";
+
 const LIBRARY = new URL("./vendor/openseadragon/openseadragon.min.js", import.meta.url);
 const NEAR = "300px";
 const SQUARES_FROM = 2; // screen pixels per image pixel from which pixels are shown as squares
@@ -23,12 +26,12 @@ function styleSheetPlaceholder() {
 }
 
 export class Picture {
-  // `sheet` lies on the image and moves with it.
-  constructor({ stage, frame, sheet, source, size }) {
-    Object.assign(this, { stage, frame, sheet, source, size });
-    this.filter = "none";
+  // `sheet` lies on the image and moves with it. `size` has the width, the height and the `window` of the image of 8 bits.
+  constructor({ stage, frame, sheet, source, samples, size }) {
+    Object.assign(this, { stage, frame, sheet, source, samples, size });
+    this.greys = { filter: "none", slope: 1, intercept: 0 };
     this.place = null; // the view when the image was last closed
-    this.listeners = { moved: [], failed: [] };
+    this.listeners = { moved: [], failed: [], shallow: [] };
     this.observer = new IntersectionObserver((entries) => this.#setNear(entries.at(-1).isIntersecting), { rootMargin: NEAR });
     if (source) this.observer.observe(stage);
   }
@@ -54,6 +57,20 @@ export class Picture {
     } catch {
       this.#emit("failed");
     }
+    if (this.samples && this.osd) await this.#openSamples(this.osd);
+  }
+
+  async #openSamples(osd) {
+    this.loading = new AbortController();
+    try {
+      const layer = await SampleLayer.load(this.samples, this.size, this.loading.signal);
+      if (this.osd !== osd) return;
+      this.layer = layer;
+      osd.drawer.canvas.after(layer.canvas);
+      this.setGreys(this.greys);
+    } catch {
+      if (this.osd === osd) this.#emit("shallow");
+    }
   }
 
   #listen(OpenSeadragon) {
@@ -61,10 +78,11 @@ export class Picture {
     osd.addHandler("open", () => {
       osd.addOverlay({ element: sheet, location: new OpenSeadragon.Rect(0, 0, 1, size.height / size.width) });
       if (this.place) this.goTo(this.place);
-      this.setFilter(this.filter);
+      this.setGreys(this.greys);
       osd.world.getItemAt(0).addHandler("fully-loaded-change", () => { this.stage.dataset.ready = ""; });
     });
     for (const event of ["open-failed", "tile-load-failed"]) osd.addHandler(event, () => this.#emit("failed"));
+    osd.addHandler("update-viewport", () => this.#drawSamples());
     osd.addHandler("viewport-change", () => { this.#sharpen(); this.#emit("moved"); });
     osd.addHandler("canvas-scroll", (event) => this.#scroll(event));
     osd.addHandler("zoom", () => this.#sharpen());
@@ -73,9 +91,11 @@ export class Picture {
   #close() {
     if (!this.osd) return;
     this.place = this.view();
+    this.loading?.abort();
     this.osd.destroy();
-    this.osd = null;
+    this.osd = this.layer = null;
     delete this.stage.dataset.ready;
+    delete this.stage.dataset.depth;
   }
 
   #emit(event) { for (const listener of this.listeners[event]) listener(this); }
@@ -162,10 +182,24 @@ export class Picture {
     return [...this.pixelAt(frame.left, frame.top), ...this.pixelAt(frame.right, frame.bottom)];
   }
 
-  setFilter(filter) {
-    this.filter = filter;
-    if (this.osd?.drawer) this.osd.drawer.canvas.style.filter = filter;
+  // How greys are shown: a `filter` for the image of 8 bits, and the line that it draws, for the samples.
+  setGreys(greys) {
+    this.greys = greys;
+    if (!this.osd?.drawer) return;
+    this.osd.drawer.canvas.style.filter = greys.filter;
+    this.layer?.setGreys(greys, this.size.window);
+    this.osd.forceRedraw();
   }
+
+  #drawSamples() {
+    if (!this.layer || !this.#isOpen()) return;
+    this.layer.draw(this.osd, this.zoom() < SQUARES_FROM);
+    this.osd.drawer.canvas.style.visibility = "hidden";
+    this.stage.dataset.depth = this.size.bits;
+  }
+
+  // The sample at a pixel, null while only 8 bits are there.
+  valueAt(x, y) { return this.layer?.valueAt(x, y) ?? null; }
 }
 
 function options() {

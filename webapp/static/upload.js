@@ -1,41 +1,57 @@
 // Each file is a request of its own, with its own progress and its own result or error.
 import { announce } from "./dom.js";
 import { listenForFiles } from "./files.js";
-import { NO_RETRIES, nextStep, summarise } from "./job_state.js";
+import { NO_RETRIES, nextStep } from "./job_state.js";
 import { Job } from "./jobs.js";
-import { ServerError, changeHeaders, newIdempotencyKey, suspectToken } from "./server.js";
+import { ServerError, changeHeaders, fetchJson, newIdempotencyKey, suspectToken } from "./server.js";
+import { recall } from "./session.js";
 import { plural } from "./text.js";
+import { Worklist } from "./worklist.js";
 
 const MAX_PARALLEL = 3;
-const MAX_OPEN = 6; // with more files than these, results start closed
+const UNFINISHED = "This file was not analysed: the page was loaded anew before it was. Please choose it again.";
 
-export function acceptFiles(form, results) {
-  const jobs = new Set();
+// Returns the worklist.
+export function acceptFiles(form) {
   const queue = [];
   let running = 0;
   const runNext = () => {
     while (running < MAX_PARALLEL && queue.length) {
       running += 1;
-      analyse(queue.shift(), form.dataset).finally(() => { running -= 1; runNext(); });
+      const job = queue.shift();
+      (job.self ? load(job) : analyse(job, form.dataset)).finally(() => { running -= 1; runNext(); });
     }
   };
   const start = (job) => { queue.push(job); runNext(); };
-  const summary = document.getElementById("summary");
-  const onChange = () => { summary.textContent = summarise([...jobs]); };
-  const onRetry = (job) => { job.restart(); start(job); };
+  const list = new Worklist({ retry: (job) => { job.restart(); start(job); } });
   const accept = (files, skipped) => {
     if (skipped !== null) showSkipped(files.length, skipped);
-    const isOpen = jobs.size + files.length <= MAX_OPEN;
-    for (const { file, name } of files) {
-      const job = new Job(results, name, { isOpen, onChange, onRetry });
-      Object.assign(job, { file, key: newIdempotencyKey() }); // one key, so that a retry is not a second analysis
-      jobs.add(job);
-      start(job);
-    }
-    onChange();
+    // One key for each, so that a retry is not a second analysis.
+    const jobs = files.map(({ file, name }) => new Job(name, { file, key: newIdempotencyKey(), list }));
+    list.add(jobs);
+    jobs.forEach(start);
   };
+  restore(list, recall(), start);
   listenForFiles(form, accept, showFolderMessage);
   document.getElementById("example").addEventListener("click", ({ target }) => tryExample(target, accept));
+  return list;
+}
+
+// What this tab showed before a reload: results are fetched again, and what had none is said to have none.
+function restore(list, saved, start) {
+  if (!saved) return;
+  document.getElementById("worklist-unread").checked = saved.onlyUnread;
+  const jobs = saved.jobs.map(({ name, self, isRead }) => new Job(name, { self, isRead, list }));
+  list.add(jobs);
+  if (jobs[saved.chosen]) list.choose(jobs[saved.chosen]);
+  jobs.forEach((job, index) => {
+    if (job.self) start(job); else job.fail(new ServerError(saved.jobs[index].error ?? UNFINISHED));
+  });
+}
+
+async function load(job) {
+  if (job.state === "removed") return;
+  await fetchJson("GET", `${job.self}?score=0`).then((result) => job.succeed(result, "open"), (error) => job.fail(error));
 }
 
 async function tryExample(button, accept) {
@@ -75,7 +91,7 @@ async function analyse(job, { api, maxBytes, maxMb }) {
   }
   for (let retries = NO_RETRIES; ;) {
     const step = nextStep(retries, await send(job, `${api}?score=0${job.isForced ? "&force=1" : ""}`));
-    if (step.result) { job.file = null; job.succeed(step.result); return; }
+    if (step.result) { job.succeed(step.result); return; }
     if (step.error) { job.fail(step.error); return; }
     job.on("delay");
     if (step.text) job.showState(step.text);

@@ -4,6 +4,7 @@ import { announce, cloneTemplate } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Feedback } from "./feedback.js";
 import { register } from "./keys.js";
+import { Measuring } from "./measure.js";
 import { fillPanel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { fetchJson } from "./server.js";
@@ -36,10 +37,12 @@ class Viewer {
     Object.assign(this, { element, part, result, threshold, selected: null, tool: "pan", listeners: [], hasBoxes: true });
     this.key = count += 1;
     this.picture = new Picture({
-      stage: part("stage"), frame: part("frame"), sheet: part("sheet"), source: result.links.image, size: result.image,
+      stage: part("stage"), frame: part("frame"), sheet: part("sheet"), source: result.links.image,
+      samples: result.links.samples, size: result.image,
     });
-    this.window = new Windowing(part, this.picture, this.key);
+    this.window = new Windowing(part, this.picture, this.key, result.image);
     this.drawing = new Drawing(this);
+    this.measuring = new Measuring(this);
     fillPanel(element, part, result);
     this.#fillPicture();
     this.#wire();
@@ -52,7 +55,7 @@ class Viewer {
 
   makeCompact() {
     this.element.classList.add("compact");
-    for (const key of ["feedback", "advice", "links", "draw", "facts"]) this.part(key).remove();
+    for (const key of ["feedback", "advice", "links", "draw", "facts", "measure", "measures"]) this.part(key).remove();
   }
 
   on(listener) { this.listeners.push(listener); }
@@ -64,12 +67,23 @@ class Viewer {
   }
 
   #fillPicture() {
-    const { part, picture, result: { image: { width, height } } } = this;
+    const { part, picture, result: { image: { width, height, bits } } } = this;
     part("stage").style.aspectRatio = `${width} / ${height}`;
-    for (const key of ["boxes", "draft"]) part(key).setAttribute("viewBox", `0 0 ${width} ${height}`);
+    for (const key of ["boxes", "draft", "lines"]) part(key).setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.on("failed", () => { part("image-failure").hidden = false; });
+    part("image-shallow").hidden = !picture.source || bits === 8 || Boolean(picture.samples);
+    picture.on("shallow", () => { part("image-shallow").hidden = false; });
+    part("stage").addEventListener("pointermove", ({ clientX, clientY }) => this.#showValue(clientX, clientY));
+    part("stage").addEventListener("pointerleave", () => { part("value-readout").textContent = ""; });
     part("image-missing").hidden = Boolean(picture.source);
     picture.on("moved", () => { part("zoom-readout").textContent = `${Math.round(100 * picture.zoom())} %`; });
+  }
+
+  // The sample under the pointer, of a deep radiograph.
+  #showValue(clientX, clientY) {
+    if (!this.picture.layer || !this.picture.osd?.isOpen()) return;
+    const [x, y] = this.picture.pixelAt(clientX, clientY).map(Math.floor);
+    this.part("value-readout").textContent = `${x}, ${y}: ${this.picture.valueAt(x, y)}`;
   }
 
   #wire() {
@@ -99,11 +113,12 @@ class Viewer {
     for (const [key, act] of Object.entries(clicks)) part(key).addEventListener("click", act);
   }
 
-  // The tool that a drag with the left button uses: pan, window or draw.
+  // The tool that a drag with the left button uses: pan, window, measure or draw.
   use(tool) {
     this.tool = tool;
     this.part("stage").dataset.tool = tool;
     this.part("window-tool").setAttribute("aria-pressed", String(tool === "window"));
+    this.measuring.begin(tool === "measure");
     this.drawing.begin(tool === "draw");
   }
 

@@ -10,6 +10,8 @@ from .audit import AuditLog
 from .audit_chain import HEAD_FILE, AuditReader, Verified
 from .database import Database, StoreError, StoreUnavailable
 from .images import Images
+from .pacs import PacsQueue
+from .pacs_status import PacsStatus
 from .read_only import reading_only
 from .readiness import Readiness
 from .results import Feedback, HistoryFilter, KeyTaken, ResultMetadata, Results, StoredPrediction
@@ -56,6 +58,9 @@ class Store:
         audit_folder = audit_folder or audit_folder_beside(folder)
         self.audit = AuditLog(self._database, audit_folder, folder / HEAD_FILE, audit_key)
         self.audit.prepare()
+        # Of the node beside a PACS; without one they stay empty, and so does its folder.
+        self.pacs = PacsQueue(self._database, self.audit, folder / "pacs")
+        self.pacs_status = PacsStatus(self._database, self.audit)
         self.accounts = Accounts(self._database, self.audit)
         self.results = Results(
             self._database,

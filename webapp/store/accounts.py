@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 
-from .audit import NOBODY, RETENTION, AuditEntry, AuditLog
+from .audit import NOBODY, PACS, RETENTION, AuditEntry, AuditLog
 from .database import Database
 from .models import PredictionRow, TokenRow, UserRow
 
@@ -44,7 +44,7 @@ class Account:
 # The account of every request where there is no login: the person at this machine.
 LOCAL = Account("local", ADMIN)
 # In the audit log each of these means that no user acted.
-RESERVED = (LOCAL.name, NOBODY, RETENTION)
+RESERVED = (LOCAL.name, NOBODY, PACS, RETENTION)
 
 
 @dataclass(frozen=True)

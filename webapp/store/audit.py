@@ -31,7 +31,7 @@ from .database import Database, StoreError, StoreUnavailable
 from .models import AuditRow
 
 # Who acts where no user does; no user may have these names.
-NOBODY, RETENTION = "nobody", "retention"
+NOBODY, RETENTION, PACS = "nobody", "retention", "pacs"
 log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,7 @@
-"""The images of results, one file each. An image and its row in the database go together, or neither goes."""
+"""The images of results, and beside an image of more than 8 bits its samples, a file each.
+
+They and their row in the database go together, or none of them goes.
+"""
 
 from __future__ import annotations
 
@@ -33,23 +36,30 @@ class Images:
         """Return the path that the image of a result has if there is one."""
         return self._folder / f"{identifier}.png"
 
-    def write(self, identifier: str, content: bytes) -> None:
-        """Store an image."""
+    def samples_path(self, identifier: str) -> Path:
+        """Return the path that the samples of a result's image have if there are any."""
+        return self._folder / f"{identifier}.samples.png"
+
+    def write(self, identifier: str, content: bytes, samples: bytes | None = None) -> None:
+        """Store an image, and its samples."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self.path(identifier).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a committed row must not lose its image in a power cut
+            _write(self.path(identifier), content)
+            if samples is not None:
+                _write(self.samples_path(identifier), samples)
         except OSError as error:
             raise ImagesUnavailable(f"the image could not be stored: {error.strerror}") from error
 
     def discard(self, identifier: str) -> None:
         """Delete an image that has no row; where that fails, a later sweep deletes it."""
-        try:
-            self.path(identifier).unlink(missing_ok=True)
-        except OSError as error:
-            log.error("An image without a result could not be deleted: %s", error.strerror)
+        for path in self._paths(identifier):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("An image without a result could not be deleted: %s", error.strerror)
+
+    def _paths(self, identifier: str) -> tuple[Path, Path]:
+        return self.path(identifier), self.samples_path(identifier)
 
     @contextmanager
     def deleting(self) -> Iterator[Callable[[str], None]]:
@@ -60,14 +70,14 @@ class Images:
         hidden: list[Path] = []
 
         def hide(identifier: str) -> None:
-            path = self.path(identifier)
-            try:
-                path.rename(path.with_suffix(HIDDEN))
-            except FileNotFoundError:  # not kept
-                return
-            except OSError as error:
-                raise ImagesUnavailable(f"the image could not be deleted: {error.strerror}") from error
-            hidden.append(path)
+            for path in self._paths(identifier):
+                try:
+                    path.rename(path.with_suffix(HIDDEN))
+                except FileNotFoundError:  # not kept
+                    continue
+                except OSError as error:
+                    raise ImagesUnavailable(f"the image could not be deleted: {error.strerror}") from error
+                hidden.append(path)
 
         try:
             yield hide
@@ -97,7 +107,7 @@ class Images:
                 status = path.lstat()
                 if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
                     log.warning("The images folder has a stray entry that is not a file")
-                elif path.stem not in kept and (path.suffix == HIDDEN or status.st_mtime < recent):
+                elif path.name.partition(".")[0] not in kept and (path.suffix == HIDDEN or status.st_mtime < recent):
                     path.unlink(missing_ok=True)
                 elif path.suffix == HIDDEN and status.st_ctime < recent:
                     _rename(path, path.with_suffix(".png"))
@@ -115,6 +125,13 @@ class Images:
             reserve(self._folder)
         except OSError as error:
             raise ImagesUnavailable(f"images cannot be stored: {error.strerror}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a committed row must not lose its image in a power cut
 
 
 def _rename(source: Path, target: Path) -> None:

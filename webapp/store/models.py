@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, ForeignKey, Index, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -37,6 +39,11 @@ class PredictionRow(Base):
     # Whether it looked like a radiograph of a limb, None where nobody asked: results of before have none.
     limb_probability: Mapped[float | None]
     suitability: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # Of a picture of more than 8 bits: how many, and the samples that are 0 and 255 in its 8 bits.
+    bits: Mapped[int | None]
+    window: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    # Height and width of a pixel, None where the file did not say.
+    spacing_mm: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
@@ -114,3 +121,64 @@ class AuditRow(Base):
     result_sha256: Mapped[str | None]
     hash: Mapped[str]
     key: Mapped[str | None]
+
+
+class PacsStudyRow(Base):
+    """A study of which a peer has sent objects. `version` counts its answers; `due_at` is when the next one is made.
+
+    content_sha256: of what the newest answer says. feedback_at: time of the newest feedback that it holds.
+    """
+
+    __tablename__ = "pacs_studies"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(unique=True)
+    source: Mapped[str]
+    created_at: Mapped[float]
+    due_at: Mapped[float | None] = mapped_column(index=True)
+    version: Mapped[int]
+    content_sha256: Mapped[str | None]
+    feedback_at: Mapped[float | None]
+    attempts: Mapped[int]
+    problem: Mapped[str | None]
+
+
+class PacsObjectRow(Base):
+    """One received object, waiting, done or failed; its file is in the spool, named by `id`, until it expires."""
+
+    __tablename__ = "pacs_objects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("pacs_studies.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(unique=True)
+    sop_class_uid: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int]
+    received_at: Mapped[float] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    attempts: Mapped[int]
+    next_at: Mapped[float]
+    problem: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    prediction_id: Mapped[str | None] = mapped_column(index=True)
+    kept: Mapped[bool]
+
+
+class PacsDeliveryRow(Base):
+    """One output for one destination, waiting, sent or failed. `control` identifies it to the destination."""
+
+    __tablename__ = "pacs_deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[str | None] = mapped_column(ForeignKey("pacs_studies.id"), index=True)
+    version: Mapped[int]
+    destination: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    control: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    attempts: Mapped[int]
+    refusals: Mapped[int]
+    next_at: Mapped[float]
+    created_at: Mapped[float]
+    sent_at: Mapped[float | None]
+    problem: Mapped[str | None]

@@ -17,7 +17,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability, encode_png
+from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability, encode_png, encode_samples
 
 from .audit import RETENTION, AuditEntry, AuditLog
 from .database import Database, StoreUnavailable
@@ -67,7 +67,9 @@ class StoredPrediction:
     finding: "likely", "possible" or "none seen". confidence: calibrated probability that the image shows a fracture.
     operating_score, possible_score: 0..1, as they were when the radiograph was analysed; `calibrated` if scores are
     probabilities. image_path: None where images are not kept. suitability: whether it looked like a radiograph of a
-    limb; not `ok` where it was analysed anyway, None where nobody asked.
+    limb; not `ok` where it was analysed anyway, None where nobody asked. samples_path: None of an image of 8 bits.
+    bits, window: how deep the radiograph was, and the samples (low, high) that are 0 and 255 in its image.
+    spacing_mm: height and width of a pixel, None where the file did not say.
     """
 
     id: str
@@ -89,6 +91,10 @@ class StoredPrediction:
     image_path: Path | None
     feedback: Feedback | None
     suitability: Suitability | None = None
+    samples_path: Path | None = None
+    bits: int = 8
+    window: tuple[float, float] = (0.0, 255.0)
+    spacing_mm: tuple[float, float] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -146,13 +152,15 @@ class Results:
     def add(self, prediction: Prediction, metadata: ResultMetadata) -> StoredPrediction:
         """Store `prediction` with its image, re-encoded without metadata, and return it with its new identifier.
 
+        An image into which writing is burned, which may name a patient, is not kept.
         Raises KeyTaken if another process has stored a result with the same idempotency key in the meantime.
         """
         row = _row_of(prediction, metadata)
         entry = AuditEntry(metadata.owner, "analyse", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
         try:
-            if self._keep_images:
-                self._images.write(row.id, encode_png(prediction.pixels))
+            if self._keep_images and prediction.may_be_kept:
+                samples = None if prediction.samples is None else encode_samples(prediction.samples)
+                self._images.write(row.id, encode_png(prediction.pixels), samples)
             with self._images.deleting() as hide, self._database.writing() as session:
                 expired = self._free_key(session, row)
                 session.add(row)
@@ -298,15 +306,19 @@ class Results:
             np.array([box.score for box in row.detections]),
             np.array([names.index(label) for label in labels], dtype=np.int64),
         )
-        path = self._images.path(row.id)
+        path, samples_path = self._images.path(row.id), self._images.samples_path(row.id)
         shared = {name: getattr(row, name) for name in _SHARED_COLUMNS}
         return StoredPrediction(
             **shared,
             detections=detections,
             labels=labels,
             image_path=path if path.exists() else None,
-            feedback=_feedback_of(row.feedback),
+            feedback=feedback_of(row.feedback),
             suitability=_suitability_of(row),
+            samples_path=samples_path if row.bits is not None and samples_path.exists() else None,
+            bits=row.bits or 8,
+            window=(0.0, 255.0) if row.window is None else (row.window[0], row.window[1]),
+            spacing_mm=None if row.spacing_mm is None else (row.spacing_mm[0], row.spacing_mm[1]),
         )
 
 
@@ -317,7 +329,7 @@ _SHARED_COLUMNS = (
 
 
 def _row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
-    rows, said = _rows_of(prediction), prediction.suitability
+    rows, said, deep = _rows_of(prediction), prediction.suitability, prediction.samples
     boxes = [[row.x0, row.y0, row.x1, row.y1, row.score, row.label] for row in rows]
     return PredictionRow(
         id=secrets.token_hex(16),
@@ -332,6 +344,9 @@ def _row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         detections=rows,
         limb_probability=None if said is None else said.probability,
         suitability=None if said is None else list(said.reasons),
+        bits=None if deep is None else deep.bits,
+        window=None if deep is None else [float(value) for value in deep.window],
+        spacing_mm=None if prediction.spacing_mm is None else [float(side) for side in prediction.spacing_mm],
         **vars(metadata),
     )
 
@@ -350,7 +365,8 @@ def _has_key(owner: str, key: str) -> ColumnElement[bool]:
     return and_(PredictionRow.owner == owner, PredictionRow.idempotency_key == key)
 
 
-def _feedback_of(row: FeedbackRow | None) -> Feedback | None:
+def feedback_of(row: FeedbackRow | None) -> Feedback | None:
+    """Return the feedback in a row, if there is one."""
     if row is None:
         return None
     verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}

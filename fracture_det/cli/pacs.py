@@ -1,0 +1,23 @@
+"""The node beside a PACS, which `fracture-det pacs` starts; webapp/pacs/command.py has its options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from fracture_det.cli.page import import_page
+from fracture_det.resources import resource
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser: argparse.ArgumentParser = import_page("pacs.command").build_parser()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one action; return the exit code."""
+    if (os.environ.get("FRACTURE_DETECTOR") or "shipped") == "shipped":
+        os.environ.setdefault("FRACTURE_CALIBRATION", str(resource("weights/shipped/calibration.json")))
+    code: int = import_page("pacs.command").main(argv)
+    return code

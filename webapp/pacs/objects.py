@@ -1,0 +1,100 @@
+"""What is known of a received object from its header, which may be anything."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.uid import UID
+
+from ..store.pacs import Received
+
+# An image with pixels of one radiograph; the rest is stored, and not analysed.
+RADIOGRAPHS = {
+    "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
+    "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
+}
+# Modalities of secondary captures that hold a radiograph, such as a digitised film.
+SECONDARY_MODALITIES = ("", "CR", "DX", "RG", "OT", "SC", "RF")
+MAX_UID = 64
+MAX_HEADER_BYTES = 64 * 1024 * 1024
+
+
+class MalformedObject(ValueError):
+    """An object cannot be taken; the message says why, without any value of the object."""
+
+
+def inspect(path: Path) -> tuple[Received, Dataset]:
+    """Return what identifies the object in a file of PS3.10, and its header without pixels.
+
+    Raises MalformedObject for what is no DICOM object, or lacks the UIDs that every object has.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, defer_size=MAX_HEADER_BYTES)
+        study, instance, sop_class = (
+            _uid(header, keyword) for keyword in ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID")
+        )
+    except MalformedObject:
+        raise
+    except Exception as error:  # pydicom raises nearly everything on what is no DICOM
+        raise MalformedObject(f"the dataset cannot be read ({type(error).__name__})") from error
+    sha256, size = _dataset_hash(path)
+    return Received(study, instance, sop_class, sha256, size), header
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """Return an attribute as text, empty where it is missing or cannot be read."""
+    try:
+        value: Any = getattr(header, keyword, None)
+    except Exception:  # a broken value is read only now
+        return ""
+    return "" if value is None else str(value).strip()
+
+
+@dataclass(frozen=True)
+class NotAnalysed:
+    """Why an object gets no finding. is_image: whether an answer says so; other objects are stored in silence."""
+
+    reason: str
+    sentence: str
+    is_image: bool = True
+
+
+def unsuited(header: Dataset, exclude_body_parts: tuple[str, ...]) -> NotAnalysed | None:
+    """Return why an object is not analysed, from its header alone, or None where its pixels decide."""
+    if "Rows" not in header or "Columns" not in header:
+        return NotAnalysed("no_image", "It is not an image.", is_image=False)
+    modality = text_of(header, "Modality").upper()
+    sop_class = text_of(header, "SOPClassUID")
+    if sop_class not in RADIOGRAPHS or (UID(sop_class).name.startswith("Sec") and modality not in SECONDARY_MODALITIES):
+        what = modality if modality.isalnum() and len(modality) <= 16 else "another kind of image"
+        return NotAnalysed("not_a_radiograph", f"It is not a radiograph (modality {what}).")
+    part = text_of(header, "BodyPartExamined").upper().replace(" ", "").replace("_", "")
+    if part and part in {excluded.upper() for excluded in exclude_body_parts}:
+        return NotAnalysed("body_part", f"Its body part is not a limb ({part}).")
+    return None
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    value = text_of(header, keyword)
+    if not value or len(value) > MAX_UID or not set(value) <= set("0123456789."):
+        raise MalformedObject(f"{keyword} is {'missing' if not value else 'not a UID'}")
+    return value
+
+
+def _dataset_hash(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 and the size of the dataset behind the file meta information, as it is encoded."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        read_preamble(file, force=True)
+        _read_file_meta_info(file)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size

@@ -1,0 +1,236 @@
+"""The storage SCP: verification, storage and storage commitment, for the peers of the configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, _config, evt
+from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from ..store import StoreUnavailable
+from ..store.pacs import CHANGED, NEW, Output, PacsQueue
+from .config import PacsConfig, Peer
+from .metrics import PacsMetrics
+from .objects import RADIOGRAPHS, MalformedObject, inspect
+from .transfer_syntaxes import TRANSFER_SYNTAXES
+
+MAX_PDU_BYTES = 256 * 1024
+# Of a PDU that some peer sends all the same; association requests with many contexts are long, too.
+LONGEST_PDU_BYTES = 4 * 1024 * 1024
+ABORT = bytes.fromhex("07000000000400000200")
+SUCCESS, DUPLICATE, NO_RESOURCES, MISMATCH, MALFORMED = 0x0000, 0x0111, 0xA700, 0xA900, 0xC000
+COMMITMENT = "commitment"
+
+log = logging.getLogger(__name__)
+
+
+class _LimitedSocket(AssociationSocket):
+    """A connection on which no object may be longer than `limit` bytes, and no PDU longer than LONGEST_PDU_BYTES."""
+
+    limit = 0
+    received = 0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return so many bytes, fewer where the peer closes. Raises ConnectionError for too many."""
+        self.received += nr_bytes
+        if nr_bytes > LONGEST_PDU_BYTES or self.received > self.limit:
+            log.warning("An object or a PDU over the limit was refused")
+            self.on_limit()
+            if self.socket is not None:
+                self.socket.sendall(ABORT)
+            raise ConnectionError("over the limit")
+        content = bytearray(nr_bytes)
+        view, read = memoryview(content), 0
+        while read < nr_bytes and self.socket is not None:
+            count = self.socket.recv_into(view[read:], nr_bytes - read)
+            if not count:
+                break
+            read += count
+        return content if read == nr_bytes else bytearray(bytes(view[:read]))
+
+    def on_limit(self) -> None:
+        """Be told of a refusal."""
+
+
+class StorageScp:
+    """Listens for associations until closed. Raises OSError where it cannot listen.
+
+    on_new: called after an object was put into the queue.
+    """
+
+    def __init__(
+        self,
+        config: PacsConfig,
+        queue: PacsQueue,
+        metrics: PacsMetrics,
+        on_new: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._config, self._queue, self._metrics, self._on_new = config, queue, metrics, on_new
+        # Objects are written as they come, on the file system of the spool.
+        _config.STORE_RECV_CHUNKED_DATASET = True
+        self._former_folder, tempfile.tempdir = tempfile.tempdir, str(queue.spool.incoming)
+        ae = AE(ae_title=config.ae_title)
+        ae.require_called_aet = True
+        ae.maximum_pdu_size = MAX_PDU_BYTES
+        ae.maximum_associations = config.max_associations
+        ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = config.idle_s
+        ae.add_supported_context(Verification)
+        ae.add_supported_context(StorageCommitmentPushModel)
+        for uid in self._sop_classes():
+            ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_DIMSE_RECV, self._on_message),
+            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_ACTION, self._on_action),
+            (evt.EVT_ESTABLISHED, lambda _event: metrics.association("established")),
+            (evt.EVT_ABORTED, lambda _event: metrics.association("aborted")),
+            (evt.EVT_CONN_CLOSE, self._on_close),
+        ]
+        self._ae = ae
+        self._server = ae.make_server(
+            (config.host, config.port),
+            ssl_context=tls,
+            evt_handlers=handlers,
+            server_class=ThreadedAssociationServer,
+            request_handler=self._request_handler(),
+        )
+        ae._servers.append(self._server)  # which `shutdown` ends
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.socket.getsockname()[1]) if self._server.socket is not None else 0
+
+    def serve(self) -> None:
+        """Answer until `close` is called."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def close(self) -> None:
+        """Take no more associations, and end those that are open."""
+        self._ae.shutdown()
+        tempfile.tempdir = self._former_folder
+
+    def _sop_classes(self) -> list[str]:
+        if self._config.accept == "radiographs":
+            return list(RADIOGRAPHS)
+        return sorted({str(context.abstract_syntax) for context in AllStoragePresentationContexts} | set(RADIOGRAPHS))
+
+    def _request_handler(self) -> type[RequestHandler]:
+        limit = int(self._config.max_object_mb * 1024 * 1024) + LONGEST_PDU_BYTES
+        metrics, idle_s = self._metrics, self._config.idle_s
+
+        class Limited(RequestHandler):
+            def _create_association(self) -> Any:
+                association = super()._create_association()
+                connection = self.request
+                if isinstance(connection, socket.socket):
+                    connection.settimeout(idle_s)  # a peer that stops in the middle of a PDU
+                limited = association.dul.socket
+                limited.__class__ = _LimitedSocket  # a second one would tell the association of a second connection
+                limited.limit = limit
+                limited.on_limit = lambda: metrics.refused("over the limit")
+                return association
+
+        return Limited
+
+    def _peer(self, event: Any) -> Peer | None:
+        title = event.assoc.requestor.primitive.calling_ae_title.strip()
+        return next((peer for peer in self._config.peers if peer.ae_title == title), None)
+
+    def _on_requested(self, event: Any) -> None:
+        """Reject whom the configuration does not name, by title and address."""
+        peer = self._peer(event)
+        if peer is not None and peer.sends_from(event.assoc.requestor.address):
+            return
+        self._metrics.association("rejected")
+        log.warning("An association was rejected: its calling AE title or its address is not that of a peer")
+        event.assoc.acse.send_reject(0x01, 0x01, 0x03)
+        event.assoc.kill()  # once the rejection is sent
+
+    @staticmethod
+    def _on_message(event: Any) -> None:
+        """Count the bytes of the next message from zero."""
+        event.assoc.dul.socket.received = 0
+
+    @staticmethod
+    def _on_close(event: Any) -> None:
+        """Delete what has come of an object whose association was cut."""
+        unfinished = event.assoc.dimse.message
+        file = getattr(unfinished, "_data_set_file", None)
+        if file is not None:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+    def _on_store(self, event: Any) -> int:
+        """Put an object into the queue; only what is on the disk is answered with success."""
+        try:
+            status = self._take(event)
+        except MalformedObject as error:
+            log.warning("An object was refused: %s", error)
+            self._metrics.refused("malformed")
+            return MALFORMED
+        except (StoreUnavailable, OSError) as error:
+            log.error("An object was refused for now: %s", error if isinstance(error, StoreUnavailable) else "disk")
+            self._metrics.refused("no resources")
+            return NO_RESOURCES
+        return status
+
+    def _take(self, event: Any) -> int:
+        path = Path(event.dataset_path)
+        received, _ = inspect(path)
+        request = event.request
+        if (received.sop_class_uid, received.sop_instance_uid) != (
+            request.AffectedSOPClassUID,
+            request.AffectedSOPInstanceUID,
+        ):
+            self._metrics.refused("mismatch")
+            return MISMATCH
+        peer = self._peer(event)
+        source = f"peer:{peer.ae_title}" if peer is not None else ""
+        outcome = self._queue.receive(path, received, source=source, quiet_s=self._config.quiet_s)
+        self._metrics.received(outcome)
+        if outcome == CHANGED:
+            log.warning("An object was refused: another one with its SOP instance UID is here")
+            return DUPLICATE
+        if outcome == NEW:
+            self._on_new()
+        return SUCCESS
+
+    def _on_action(self, event: Any) -> tuple[int, Dataset | None]:
+        """Accept a request for storage commitment, whose outcome is delivered like any other output."""
+        peer = self._peer(event)
+        if event.action_type != 1 or peer is None:
+            return 0x0123, None  # no such action
+        try:
+            asked = event.action_information
+            references = [
+                (str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID))
+                for item in asked.ReferencedSOPSequence
+            ]
+            transaction = str(UID(asked.TransactionUID))
+        except Exception:  # what a peer sends may be anything
+            return 0x0115, None  # invalid argument value
+        held = [self._queue.holds(instance, sop_class) for sop_class, instance in references]
+        content = {"transaction": transaction, "references": references, "held": held}
+        try:
+            self._queue.add_delivery(
+                Output(f"{COMMITMENT}:{peer.ae_title}", COMMITMENT, transaction, json.dumps(content).encode())
+            )
+        except StoreUnavailable:
+            return 0x0213, None  # resource limitation
+        self._on_new()
+        return SUCCESS, None
