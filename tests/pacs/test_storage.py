@@ -20,6 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from tests.pacs.conftest import plate
 from tests.pacs.films import CT, DX, dicom_object, encoded, write
 from tests.pacs.programs import program, storescu, wait_for
+from webapp.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -177,18 +178,35 @@ def test_an_object_over_the_limit_is_cut_off_and_takes_neither_memory_nor_disk(s
     assert send(running, dicom_object(plate())) == 0x0000
 
 
-def test_a_full_disk_refuses_objects_and_recovers(start_node, monkeypatch):
-    running = start_node()
-    real = os.fsync
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("webapp.store.spool.os.fsync", full)
-    assert send(running, dicom_object(plate())) == 0xA700
-    assert sum(running.status().objects.values()) == 0
-    monkeypatch.setattr("webapp.store.spool.os.fsync", real)
-    assert send(running, dicom_object(plate())) == 0x0000
+def test_a_full_disk_refuses_objects_and_recovers(start_node, small_disk, folder_destination):
+    running = start_node(settings=Settings(data_dir=small_disk / "data"), destinations=[folder_destination])
+    filler = small_disk / "filler"
+    size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    filler.write_bytes(b"x" * (size - 100_000))
+    large = dicom_object(np.zeros((2000, 1000), np.uint8), 1)  # 2 MB: the disk is full while it comes
+    assert send(running, large) in (None, 0xA700)
+    assert send(running, dicom_object(np.zeros((300, 330), np.uint8), 2)) in (None, 0xA700)
+    assert running.results() == {}
+    wait_for(lambda: running.node.problem is not None, "that it says so")
+    filler.unlink()
+    wait_for(lambda: running.node.problem is None, "that it has recovered")
+    assert send(running, dicom_object(plate(), 3)) == 0x0000
+    running.settle()
+    assert [result["finding"] for result in running.results().values()] == ["likely"]
 
 
 MUTATIONS = 40
