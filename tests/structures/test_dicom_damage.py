@@ -3,6 +3,8 @@
 import io
 import resource
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -189,3 +191,39 @@ class TestDamagedFiles:
                 assert read_radiograph(harmed).size[0] > 0
             except UnreadableImage:
                 continue
+
+
+PEAK = """
+import resource, sys
+from fracture_det.structures.radiograph import decoding_bytes, read_radiograph
+read_radiograph(sys.argv[1])  # a small one: what libraries take once is not counted
+data = open(sys.argv[2], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read_radiograph(data)
+taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+taken += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(1024 * taken, decoding_bytes(data))
+"""
+
+
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "deflated", "jpeg 2000", "jpeg lossless", "rle"])
+def test_reading_takes_no_more_memory_than_its_header_lets_expect(kind, tmp_path):
+    """What a decoder's process takes is counted too, unlike its program and its libraries, some 100 MB."""
+
+    def write(side):
+        ramp = np.linspace(0, 4_000, side * side).reshape(side, side).astype(np.uint16)
+        data = dicom((ramp // 16).astype(np.uint8)) if kind == "8 bits" else dicom(ramp, **DEEP)
+        if kind == "deflated":
+            data = dicom(ramp, kind, **DEEP)
+        elif kind == "jpeg 2000":
+            data = jpeg_2000(ramp, "1.2.840.10008.1.2.4.90", **DEEP)
+        elif kind in ("jpeg lossless", "rle"):
+            data = recoded(data, kind, tmp_path)
+        path = tmp_path / f"{side}.dcm"
+        path.write_bytes(data)
+        return path
+
+    command = [sys.executable, "-c", PEAK, str(write(200)), str(write(2_000))]
+    taken, expected = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert expected >= 4_000_000 * 8
+    assert taken <= 1.05 * expected + 8_000_000, (taken, expected)
