@@ -1,6 +1,9 @@
 """The queue on both databases: one row for one object, all outputs of a version or none, no file left behind."""
 
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,16 +14,15 @@ from webapp.store.pacs import AGAIN, CHANGED, NEW, Output, Received
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     programs = postgres.server_programs()
     if programs is None:
         pytest.skip("no PostgreSQL here; make test-deps installs it")
-    folder = tmp_path_factory.mktemp("postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
     folder.chmod(0o755)
-    for parent in list(folder.parents)[:2]:
-        parent.chmod(0o755)
     with postgres.running(programs, folder / "run") as url:
         yield url
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
