@@ -14,7 +14,7 @@ FAULTS = {
     'ae_title = "more than sixteen characters"\n' + PEER: "ae_title",
     "colour = 1\n" + PEER: "colour: Extra inputs are not permitted, got 1",
     PEER.replace("10.0.0.1", "ward 3"): "peers.1.address: 'ward 3' does not appear to be an IPv4 or IPv6 network",
-    PEER.replace("[]", '["ris"]'): "peers.answer_to: expected one of , got 'ris'",
+    PEER.replace("[]", '["ris"]'): "peers.answer_to: expected a name of [[destinations]] (there is none), got 'ris'",
     "port = 104\n": "expected at least one of [[peers]], [[polls]] and [[folders]]",
     PEER + PEER: "expected different titles",
     PEER + '[[destinations]]\nkind = "pigeon"\nname = "p"\n': "destinations.1",

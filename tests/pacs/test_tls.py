@@ -1,5 +1,6 @@
 """TLS of associations: who has a certificate of the authority is let in, and nobody else."""
 
+import socket
 import subprocess
 
 import pytest
@@ -55,6 +56,16 @@ def test_a_peer_without_one_is_refused(start_node, keys, tmp_path, who):
     assert storescu(running.port, [film], calling="STORESCU", extra=extra, check=False).returncode != 0
     assert sum(running.status().objects.values()) == 0
     storescu(running.port, [film], calling="STORESCU", extra=list(map(str, options(keys, "peer"))))
+
+
+def test_a_client_that_says_nothing_holds_up_nobody(start_node, keys, tmp_path):
+    running = start_node(tls=tls_of(keys, "node"), idle_s=3)
+    film = write(dicom_object(plate()), tmp_path / "a.dcm")
+    with socket.create_connection(("127.0.0.1", running.port), 30) as silent:
+        storescu(running.port, [film], calling="STORESCU", extra=list(map(str, options(keys, "peer"))))
+        silent.settimeout(60)
+        assert silent.recv(1) == b"", "it is closed after the time that one may be silent"
+    assert sum(running.status().objects.values()) == 1
 
 
 def test_old_versions_and_ciphers_are_not_spoken(keys):

@@ -6,8 +6,8 @@ import contextlib
 import json
 import logging
 import shutil
-import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +76,24 @@ class _LimitedSocket(AssociationSocket):
         """Be told of a refusal."""
 
 
+class _Server(ThreadedAssociationServer):
+    """A server that a silent client does not hold up: TLS is agreed on in the thread of its connection."""
+
+    idle_s = 0.0
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Return the next connection and its address."""
+        connection, address = self.socket.accept()  # type: ignore[union-attr]
+        connection.settimeout(self.idle_s)
+        if self.ssl_context is not None:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log why a connection came to nothing, without what was sent or from where."""
+        log.warning("A connection came to nothing: %s", type(sys.exc_info()[1]).__name__)
+
+
 class StorageScp:
     """Listens for associations until closed. Raises OSError where it cannot listen.
 
@@ -118,9 +136,10 @@ class StorageScp:
             (config.host, config.port),
             ssl_context=tls,
             evt_handlers=handlers,
-            server_class=ThreadedAssociationServer,
+            server_class=_Server,
             request_handler=self._request_handler(),
         )
+        self._server.idle_s = config.idle_s
         ae._servers.append(self._server)  # which `shutdown` ends
 
     @property
@@ -144,14 +163,13 @@ class StorageScp:
 
     def _request_handler(self) -> type[RequestHandler]:
         limit = int(self._config.max_object_mb * 1024 * 1024) + LONGEST_PDU_BYTES
-        metrics, idle_s, folder = self._metrics, self._config.idle_s, self._queue.spool.incoming
+        metrics, folder = self._metrics, self._queue.spool.incoming
 
         class Limited(RequestHandler):
             def _create_association(self) -> Any:
+                if isinstance(self.request, ssl.SSLSocket):
+                    self.request.do_handshake()
                 association = super()._create_association()
-                connection = self.request
-                if isinstance(connection, socket.socket):
-                    connection.settimeout(idle_s)  # a peer that stops in the middle of a PDU
                 limited = association.dul.socket
                 limited.__class__ = _LimitedSocket  # a second one would tell the association of a second connection
                 limited.limit, limited.folder, limited.on_refusal = limit, folder, metrics.refused
