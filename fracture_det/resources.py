@@ -27,6 +27,10 @@ def find_config(name: str | Path) -> Path:
     return shipped if not path.exists() and path.parts[:1] == ("configs",) and shipped.is_file() else path
 
 
+# package -> the extra that has it; all others are of `train`.
+EXTRAS = {"ray": "ray", **dict.fromkeys(("dicomweb_client", "fhir", "highdicom", "pydicom", "pynetdicom"), "dicom")}
+
+
 def how_to_install(package: str) -> str:
     """Return a sentence that says where a missing package comes from."""
     if package.partition(".")[0] == "detectron2":
@@ -36,5 +40,5 @@ def how_to_install(package: str) -> str:
             " (tools/build_detectron2.py) builds it without a compiler,"
             " and `pip install --no-deps wheels/detectron2-*.whl` installs it"
         )
-    extra = "ray" if package == "ray" else "train"
+    extra = EXTRAS.get(package.partition(".")[0], "train")
     return f'it needs {package}, which is not installed: `pip install "fracture_det[{extra}]"`, or `make setup`'

@@ -28,7 +28,7 @@ from fracture_det.data.checks import REPAIRS, AnnotationRules
 from fracture_det.data.output_files import PROBLEMS_FILE
 from fracture_det.data.pairing import FORMATS, FileCounts
 from fracture_det.data.prepare import PreparedDataset, RefusedError, prepare
-from fracture_det.data.prepare_options import AUTO, DEFAULT_NEIGHBOURS, PrepareOptions
+from fracture_det.data.prepare_options import AUTO, DEFAULT_NEIGHBOURS, DICOM, PrepareOptions
 from fracture_det.data.records import Problem
 from fracture_det.data.splits import SPLITS
 from fracture_det.structures.wording import counted
@@ -42,7 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what to read").add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="folder of images, searched with its subfolders")
     add("--annotations", type=Path, required=True, metavar="DIR", help="folder of .xml or .txt files; coco: the .json")
-    add("--format", choices=(AUTO, *FORMATS), default=AUTO, help="default: known from what the annotations hold")
+    add(
+        "--format",
+        choices=(AUTO, DICOM, *FORMATS),
+        default=AUTO,
+        help="default: known from what the annotations hold; dicom: so too, and every image must be a DICOM file",
+    )
     add("--yolo-names", nargs="+", metavar="NAME", help="class names by id, where there is no classes.txt")
     add("--metadata", type=Path, metavar="CSV", help="table with a column file_name or image_id, one row per image")
     add(

@@ -44,7 +44,7 @@ class ImageInfo:
     orientation: the EXIF orientation, 1 to 8.
     sha256: of the file's bytes.
     thumbnail: (32, 32) uint8, grey, the whole upright image squeezed; also of what is left of a truncated image.
-    error: why the image cannot be read, else None.
+    error: why the image cannot be read, else None. is_dicom: whether it is a DICOM file.
     """
 
     file_name: str
@@ -53,6 +53,7 @@ class ImageInfo:
     sha256: str
     thumbnail: Thumbnail | None
     error: str | None = None
+    is_dicom: bool = False
 
     @property
     def stored_size(self) -> tuple[int, int] | None:
@@ -73,7 +74,8 @@ def read_image_info(root: str | Path, file_name: str) -> ImageInfo:
     except UnreadableImage as error:
         return ImageInfo(file_name, None, 1, digest, _rest_of(path), error=error.reason)
     grey = cv2.cvtColor(radiograph.pixels, cv2.COLOR_RGB2GRAY)
-    return ImageInfo(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey))
+    is_dicom = radiograph.dicom is not None
+    return ImageInfo(file_name, radiograph.size, radiograph.orientation, digest, _squeeze(grey), is_dicom=is_dicom)
 
 
 def read_upright_size(path: str | Path) -> tuple[int, int]:

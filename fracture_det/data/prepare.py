@@ -16,13 +16,14 @@ from fracture_det.data.annotation_formats.detect import detect_format
 from fracture_det.data.coco import write_coco
 from fracture_det.data.copies import find_copies, without_copies_of_others
 from fracture_det.data.dataset_report import write_report
+from fracture_det.data.dicom_groups import read_dicom_groups
 from fracture_det.data.formats import CheckedDataset, build_dataset
 from fracture_det.data.grouping import group_files, roboflow_source
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.metadata import Metadata, read_metadata
 from fracture_det.data.output_files import PROBLEM_COLUMNS, PROBLEMS_FILE, earlier_output
 from fracture_det.data.pairing import AnnotationSource, FileCounts, open_annotations
-from fracture_det.data.prepare_options import AUTO, PrepareOptions, describe
+from fracture_det.data.prepare_options import AUTO, DICOM, PrepareOptions, describe
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
 from fracture_det.data.splits import (
     DEFAULT_FRACTIONS,
@@ -91,11 +92,14 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     LeakError or MetadataError as its cause, when the files were read and there is nothing to write.
     """
     show: Progress = progress or (lambda stream, _total, _title: stream)
+    only_dicom = options.format == DICOM
     options, source = _open(options)
     metadata = _metadata(options, source.images)
     infos = read_image_infos(
         options.images, source.images, workers=options.workers, progress=lambda s, n: show(s, n, "reading images")
     )
+    dicom = read_dicom_groups(options.images, infos, only_dicom=only_dicom)
+    metadata = dicom.added_to(metadata)
     checked = build_dataset(
         infos,
         source,
@@ -107,7 +111,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
     checked = without_copies_of_others(checked, infos)
     copies, copy_problems = find_copies(infos, checked.dataset)
     problems = [*checked.problems, *metadata.problems, *copy_problems]
-    regroup = functools.partial(_with_groups, checked.dataset, metadata, copies)
+    regroup = functools.partial(_with_groups, checked.dataset, metadata, (*copies, *dicom.clusters))
     dataset = regroup(options)
     with _named_option("--out"):
         options.out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ def prepare(options: PrepareOptions, *, progress: Progress | None = None) -> Pre
         split.refusal = EmptySplitError(f"{split.refusal}. {_advice(split.refusal, dataset, finest)}")
     problems = _sorted([*problems, *split.problems])
     write_problems(problems, options.out / PROBLEMS_FILE)
-    return _finish(problems, split, checked, source, dataset, infos, options)
+    return _finish(problems, split, checked, source, dataset, infos, options, dicom.notes)
 
 
 def _finish(
@@ -129,6 +133,7 @@ def _finish(
     dataset: Dataset,
     infos: Sequence[ImageInfo],
     options: PrepareOptions,
+    notes: Sequence[str],
 ) -> PreparedDataset:
     """Write the splits, or with `strict` none; raises RefusedError where there are none."""
     names = [record.file_name for record in dataset]
@@ -145,7 +150,7 @@ def _finish(
         files,
         checked.faults,
         str(split.refusal or ""),
-        tuple(_notes(checked, source, dataset, assignment, options)),
+        (*notes, *_notes(checked, source, dataset, assignment, options)),
     )
     if not stopped:
         _write(prepared, checked, infos, options)
@@ -156,11 +161,11 @@ def _open(options: PrepareOptions) -> tuple[PrepareOptions, AnnotationSource]:
     """Find the files and match them; return the options with the format that the annotations have, and the source."""
     with _named_option("--images or --annotations"):
         leave_out = earlier_output(options.out, (options.images, options.annotations))
-        if options.format == AUTO and list_image_names(options.images):
+        if options.format in (AUTO, DICOM) and list_image_names(options.images):
             options = replace(options, format=detect_format(options.annotations, leave_out=leave_out))
         source = open_annotations(
             options.annotations,
-            "voc" if options.format == AUTO else options.format,
+            "voc" if options.format in (AUTO, DICOM) else options.format,
             images=options.images,
             yolo_names=options.yolo_names,
             class_names=(*options.rules.class_names, *options.rules.class_map),

@@ -11,8 +11,8 @@ from fracture_det.structures.image_files import escaped
 from fracture_det.structures.processors import available_cpus
 
 DEFAULT_NEIGHBOURS = 10
-# The format is known from what the annotations hold.
-AUTO = "auto"
+# The format is known from what the annotations hold; with DICOM, every image must be a DICOM file besides.
+AUTO, DICOM = "auto", "dicom"
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,9 @@ class DicomFile:
     measure), "scanned" (on a film that was digitised) or "unstated". laterality: R, L, B, U or None.
     patient_orientation: where rows and columns lead, as in ("A", "F"). other_body_part: the name of a part of the body
     that is no limb, where the tags say so. burned_in: whether writing is burned into the pixels, None where the file
-    does not say. patient_key: a keyed hash of Patient ID, None without a secret or without an id; see `patient_key`.
-    UIDs are those of the file: a number that a hospital can follow back, so they are not in `repr`.
+    does not say. patient_key, study_key, series_key: keyed hashes of Patient ID and the UIDs, None without a secret or
+    where the file has none; see `describe_dicom`. UIDs are those of the file: numbers that a hospital can follow back,
+    so they are not in `repr`.
     """
 
     size: tuple[int, int]
@@ -70,6 +71,8 @@ class DicomFile:
     series_uid: str | None = field(default=None, repr=False)
     sop_instance_uid: str | None = field(default=None, repr=False)
     patient_key: str | None = field(default=None, repr=False)
+    study_key: str | None = field(default=None, repr=False)
+    series_key: str | None = field(default=None, repr=False)
 
 
 def read_dicom(data: bytes, max_pixels: int) -> tuple[Pixels, GreySamples | None, DicomFile]:
@@ -95,26 +98,29 @@ def read_dicom(data: bytes, max_pixels: int) -> tuple[Pixels, GreySamples | None
 def describe_dicom(data: bytes, *, max_pixels: int, secret: bytes | None = None) -> DicomFile:
     """Return what the header of a DICOM radiograph says, without decoding pixels.
 
-    secret: of the site, for `DicomFile.patient_key`. Raises what `read_dicom` raises of the header.
+    secret: of the site, for `patient_key` and its like: hashes that only its holder can make (HMAC, RFC 2104; the
+    patient's with the issuer of the id). Raises what `read_dicom` raises of the header, and ValueError for a secret of
+    fewer than 16 bytes: ids are short, and whoever can guess the secret can try them all.
     """
     opened = _open(data, max_pixels)
     if secret is None:
         return opened.file
-    return replace(opened.file, patient_key=patient_key(opened.header, secret))
-
-
-def patient_key(header: Header, secret: bytes) -> str | None:
-    """Return a hash of Patient ID and its issuer that only the holder of the secret can make (HMAC, RFC 2104).
-
-    None without a Patient ID. Raises ValueError for a secret of fewer than 16 bytes: ids are short, and whoever can
-    guess the secret can try them all.
-    """
     if len(secret) < MIN_SECRET_BYTES:
         raise ValueError(f"secret: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}")
-    identifier, issuer = (header.raw(name).strip(b" \0") for name in ("PatientID", "IssuerOfPatientID"))
+    raw = opened.header.raw
+    return replace(
+        opened.file,
+        patient_key=_key(secret, b"patient", raw("PatientID"), raw("IssuerOfPatientID")),
+        study_key=_key(secret, b"study", raw("StudyInstanceUID")),
+        series_key=_key(secret, b"series", raw("SeriesInstanceUID")),
+    )
+
+
+def _key(secret: bytes, kind: bytes, identifier: bytes, issuer: bytes = b"") -> str | None:
+    identifier, issuer = identifier.strip(b" \0"), issuer.strip(b" \0")
     if not identifier:
         return None
-    return hmac.new(secret, identifier + b"\0" + issuer, hashlib.sha256).hexdigest()[:32]
+    return hmac.new(secret, b"\0".join((kind, identifier, issuer)), hashlib.sha256).hexdigest()[:32]
 
 
 def dicom_bytes(data: bytes, max_pixels: int) -> int:

@@ -6,32 +6,40 @@ explains, opens no file for writing, and ends with its frame, so that no patient
 
     python -I dicom_decoder.py '{"path": [...], "codec": "jpeg", "rows": 4, ...}' < frame > samples
 
-Samples come out little endian, pixel by pixel. Exit code 3: the decoder refused, and standard error says why.
+Samples come out little endian, pixel by pixel. Exit code 3: the decoder refused; 4: it is not installed.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
 import sys
 from typing import Any
 
-REFUSED = 3
+REFUSED, MISSING = 3, 4
 
 
 def main() -> int:
     """Decode standard input."""
     request: dict[str, Any] = json.loads(sys.argv[1])
+    sys.path[:] = request["path"]
+    decode, module = {"jpeg": (_by_gdcm, "gdcm"), "jpeg2000": (_by_openjpeg, "openjpeg"), "rle": (_by_rle, "rle")}[
+        request["codec"]
+    ]
+    try:
+        importlib.import_module(module)  # before its memory is limited
+    except ImportError:
+        return MISSING
     limits = ((resource.RLIMIT_AS, request["bytes"]), (resource.RLIMIT_CPU, request["seconds"]))
     for kind, limit in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
         resource.setrlimit(kind, (limit, limit))
-    sys.path[:] = request["path"]
     samples_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no sample
     frame = sys.stdin.buffer.read()
     try:
-        samples = {"jpeg": _by_gdcm, "jpeg2000": _by_openjpeg, "rle": _by_rle}[request["codec"]](frame, request)
+        samples = decode(frame, request)
     except BaseException as error:  # a panic of Rust is no Exception
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return REFUSED

@@ -41,7 +41,7 @@ DECODER_BYTES, BYTES_PER_SAMPLE = 700_000_000, 16
 DECODER_S, S_PER_MEGASAMPLE, WALL_FACTOR = 20, 2, 6
 DECODER = Path(__file__).with_name("dicom_decoder.py")
 CORRUPT = re.compile(r"^(?:Corrupt JPEG data|Premature end)[^\n]*", re.MULTILINE)
-MAX_SAID = 200
+MISSING = 4  # its exit code where a library is not installed
 
 Samples = NDArray[Any]
 
@@ -228,14 +228,14 @@ def _decode(coded: bytes, coding: str, syntax: str, frame: Frame, precision: int
     except subprocess.TimeoutExpired as error:
         raise DamagedImage(f"its {coding} frame could not be decoded within {cpu_s * WALL_FACTOR} s") from error
     said = done.stderr.decode("utf-8", "replace")
-    if "ModuleNotFoundError" in said or "ImportError" in said:
-        raise UnsupportedImage(f"a DICOM file with a {coding} frame, for which a decoder is missing ({MISSING})")
+    if done.returncode == MISSING:
+        raise UnsupportedImage(
+            f"a DICOM file with a {coding} frame, for which a decoder is missing; `pip install 'fracture_det[dicom]'` "
+            "adds it"
+        )
     if done.returncode or CORRUPT.search(said):
         raise DamagedImage(f"its {coding} frame is damaged or incomplete")
     if len(done.stdout) != count * container // 8:
         raise DamagedImage(f"{NEVER_CODED} ({len(done.stdout):,} of {count * container // 8:,} bytes)")
     samples = np.frombuffer(done.stdout, np.uint8 if container == 8 else np.dtype("<u2"))
     return _shaped(samples, frame, planar=coding == RLE)
-
-
-MISSING = "pip install 'fracture_det[dicom]'"

@@ -121,6 +121,14 @@ def test_dciodvfy_finds_no_error_in_a_correction(tmp_path):
         assert errors_of(content, tmp_path) == [], kind
 
 
+def test_dcmtk_accepts_the_presentation_state(tmp_path):
+    said = answer(image(tmp_path, 1, LIKELY))
+    path = tmp_path / "state.dcm"
+    path.write_bytes(presentation_state(said, said.images[0], 1)[1])
+    done = subprocess.run([program("dcmpschk"), path], capture_output=True, text=True, check=False)
+    assert "Test passed" in done.stdout + done.stderr
+
+
 def test_an_error_would_be_found(tmp_path):
     ds = dcmread(io.BytesIO(structured_report(answer(image(tmp_path, 1, LIKELY)))[1]))
     del ds.PatientID, ds.Modality

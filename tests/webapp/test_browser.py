@@ -670,6 +670,7 @@ def test_the_page_of_a_result_deletes_it_too(page, files):
     page.get_by_role("button", name="Delete this result").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.locator("#upload").wait_for()
+    expect(page.locator(".job")).to_have_count(0)
     assert page.request.get(address).status == 404
 
 

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from playwright.sync_api import expect
 
 from fracture_det.inference.service import PredictionService, assess
 from tests.builders import draw_radiograph
+from tests.paths import ROOT
 from tests.structures.dicoms import PATIENT, dicom, real_file
 from tests.webapp.bright import BrightRectangles, dark_plate
+from tests.webapp.browser import open_page
 from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded, form_token
+from tests.webapp.test_journey import shoot
 
 # The words of the seeded patient that stand nowhere else.
 SEEDS = [word.encode() for value in (*PATIENT.values(), "Private^Seedname") for word in value.replace("^", " ").split()]
@@ -135,3 +139,30 @@ def test_nothing_of_the_patient_is_kept_or_logged(start_server, tmp_path, plate)
 def _seeds_in(data: bytes) -> list[bytes]:
     lower = data.lower()
     return [seed for seed in (*SEEDS, b"7730441", b"wilhelmi") if seed.lower() in lower]
+
+
+@pytest.mark.browser
+def test_in_chromium_a_film_is_analysed_and_a_slice_is_not(browser, start_server, tmp_path):
+    """The film is the example of the page; FRACTURE_SHOTS=docs keeps the picture of docs/dicom.md."""
+    server = start_server(tmp_path / "instance", detector="shipped", FRACTURE_SUITABILITY="on")
+    example = np.asarray(Image.open(ROOT / "webapp/static/example.jpg").convert("L")).astype(np.uint16)
+    attributes = {
+        "BitsStored": 12,
+        "WindowCenter": 2048,
+        "WindowWidth": 4096,
+        "PhotometricInterpretation": "MONOCHROME1",
+    }
+    (tmp_path / "wrist.dcm").write_bytes(dicom(4095 - example * 16, **attributes))
+    (tmp_path / "slice.dcm").write_bytes(dicom(example, Modality="CT"))
+    with open_page(browser) as (shown, witness):
+        shown.goto(server.address)
+        jobs = shown.locator(".job")
+        for name in ("wrist.dcm", "slice.dcm"):
+            shown.set_input_files("#files", str(tmp_path / name))
+        expect(jobs.filter(has_text="slice.dcm").locator(".failure").first).to_contain_text("computed tomography (CT)")
+        finding = jobs.filter(has_text="wrist.dcm").locator(".finding")
+        expect(finding).to_contain_text("Fracture likely", timeout=60_000)
+        jobs.first.scroll_into_view_if_needed()
+        shown.evaluate("document.querySelector('#results').scrollIntoView()")
+        shoot(shown, "dicom")
+        assert witness.complaints == []

@@ -187,17 +187,21 @@ class StudyAnswer:
 
     def uid(self, *parts: str) -> str:
         """Return the UID of a part of this version, the same whenever the same is said of the same objects."""
-        return derived_uid(self.study_uid, self.model_sha256, str(self.version), self.content_sha256, *parts)
+        return derived_uid(self.study_uid, str(self.version), self.content_sha256, *parts)
 
     def previous_uid(self, *parts: str) -> str | None:
         """Return what `uid` gave for the version before."""
         if self.previous_sha256 is None:
             return None
-        return derived_uid(self.study_uid, self.model_sha256, str(self.version - 1), self.previous_sha256, *parts)
+        return derived_uid(self.study_uid, str(self.version - 1), self.previous_sha256, *parts)
+
+    def model_of(self, image: ImageAnswer) -> tuple[str, str]:
+        """Return name and SHA-256 of what analysed an image: a later version may have images of an earlier model."""
+        return image.result.model or self.model, image.result.model_sha256 or self.model_sha256
 
     def series_uid(self, kind: str) -> str:
         """Return the UID of the series that holds all versions of one kind of output."""
-        return derived_uid(self.study_uid, self.model_sha256, "series", kind)
+        return derived_uid(self.study_uid, "series", kind)
 
 
 def derived_uid(*parts: str) -> str:

@@ -76,6 +76,7 @@ def build_parser(prog: str = "fracture-det pacs") -> argparse.ArgumentParser:
 def _run(config_path: Path, settings: Settings) -> int:
     warnings.simplefilter("ignore")  # those of pydicom and highdicom quote what is not valid, such as names
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from .node import Node, stopped_by_signals
 
     return_freed_memory()

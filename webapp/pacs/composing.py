@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fracture_det import __version__
 from fracture_det.inference.service import DetectorInfo
+from fracture_det.structures.radiograph import Pixels, read_radiograph
 
 from ..store.pacs import FAILED, DueStudy, Output, QueuedObject
 from .answers import IGNORED, NOT_ANALYSED, ImageAnswer, ImageResult, StudyAnswer
@@ -19,7 +21,6 @@ from .outputs.encapsulated_pdf import encapsulated_pdf
 from .outputs.presentation_state import is_grayscale, presentation_state
 from .outputs.secondary_capture import secondary_capture
 from .outputs.structured_report import structured_report
-from .pixels import read_pixels
 
 GIVEN_UP = ImageResult(
     NOT_ANALYSED, reason="failure", sentence="The analysis failed; this says nothing about a fracture."
@@ -83,5 +84,10 @@ def _objects(answer: StudyAnswer, kind: str) -> list[tuple[str, bytes]]:
 
 
 def _image(known: QueuedObject, result: ImageResult, study: DueStudy) -> ImageAnswer:
-    pixels = partial(read_pixels, known.path)
-    return ImageAnswer(source_header(known.path), known.sha256, result, study.feedback.get(known.id), pixels)
+    return ImageAnswer(
+        source_header(known.path), known.sha256, result, study.feedback.get(known.id), partial(_pixels, known.path)
+    )
+
+
+def _pixels(path: Path) -> Pixels:
+    return read_radiograph(path, formats=("DICOM",)).pixels

@@ -19,13 +19,6 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 # PS3.5, AE: up to 16 characters without backslash and control characters.
 AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-DICOM_OUTPUTS = ("sr", "gsps", "sc", "pdf")
-# Values of Body Part Examined (PS3.16 annex L and what modalities write) that are no limb.
-NOT_LIMBS = (
-    *("ABDOMEN", "BREAST", "CHEST", "THORAX", "RIB", "RIBS", "STERNUM", "HEAD", "SKULL", "BRAIN", "FACE", "JAW"),
-    *("MANDIBLE", "MAXILLA", "NASALBONE", "NECK", "ORBIT", "SINUS", "TEETH", "TOOTH", "ZYGOMA", "SPINE", "CSPINE"),
-    *("TSPINE", "LSPINE", "SSPINE", "COCCYX", "HEART", "WHOLEBODY"),
-)
 
 
 class PacsConfigError(ValueError):
@@ -171,7 +164,6 @@ class PacsConfig(_Section):
     idle_s: float = Field(default=60.0, ge=1, le=3600)
     accept: Literal["all", "radiographs"] = "all"
     unsuitable: Literal["report", "silent"] = "report"
-    exclude_body_parts: tuple[str, ...] = NOT_LIMBS
     first_pause_s: float = Field(default=5.0, ge=0.01, le=3600)
     longest_pause_s: float = Field(default=3600.0, ge=0.01, le=86_400)
     give_up_hours: float = Field(default=72.0, ge=0.0001, le=24 * 365)
@@ -191,12 +183,15 @@ class PacsConfig(_Section):
         titles = [peer.ae_title for peer in self.peers]
         if len(set(titles)) < len(titles):
             raise ValueError("peers.ae_title: expected different titles; a peer may have several addresses")
+        known_names = ", ".join(names) or "there is none"
         sources = [("peers", self.peers), ("polls", self.polls), ("folders", self.folders)]
         for section, members in sources:
             for member in members:
                 for name in member.answer_to:  # type: ignore[attr-defined]
                     if name not in names:
-                        raise ValueError(f"{section}.answer_to: expected one of {', '.join(names)}, got {name!r}")
+                        raise ValueError(
+                            f"{section}.answer_to: expected a name of [[destinations]] ({known_names}), got {name!r}"
+                        )
         if not any(members for _, members in sources):
             raise ValueError("expected at least one of [[peers]], [[polls]] and [[folders]]")
         if self.tls is None and any(getattr(known, "tls", False) for known in self.destinations):

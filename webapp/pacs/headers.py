@@ -31,6 +31,7 @@ OPTIONAL = {
     "ImageLaterality": 1,
     "Laterality": 1,
     "Modality": 16,
+    "BurnedInAnnotation": 3,
     "PhotometricInterpretation": 16,
     "FillerOrderNumberImagingServiceRequest": 64,
     "PlacerOrderNumberImagingServiceRequest": 64,

@@ -94,7 +94,8 @@ def _obr(answer: StudyAnswer) -> str:
 def _observations(answer: StudyAnswer, image: ImageAnswer, group: str) -> list[str]:
     """Return OBX from its second field on: finding, probability, model, source and boxes of one image."""
     result, status = image.result, _status(answer) if image.is_analysed else NOT_OBTAINED
-    model = escape(f"{answer.model}, weights SHA-256 {answer.model_sha256}, fracture_det {answer.software}")
+    name, sha256 = answer.model_of(image)
+    model = escape(f"{name}, weights SHA-256 {sha256}, fracture_det {answer.software}")
     if image.is_analysed:
         finding = f"{escape(result.finding.replace(' ', '').upper())}^{escape(result.title)}^99FRACTUREDET"
     else:

@@ -46,7 +46,7 @@ class Node:
         for peer in config.peers:
             senders[f"{COMMITMENT}:{peer.ae_title}"] = CommitmentSender(peer, config)
         self.service = service or open_service(settings)
-        analyser = Analyser(self.service, self.store, settings, config.exclude_body_parts)
+        analyser = Analyser(self.service, self.store, settings)
         self._worker = Worker(config, self.store.pacs, analyser, senders, self.metrics)
         self._sources = Sources(config, self.store.pacs, self.metrics, self._worker.wake)
         self._scp = StorageScp(config, self.store.pacs, self.metrics, self._worker.wake, tls)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.uid import UID
 
 from ..store.pacs import Received
 
-# An image with pixels of one radiograph; the rest is stored, and not analysed.
-RADIOGRAPHS = {
-    "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
-    "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",
-    "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray Image Storage - For Processing",
-    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
-}
-# Modalities of secondary captures that hold a radiograph, such as a digitised film.
-SECONDARY_MODALITIES = ("", "CR", "DX", "RG", "OT", "SC", "RF")
+# What is taken where the configuration says `accept = "radiographs"`.
+RADIOGRAPHS = (
+    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography Image Storage
+    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray Image Storage - For Presentation
+    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray Image Storage - For Processing
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image Storage
+)
 MAX_UID = 64
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 
@@ -57,28 +53,9 @@ def text_of(header: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-@dataclass(frozen=True)
-class NotAnalysed:
-    """Why an object gets no finding. is_image: whether an answer says so; other objects are stored in silence."""
-
-    reason: str
-    sentence: str
-    is_image: bool = True
-
-
-def unsuited(header: Dataset, exclude_body_parts: tuple[str, ...]) -> NotAnalysed | None:
-    """Return why an object is not analysed, from its header alone, or None where its pixels decide."""
-    if "Rows" not in header or "Columns" not in header:
-        return NotAnalysed("no_image", "It is not an image.", is_image=False)
-    modality = text_of(header, "Modality").upper()
-    sop_class = text_of(header, "SOPClassUID")
-    if sop_class not in RADIOGRAPHS or (UID(sop_class).name.startswith("Sec") and modality not in SECONDARY_MODALITIES):
-        what = modality if modality.isalnum() and len(modality) <= 16 else "another kind of image"
-        return NotAnalysed("not_a_radiograph", f"It is not a radiograph (modality {what}).")
-    part = text_of(header, "BodyPartExamined").upper().replace(" ", "").replace("_", "")
-    if part and part in {excluded.upper() for excluded in exclude_body_parts}:
-        return NotAnalysed("body_part", f"Its body part is not a limb ({part}).")
-    return None
+def is_image(header: Dataset) -> bool:
+    """Return whether an object has a picture: only of those an answer says that they were not analysed."""
+    return "Rows" in header and "Columns" in header
 
 
 def _uid(header: Dataset, keyword: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import socket
+import shutil
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,10 @@ from .transfer_syntaxes import TRANSFER_SYNTAXES
 MAX_PDU_BYTES = 256 * 1024
 # Of a PDU that some peer sends all the same; association requests with many contexts are long, too.
 LONGEST_PDU_BYTES = 4 * 1024 * 1024
+# Below so much free space nothing more is received: the database and what is being written need some.
+ROOM_BYTES = 1024 * 1024
+# A PDU that is longer than this brings part of an object.
+SHORT_PDU_BYTES = 4096
 ABORT = bytes.fromhex("07000000000400000200")
 SUCCESS, DUPLICATE, NO_RESOURCES, MISMATCH, MALFORMED = 0x0000, 0x0111, 0xA700, 0xA900, 0xC000
 COMMITMENT = "commitment"
@@ -40,16 +46,15 @@ class _LimitedSocket(AssociationSocket):
 
     limit = 0
     received = 0
+    folder = Path()
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return so many bytes, fewer where the peer closes. Raises ConnectionError for too many."""
         self.received += nr_bytes
         if nr_bytes > LONGEST_PDU_BYTES or self.received > self.limit:
-            log.warning("An object or a PDU over the limit was refused")
-            self.on_limit()
-            if self.socket is not None:
-                self.socket.sendall(ABORT)
-            raise ConnectionError("over the limit")
+            self._refuse("over the limit")
+        if nr_bytes > SHORT_PDU_BYTES and shutil.disk_usage(self.folder).free < ROOM_BYTES + nr_bytes:
+            self._refuse("no resources")
         content = bytearray(nr_bytes)
         view, read = memoryview(content), 0
         while read < nr_bytes and self.socket is not None:
@@ -59,8 +64,34 @@ class _LimitedSocket(AssociationSocket):
             read += count
         return content if read == nr_bytes else bytearray(bytes(view[:read]))
 
-    def on_limit(self) -> None:
+    def _refuse(self, reason: str) -> None:
+        """Abort the association, since an object that is not received to its end cannot be answered."""
+        log.warning("An object was cut off: %s", reason)
+        self.on_refusal(reason)
+        if self.socket is not None:
+            self.socket.sendall(ABORT)
+        raise ConnectionError(reason)
+
+    def on_refusal(self, reason: str) -> None:
         """Be told of a refusal."""
+
+
+class _Server(ThreadedAssociationServer):
+    """A server that a silent client does not hold up: TLS is agreed on in the thread of its connection."""
+
+    idle_s = 0.0
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Return the next connection and its address."""
+        connection, address = self.socket.accept()  # type: ignore[union-attr]
+        connection.settimeout(self.idle_s)
+        if self.ssl_context is not None:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log why a connection came to nothing, without what was sent or from where."""
+        log.warning("A connection came to nothing: %s", type(sys.exc_info()[1]).__name__)
 
 
 class StorageScp:
@@ -105,9 +136,10 @@ class StorageScp:
             (config.host, config.port),
             ssl_context=tls,
             evt_handlers=handlers,
-            server_class=ThreadedAssociationServer,
+            server_class=_Server,
             request_handler=self._request_handler(),
         )
+        self._server.idle_s = config.idle_s
         ae._servers.append(self._server)  # which `shutdown` ends
 
     @property
@@ -131,18 +163,16 @@ class StorageScp:
 
     def _request_handler(self) -> type[RequestHandler]:
         limit = int(self._config.max_object_mb * 1024 * 1024) + LONGEST_PDU_BYTES
-        metrics, idle_s = self._metrics, self._config.idle_s
+        metrics, folder = self._metrics, self._queue.spool.incoming
 
         class Limited(RequestHandler):
             def _create_association(self) -> Any:
+                if isinstance(self.request, ssl.SSLSocket):
+                    self.request.do_handshake()
                 association = super()._create_association()
-                connection = self.request
-                if isinstance(connection, socket.socket):
-                    connection.settimeout(idle_s)  # a peer that stops in the middle of a PDU
                 limited = association.dul.socket
                 limited.__class__ = _LimitedSocket  # a second one would tell the association of a second connection
-                limited.limit = limit
-                limited.on_limit = lambda: metrics.refused("over the limit")
+                limited.limit, limited.folder, limited.on_refusal = limit, folder, metrics.refused
                 return association
 
         return Limited
@@ -172,7 +202,8 @@ class StorageScp:
         unfinished = event.assoc.dimse.message
         file = getattr(unfinished, "_data_set_file", None)
         if file is not None:
-            file.close()
+            with contextlib.suppress(OSError):  # what it still holds finds no room
+                file.close()
             Path(file.name).unlink(missing_ok=True)
 
     def _on_store(self, event: Any) -> int:

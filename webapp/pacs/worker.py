@@ -146,6 +146,7 @@ class Worker:
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             self._queue.sweep(self._config.keep_days)
+            self._analyser.store.results.sweep_if_due()  # no page need run beside the node
         for study in self._queue.due_studies(BATCH):
             if self._stopped.is_set():
                 return

@@ -3,7 +3,7 @@ import { listenToCompare } from "./compare.js";
 import { confirmDelete } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { address } from "./server.js";
-import { forgetAtLogout } from "./session.js";
+import { forget, forgetAtLogout } from "./session.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
 
@@ -14,7 +14,11 @@ const list = form ? acceptFiles(form) : null;
 for (const place of document.querySelectorAll("[data-result]")) openResult(place);
 for (const button of document.querySelectorAll("[data-delete]")) {
   const { delete: url, name } = button.dataset;
-  button.addEventListener("click", () => confirmDelete(name, url, () => { location.href = address(""); }));
+  const leave = () => {
+    forget(url);
+    location.href = address("");
+  };
+  button.addEventListener("click", () => confirmDelete(name, url, leave));
 }
 listenToCompare();
 listenToKeys(list);

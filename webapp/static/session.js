@@ -22,6 +22,15 @@ export function recall() {
   });
 }
 
+// A result that was deleted on a page of its own.
+export function forget(self) {
+  const list = recall();
+  if (!list) return;
+  const chosen = list.jobs[list.chosen];
+  const jobs = list.jobs.filter((job) => job.self !== self);
+  remember({ ...list, jobs, chosen: jobs.indexOf(chosen) });
+}
+
 export function forgetAtLogout() {
   document.querySelector("form.out")?.addEventListener("submit", () => trying(() => sessionStorage.removeItem(storageKey())));
 }

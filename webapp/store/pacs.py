@@ -218,9 +218,11 @@ class PacsQueue:
 
         Without outputs there is no new version: what there is to say was said.
         """
-        files = [self.spool.write_output(output.content) for output in outputs]
+        files: list[str] = []
         now, is_answered = time.time(), False
         try:
+            for output in outputs:
+                files.append(self.spool.write_output(output.content))
             with self._database.writing() as session:
                 row = session.get_one(PacsStudyRow, study.id)
                 if row.version != study.version or self._count_objects(session, study.id) != len(study.objects):
@@ -231,8 +233,8 @@ class PacsQueue:
                 if outputs:
                     row.version += 1
                     session.add_all(
-                        _delivery_row(identifier, study.id, row.version, output, now)
-                        for identifier, output in zip(files, outputs, strict=True)
+                        _delivery_row(identifier, study.id, row.version, output, now + 1e-5 * place)  # in their order
+                        for place, (identifier, output) in enumerate(zip(files, outputs, strict=True))
                     )
                     entry = AuditEntry(PACS, "answer", f"{study.id}/{row.version}", result_sha256=content_sha256)
                     self._audit.add(session, entry)

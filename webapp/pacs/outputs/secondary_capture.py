@@ -64,6 +64,8 @@ def secondary_capture(answer: StudyAnswer, image: ImageAnswer, number: int) -> t
     )
     capture.PatientOrientation = list(header.get("PatientOrientation", []))
     capture.Laterality = side_of(header)
+    if header.get("BurnedInAnnotation") in ("YES", "NO"):  # what is in the pixels of the source stays there
+        capture.BurnedInAnnotation = header.BurnedInAnnotation
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     capture.SourceImageSequence = [source]

@@ -108,7 +108,7 @@ def _image_group(answer: StudyAnswer, image: ImageAnswer) -> MeasurementsAndQual
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(image, "image"),
         source_images=[SourceImageForMeasurementGroup(image.header.SOPClassUID, image.header.SOPInstanceUID)],
-        algorithm_id=_algorithm(answer),
+        algorithm_id=_algorithm(answer, image),
         measurements=measurements or None,
         qualitative_evaluations=evaluations,
         **found,
@@ -128,7 +128,7 @@ def _box_group(answer: StudyAnswer, image: ImageAnswer, box: Box) -> PlanarROIMe
         referenced_region=_region(image, box.corners_px),
         finding_type=FRACTURE,
         finding_sites=_sites(image),
-        algorithm_id=_algorithm(answer),
+        algorithm_id=_algorithm(answer, image),
         measurements=[measurement],
         qualitative_evaluations=evaluations,
     )
@@ -159,11 +159,10 @@ def _tracking(image: ImageAnswer, what: str) -> TrackingIdentifier:
     return TrackingIdentifier(uid=uid, identifier=what)
 
 
-def _algorithm(answer: StudyAnswer) -> AlgorithmIdentification:
+def _algorithm(answer: StudyAnswer, image: ImageAnswer) -> AlgorithmIdentification:
     """Return TID 4019: name, version, and as a parameter the hash of the weights."""
-    return AlgorithmIdentification(
-        name=answer.model[:64], version=answer.software, parameters=[f"weights SHA-256 {answer.model_sha256}"]
-    )
+    name, sha256 = answer.model_of(image)
+    return AlgorithmIdentification(name=name[:64], version=answer.software, parameters=[f"weights SHA-256 {sha256}"])
 
 
 def _sites(image: ImageAnswer) -> list[FindingSite]:
