@@ -1,10 +1,9 @@
 """The configuration: every fault is named by file, field and value; and the documents name every setting."""
 
 import pytest
+import yaml
 
 from fracture_det.cli import pacs
-from tests.pacs.conftest import plate
-from tests.pacs.films import dicom_object, write
 from tests.paths import ROOT
 from webapp.pacs.config import PacsConfig, PacsConfigError, Peer, read_config, secret
 
@@ -85,5 +84,12 @@ def test_two_nodes_do_not_work_on_one_store(start_node):
         start_node(settings=running.settings)
 
 
-def test_a_file_of_the_tests_is_an_object(tmp_path):
-    assert write(dicom_object(plate()), tmp_path / "a.dcm").stat().st_size > 19_200
+def test_the_profile_of_compose_has_the_node_as_closed_as_the_page():
+    composed = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    node, orthanc = composed["services"]["node"], composed["services"]["orthanc"]
+    assert node["profiles"] == orthanc["profiles"] == ["pacs"]
+    assert node["read_only"] is True
+    assert node["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in [*node["ports"], *orthanc["ports"]])
+    assert "pacs" in node["entrypoint"]
+    assert (ROOT / "requirements" / f"{node['build']['args']['REQUIREMENTS']}.txt").is_file()

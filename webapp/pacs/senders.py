@@ -60,7 +60,9 @@ class DicomSender:
         self._ae = AE(ae_title=config.ae_title)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = TIMEOUT_S
         self._ae.connection_timeout = TIMEOUT_S
-        self._tls = (client_context(config.tls), destination.host) if destination.tls and config.tls else None
+        self._tls: dict[str, Any] = {}
+        if destination.tls and config.tls is not None:
+            self._tls = {"tls_args": (client_context(config.tls), destination.host)}
 
     def send(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Undelivered | None]]:
         """Send by C-STORE; see Sender."""
@@ -72,7 +74,7 @@ class DicomSender:
             to.port,
             contexts=[build_context(*pair) for pair in sorted(pairs)],
             ae_title=to.ae_title,
-            **({} if self._tls is None else {"tls_args": self._tls}),
+            **self._tls,
         )
         if not association.is_established:
             why = "rejected the association" if association.is_rejected else "could not be reached"

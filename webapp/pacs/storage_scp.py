@@ -170,7 +170,7 @@ class StorageScp:
                 if isinstance(self.request, ssl.SSLSocket):
                     self.request.do_handshake()
                 association = super()._create_association()
-                limited = association.dul.socket
+                limited: Any = association.dul.socket
                 limited.__class__ = _LimitedSocket  # a second one would tell the association of a second connection
                 limited.limit, limited.folder, limited.on_refusal = limit, folder, metrics.refused
                 return association

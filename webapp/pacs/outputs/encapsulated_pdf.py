@@ -8,7 +8,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 from PIL import Image
 from pydicom import Dataset, FileMetaDataset
-from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from ..answers import NOTICE, ImageAnswer, StudyAnswer
 from ..headers import SHARED, UTF_8
@@ -26,7 +26,7 @@ def encapsulated_pdf(answer: StudyAnswer) -> tuple[str, bytes]:
     document.file_meta = FileMetaDataset()
     document.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     document.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage
-    document.file_meta.MediaStorageSOPInstanceUID = uid
+    document.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     document.SpecificCharacterSet = UTF_8
     document.SOPClassUID, document.SOPInstanceUID = EncapsulatedPDFStorage, uid
     document.StudyInstanceUID, document.SeriesInstanceUID = answer.study_uid, answer.series_uid("pdf")
