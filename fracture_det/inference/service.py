@@ -143,12 +143,9 @@ class _Detected:
 
 @dataclass(eq=False)
 class _Request:
-    pixels: Pixels
+    radiograph: Radiograph
     entered: float
     suitability: Suitability | None = None
-    spacing_mm: tuple[float, float] | None = None
-    samples: GreySamples | None = None
-    dicom: DicomFile | None = None
     future: Future[_Detected] = field(default_factory=Future)
 
 
@@ -306,7 +303,7 @@ class PredictionService:
             detected = request.future.result(max(0.0, begun + self._timeout_s - time.perf_counter()))
         except FutureTimeout as error:
             if request.future.cancel():  # it stays in the queue until the detector comes back; its pixels need not
-                request.pixels, request.samples = np.empty((0, 0, 3), np.uint8), None
+                request.radiograph = Radiograph(np.empty((0, 0, 3), np.uint8))
             raise DetectorFailed(f"the detector did not return within {self._timeout_s:g} s") from error
         latency_ms = {
             "read": 1000 * (request.entered - begun),
@@ -314,18 +311,18 @@ class PredictionService:
             "detect": 1000 * (detected.ended - detected.started),
             "total": 1000 * (time.perf_counter() - begun),
         }
-        calibration = self.info.calibration
+        radiograph, calibration = request.radiograph, self.info.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
         return Prediction(
-            request.pixels,
+            radiograph.pixels,
             detected.detections,
             self.info,
             latency_ms,
             confidence,
             request.suitability,
-            request.spacing_mm,
-            request.samples,
-            request.dicom,
+            radiograph.spacing_mm,
+            radiograph.samples,
+            radiograph.dicom,
         )
 
     def _enter(self, source: Path | bytes, *, force: bool) -> _Request:
@@ -333,14 +330,7 @@ class PredictionService:
         suitability = None if self._assess is None else self._assess(radiograph)
         if suitability is not None and not suitability.ok and not force:
             raise UnsuitableImage(suitability)
-        request = _Request(
-            radiograph.pixels,
-            time.perf_counter(),
-            suitability,
-            radiograph.spacing_mm,
-            radiograph.samples,
-            radiograph.dicom,
-        )
+        request = _Request(radiograph, time.perf_counter(), suitability)
         with self._entrance:
             if self._closed:
                 raise ServiceClosed("the service is closed")
@@ -377,7 +367,7 @@ class PredictionService:
         started = time.perf_counter()
         self._asked_at = time.monotonic()
         try:
-            predictions = self._call_detector([request.pixels for request in batch])
+            predictions = self._call_detector([request.radiograph.pixels for request in batch])
         except BaseException as error:  # SystemExit, too, would end nothing but this thread
             log.exception("The detector failed on a batch of %d", len(batch))
             for request in batch:

@@ -212,7 +212,7 @@ def test_a_silent_detector_keeps_no_pixels_of_those_who_left():
             service._asked_at = None if service._asked_at is None else time.monotonic()  # not yet known to be silent
         left = [service._queue.get_nowait() for _ in range(service.waiting)]
         assert len(left) > 3
-        assert sum(request.pixels.size for request in left) == 0
+        assert sum(request.radiograph.pixels.size for request in left) == 0
         detector.free.set()
 
 

@@ -14,7 +14,8 @@ from .pacs import PacsQueue
 from .pacs_status import PacsStatus
 from .read_only import reading_only
 from .readiness import Readiness
-from .results import Feedback, HistoryFilter, KeyTaken, ResultMetadata, Results, StoredPrediction
+from .records import Feedback, ResultMetadata, StoredPrediction
+from .results import HistoryFilter, KeyTaken, Results
 
 __all__ = [
     "Feedback",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from .audit import PACS, AuditEntry, AuditLog
 from .database import Database
 from .models import FeedbackRow, PacsDeliveryRow, PacsObjectRow, PacsStudyRow
-from .results import Feedback, feedback_of
+from .records import Feedback, feedback_of
 from .spool import Spool
 
 WAITING, DONE, SENT, FAILED = "waiting", "done", "sent", "failed"
