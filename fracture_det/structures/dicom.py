@@ -82,7 +82,7 @@ def read_dicom(data: bytes, max_pixels: int) -> tuple[Pixels, GreySamples | None
     those of more than 8 bits, else None. Raises UnsupportedImage (not a radiograph, several frames, a coding that is
     not read, or no pydicom), ImageTooLarge from the header, before anything is decoded, or DamagedImage.
     """
-    opened = _open(data, max_pixels)
+    opened = open_dicom(data, max_pixels)
     stored, scale = read_samples(opened.header.layout, opened.frame), opened.scale
     if scale is None:
         return np.ascontiguousarray(stored), None, opened.file
@@ -102,7 +102,7 @@ def describe_dicom(data: bytes, *, max_pixels: int, secret: bytes | None = None)
     patient's with the issuer of the id). Raises what `read_dicom` raises of the header, and ValueError for a secret of
     fewer than 16 bytes: ids are short, and whoever can guess the secret can try them all.
     """
-    opened = _open(data, max_pixels)
+    opened = open_dicom(data, max_pixels)
     if secret is None:
         return opened.file
     if len(secret) < MIN_SECRET_BYTES:
@@ -130,7 +130,7 @@ def dicom_bytes(data: bytes, max_pixels: int) -> int:
     """
     try:
         with _UNFOLDING:
-            opened = _open(data, max_pixels)
+            opened = open_dicom(data, max_pixels)
             layout = opened.header.layout
     except UnreadableImage:
         return 0
@@ -143,21 +143,24 @@ def dicom_bytes(data: bytes, max_pixels: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
+class OpenedDicom:
+    """A DICOM radiograph whose pixels are not decoded yet. scale: None in colours."""
+
     header: Header
     frame: Frame
     scale: GreyScale | None
     file: DicomFile
 
 
-def _open(data: bytes, max_pixels: int) -> _Opened:
+def open_dicom(data: bytes, max_pixels: int) -> OpenedDicom:
+    """Return a radiograph with its header read and checked. Raises what `read_dicom` raises of the header."""
     layout = find_elements(data, 2 * max_pixels + HEADER_BYTES)
     header = open_header(layout)
     try:
         _check_radiograph(header)
         frame = _frame(header, max_pixels)
         scale = header.grey_scale(frame.allocated, frame.photometric) if frame.samples == 1 else None
-        return _Opened(header, frame, scale, _file(header, frame))
+        return OpenedDicom(header, frame, scale, _file(header, frame))
     except UnreadableImage:
         raise
     except Exception as error:  # pydicom raises nearly everything, with values of the file in its messages

@@ -40,6 +40,7 @@ class Header:
 
     def __init__(self, data_set: Any, layout: Layout) -> None:
         self._data_set, self.layout = data_set, layout
+        self._raw: dict[str, bytes] = {}  # pydicom forgets them when it converts a value
 
     def has(self, name: str) -> bool:
         """Say whether an element is there, if only without a value."""
@@ -51,13 +52,16 @@ class Header:
 
         if name not in self._data_set:
             return b""
+        if name in self._raw:
+            return self._raw[name]
         element = self._data_set.get_item(name)
         if not isinstance(element, RawDataElement):  # a sequence
             raise DamagedImage(f"its {name} is a sequence")
         value = element.value or b""
         if len(value) > limit:
             raise DamagedImage(f"its {name} has {len(value):,} bytes")
-        return bytes(value)
+        self._raw[name] = bytes(value)
+        return self._raw[name]
 
     def texts(self, name: str) -> list[str]:
         """Return the values of an element of text, without what fills them up."""
@@ -94,6 +98,20 @@ class Header:
         """Return the first unsigned word of an element."""
         words = self.words(name)
         return words[0] if words else default
+
+    def value(self, name: str) -> Any:
+        """Return the value of an element as pydicom reads it, for another data set; `raw` has looked at its size."""
+        return self._data_set[name].value
+
+    def table_alone(self) -> Any:
+        """Return an item with a lookup table as a data set without anything else."""
+        from pydicom.dataset import Dataset
+
+        self.raw("LUTData", MAX_TABLE_BYTES)
+        table = Dataset()
+        for name in ("LUTDescriptor", "LUTData"):
+            table[name] = self._data_set[name]
+        return table
 
     def items(self, name: str) -> list[Header]:
         """Return the items of a sequence, [] where it is not there."""

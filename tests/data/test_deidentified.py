@@ -1,0 +1,103 @@
+"""De-identified copies: the same picture, pseudonyms that hold, and no byte of the patient."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from fracture_det.cli.deidentify import main
+from fracture_det.data.deidentified import deidentify_dicom
+from fracture_det.structures.radiograph import UnsupportedImage, read_dicom_file, read_radiograph
+from tests.builders import draw_radiograph
+from tests.structures.dicoms import PATIENT, dicom, jpeg_2000, jpeg_baseline, pydicom, real_file
+
+SECRET = b"the secret of a site"
+SEEDS = [word.lower() for value in PATIENT.values() for word in value.replace("^", " ").split() if len(word) > 4]
+
+
+@pytest.fixture(scope="module")
+def film():
+    return draw_radiograph(np.random.default_rng(3), fractured=True, size=(153, 121))[0][:, :, 0].copy()
+
+
+def seeds_in(data):
+    lower = data.lower()
+    return [seed for seed in (*SEEDS, "seed", "1.2.826.0.1.3680043.8.498.2") if seed.encode() in lower]
+
+
+def forms(film):
+    deep = film.astype(np.uint16) * 16
+    window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+    item = pydicom.Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "T-D8700", "SRT", "Seeded hand"
+    yield dicom(film, AnatomicRegionSequence=[item])
+    yield dicom(4095 - deep, "big", PhotometricInterpretation="MONOCHROME1", **window)
+    yield dicom(deep << 4, BitsStored=12, HighBit=15, WindowCenter=2048, WindowWidth=4096)
+    yield dicom((deep.astype(np.int32) - 2048).astype(np.int16), "implicit", **window | {"WindowCenter": 0})
+    yield jpeg_2000(deep, "1.2.840.10008.1.2.4.90", **window)
+    yield dicom(np.dstack([film] * 3), SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT")
+    yield dicom(film, BodyPartExamined="SEEDED HAND", ViewPosition="SEED", PatientOrientation=["A", "SEED"])
+
+
+def test_the_picture_is_the_same_and_nothing_of_the_patient_is_left(film):
+    for data in forms(film):
+        assert seeds_in(data)
+        clean = deidentify_dicom(data, SECRET)
+        assert not seeds_in(clean)
+        before, after = read_radiograph(data), read_radiograph(clean)
+        assert (before.pixels == after.pixels).all()
+        assert before.spacing_mm == after.spacing_mm
+        ds = pydicom.dcmread(io.BytesIO(clean))
+        assert (ds.PatientIdentityRemoved, str(ds.DeidentificationMethod)) == ("YES", "DICOGNITO")
+        assert not [element for element in ds.iterall() if element.tag.is_private]
+        assert ds.PatientName == ds.PatientID
+
+
+def test_real_files_keep_their_picture_and_tables():
+    for name in ("RG3_J2KR.dcm", "vlut_04.dcm", "mlut_18.dcm"):
+        data = real_file(name)
+        assert (read_radiograph(deidentify_dicom(data, SECRET)).pixels == read_radiograph(data).pixels).all()
+
+
+def test_a_comment_in_a_coded_frame_and_writing_in_unused_bits_are_gone(film):
+    import cv2
+
+    coded = cv2.imencode(".jpg", film)[1].tobytes()
+    commented = coded[:2] + b"\xff\xfe\0\x0dSeeded name" + coded[2:]
+    assert not seeds_in(deidentify_dicom(jpeg_baseline(film, commented), SECRET))
+    hidden = film.astype(np.uint16) | 0x5300
+    clean = pydicom.dcmread(io.BytesIO(deidentify_dicom(dicom(hidden, BitsStored=8), SECRET)))
+    assert np.frombuffer(clean.PixelData, np.uint16).max() < 256
+
+
+def test_pseudonyms_hold_within_a_site(film):
+    first, second = (
+        pydicom.dcmread(io.BytesIO(deidentify_dicom(dicom(film, SOPInstanceUID=f"1.2.{n}"), SECRET))) for n in (3, 4)
+    )
+    other = pydicom.dcmread(io.BytesIO(deidentify_dicom(dicom(film, SOPInstanceUID="1.2.3"), SECRET + b"!")))
+    assert first.PatientID == second.PatientID != other.PatientID
+    assert first.StudyInstanceUID == second.StudyInstanceUID != other.StudyInstanceUID
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_the_command_writes_copies_and_names_what_it_refuses(film, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/IM0001").write_bytes(dicom(film))
+    (tmp_path / "in/burned.dcm").write_bytes(dicom(film, BurnedInAnnotation="YES"))
+    (tmp_path / "in/slice.dcm").write_bytes(dicom(film, Modality="CT"))
+    words = ["--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    monkeypatch.delenv("FRACTURE_SITE_SECRET", raising=False)
+    assert main(words) == 2
+    monkeypatch.setenv("FRACTURE_SITE_SECRET", SECRET.decode())
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "burned.dcm: a DICOM file with writing burned into its picture" in said.err
+    assert "slice.dcm: a DICOM file of computed tomography (CT)" in said.err
+    assert "1 radiograph, 2 refused" in said.out
+    (path,) = (tmp_path / "out").iterdir()
+    assert read_dicom_file(path).sop_instance_uid == path.stem
+    assert not seeds_in(path.read_bytes())
+    with pytest.raises(UnsupportedImage, match="burned into"):
+        deidentify_dicom((tmp_path / "in/burned.dcm").read_bytes(), SECRET)
