@@ -132,7 +132,7 @@ class StorageScp:
             (evt.EVT_CONN_CLOSE, self._on_close),
         ]
         self._ae = ae
-        self._server = ae.make_server(
+        self._server: Any = ae.make_server(
             (config.host, config.port),
             ssl_context=tls,
             evt_handlers=handlers,
