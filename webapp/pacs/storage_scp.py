@@ -132,15 +132,16 @@ class StorageScp:
             (evt.EVT_CONN_CLOSE, self._on_close),
         ]
         self._ae = ae
-        self._server: Any = ae.make_server(
+        server: Any = ae.make_server(
             (config.host, config.port),
             ssl_context=tls,
             evt_handlers=handlers,
             server_class=_Server,
             request_handler=self._request_handler(),
         )
-        self._server.idle_s = config.idle_s
-        ae._servers.append(self._server)  # which `shutdown` ends
+        server.idle_s = config.idle_s
+        self._server = server
+        ae._servers.append(server)  # which `shutdown` ends
 
     @property
     def port(self) -> int:
