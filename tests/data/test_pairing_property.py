@@ -21,7 +21,7 @@ from fracture_det.data.image_info import ImageInfo
 from fracture_det.data.pairing import open_annotations
 
 SIDE_PX = 1000
-READ, UNREAD = (".png", ".jpg", ".PNG", ".Jpeg"), (".heic", ".dcm", "")
+READ, UNREAD = (".png", ".jpg", ".PNG", ".Jpeg"), (".heic", ".gif", "")
 STEMS = ("0", "1", "a.b", "hüfte", "x y", "x%20y", "0.png")
 SUFFIX = {"voc": ".xml", "yolo": ".txt"}
 

@@ -467,7 +467,7 @@ def test_a_folder_of_images_that_are_not_read_says_what_they_are(drawn, tmp_path
     images = tmp_path / "images"
     images.mkdir()
     (images / os.fsdecode(b"hand_\xff.png")).touch()
-    (images / "hand.dcm").touch()
+    (images / "hand.gif").touch()
     given = ["--images", images, "--annotations", drawn[0] / "annotations", "--out", tmp_path / "out"]
     assert main([*map(str, given), "--workers", "1"]) == 2
     assert "in this folder or below; 1 kind_not_read; 1 name_not_utf8" in capsys.readouterr().err

@@ -400,7 +400,7 @@ def _register_others() -> None:
     }
     for name, data in texts.items():
         _kind(f"other: {name}", lambda rng, data=data: data, OTHER_KIND)
-    _kind("other: DICOM", lambda rng: bytes(128) + b"DICM" + _jpeg(rng), OTHER_KIND)
+    _kind("other: DICOM", lambda rng: bytes(128) + b"DICM" + _jpeg(rng), OTHER_KIND, DAMAGED)
     _kind("other: ZIP", _archive, OTHER_KIND)
     _kind("other: noise", lambda rng: rng.bytes(int(rng.integers(2, 5_000))), OTHER_KIND, DAMAGED)
     _kind("other: nothing", lambda rng: b"", DAMAGED)
