@@ -2,9 +2,11 @@
 // `add` gets the files and how many of a folder were skipped, null for files that are not from a folder; `showMessage`
 // gets a text about a folder.
 export function listenForFiles(form, add, showMessage) {
-  const addAll = (files, isFolder = false) => {
-    const accepted = isFolder ? files.filter(({ file }) => isAccepted(file, form)) : files;
-    add(accepted, isFolder ? files.length - accepted.length : null);
+  const addAll = async (files, isFolder = false) => {
+    if (!isFolder) return add(files, null);
+    const kept = await Promise.all(files.map(({ file }) => isAccepted(file, form)));
+    const accepted = files.filter((_, index) => kept[index]);
+    return add(accepted, files.length - accepted.length);
   };
   for (const input of form.querySelectorAll("input[type=file]")) {
     const addChosen = () => {
@@ -61,9 +63,11 @@ async function filesIn(entry) {
   return files.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
 }
 
-// Folders contain other files too; files chosen one by one are never skipped.
-function isAccepted(file, form) {
+// Folders contain other files too; files chosen one by one are never skipped. DICOM files often have no suffix.
+async function isAccepted(file, form) {
   const kinds = form.querySelector("#files").accept.split(",").map((kind) => kind.trim());
   const name = file.name.toLowerCase();
-  return kinds.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : file.type === kind));
+  if (kinds.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : file.type === kind))) return true;
+  const mark = file.slice(128, 132).text();
+  return (await mark.catch(() => "")) === "DICM";
 }

@@ -70,7 +70,7 @@ async function tryExample(button, accept) {
 function showSkipped(added, skipped) {
   if (skipped) {
     const verb = skipped === 1 ? "is" : "are";
-    showFolderMessage(`${plural(skipped, "file", "files")} in the folder ${verb} not JPEG or PNG and skipped; ${added} added.`);
+    showFolderMessage(`${plural(skipped, "file", "files")} in the folder ${verb} not JPEG, PNG or DICOM and skipped; ${added} added.`);
   } else {
     showFolderMessage(added ? "" : "The folder is empty.");
   }
