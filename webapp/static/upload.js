@@ -69,8 +69,8 @@ async function tryExample(button, accept) {
 
 function showSkipped(added, skipped) {
   if (skipped) {
-    const verb = skipped === 1 ? "is" : "are";
-    showFolderMessage(`${plural(skipped, "file", "files")} in the folder ${verb} not JPEG, PNG or DICOM and skipped; ${added} added.`);
+    const left = `${plural(skipped, "file", "files")} in the folder ${skipped === 1 ? "is" : "are"}`;
+    showFolderMessage(`${left} not JPEG, PNG or DICOM and skipped; ${added} added.`);
   } else {
     showFolderMessage(added ? "" : "The folder is empty.");
   }
