@@ -145,7 +145,8 @@ def test_figures_of_other_detectors_say_so_beside_them():
 
 def test_figures_of_the_readme_and_of_the_card_are_those_of_the_report():
     interval = re.compile(r"\.\d{3} \(\.\d{3} to 1?\.\d{3}\)")
-    report = set(interval.findall((ROOT / "docs/fracatlas.md").read_text(encoding="utf-8")))
+    pages = ("docs/fracatlas.md", "docs/sources.md")
+    report = {figure for page in pages for figure in interval.findall((ROOT / page).read_text(encoding="utf-8"))}
     assert len(report) > 50
     for page in (ROOT / "README.md", CARD):
         figures = set(interval.findall(page.read_text(encoding="utf-8")))
