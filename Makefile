@@ -31,7 +31,7 @@ help:  ## this list
 setup: .venv/.dev  ## everything in .venv; DETECTRON2=source for the official repository
 
 # Exported detectors need neither torch nor Detectron2.
-serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full)  ## the upload page; HOST, PORT, DETECTOR and CALIBRATION say where and what
+serve: $(if $(filter shipped openvino:%,$(DETECTOR)),.venv/.serve,.venv/.full) $(if $(DICOM),.venv/.dicom)  ## the upload page; HOST, PORT, DETECTOR and CALIBRATION say where and what, DICOM=1 reads DICOM too
 	$(BIN)/python -m webapp --host $(HOST) --port $(PORT) --detector $(DETECTOR) \
 		$(if $(CALIBRATION),--calibration $(CALIBRATION))
 
