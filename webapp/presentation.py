@@ -21,6 +21,7 @@ from .schemas import (
     VerdictSchema,
 )
 from .store import Feedback, StoredPrediction
+from .store.audit import PACS
 
 NOTICE = "Research use only. Not a medical device."
 # Boxes below it are noise and are not stored.
@@ -99,6 +100,7 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
         floor_score=floor_score(stored.possible_score),
         calibrated=stored.calibrated,
         image=ImageSchema(height=stored.height, width=stored.width, bits=stored.bits, window=stored.window),
+        source="PACS" if stored.owner == PACS else None,
         spacing_mm=stored.spacing_mm,
         model=stored.model,
         model_sha256=stored.model_sha256,

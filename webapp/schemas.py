@@ -135,6 +135,7 @@ class PredictionSchema(Schema):
     floor_score: Probability
     calibrated: bool = Field(description="whether scores are probabilities")
     image: ImageSchema
+    source: Literal["PACS"] | None = Field(default=None, description="where it came from; null for uploads")
     spacing_mm: tuple[float, float] | None = Field(
         default=None, description="height and width of a pixel (row, column) in mm; null where the file does not say"
     )

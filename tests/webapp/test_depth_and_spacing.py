@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from fracture_det.inference.service import PredictionService
-from tests.webapp.bright import BrightRectangles
-from tests.webapp.conftest import encoded
+from tests.webapp.bright import BrightRectangles, dark_plate
+from tests.webapp.conftest import LIKELY, encoded
+from webapp.store import ResultMetadata
+from webapp.store.audit import PACS
 
 ROW_MM, COLUMN_MM = 0.2, 0.15
 
@@ -112,3 +114,12 @@ class TestSpacing:
         prediction = service.predict(io.BytesIO(encoded(np.zeros((30, 40), np.uint8))).getvalue())
         assert prediction.spacing_mm == (ROW_MM, COLUMN_MM)
         assert prediction.samples is None
+
+
+def test_a_result_says_whether_it_came_through_the_pacs_node(app, service, client, post):
+    prediction = service.predict(encoded(dark_plate(LIKELY)))
+    results = app.extensions["fracture"].store.results
+    through_node = results.add(prediction, ResultMetadata(PACS, "likely", "1" * 64, 0.5, 0.25))
+    assert client.get(f"/api/v1/predictions/{through_node.id}").get_json()["source"] == "PACS"
+    assert post(encoded(dark_plate(LIKELY))).get_json()["source"] is None
+    assert client.get("/history").text.count("· PACS") == 1

@@ -73,6 +73,20 @@ def several(page, files):
     return page
 
 
+def test_the_history_is_read_as_a_worklist(several, server):
+    several.get_by_role("button", name="Clear the list").click()
+    expect(rows(several)).to_have_count(0)
+    several.goto(f"{server.address}/history?finding=likely")
+    shown = several.locator("[data-self]").count()
+    assert shown >= 2
+    several.get_by_role("button", name="Read these as a worklist").click()
+    expect(several.locator("#worklist-count")).to_contain_text(f"0 of {shown} read")
+    expect(several.locator(".group-title")).to_have_text([f"Fracture likely ({shown})"])
+    several.goto(f"{server.address}/history?finding=likely")
+    several.get_by_role("button", name="Read these as a worklist").click()
+    expect(rows(several)).to_have_count(shown)  # none twice
+
+
 def test_the_most_suspicious_stand_first_and_a_failure_apart_from_no_fracture(several):
     assert listed(several) == ORDER
     headings = several.locator(".group-title").all_text_contents()

@@ -3,7 +3,7 @@ import { listenToCompare } from "./compare.js";
 import { confirmDelete } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { address } from "./server.js";
-import { forget, forgetAtLogout } from "./session.js";
+import { addToList, forget, forgetAtLogout } from "./session.js";
 import { acceptFiles } from "./upload.js";
 import { openResult } from "./viewer.js";
 
@@ -20,6 +20,11 @@ for (const button of document.querySelectorAll("[data-delete]")) {
   };
   button.addEventListener("click", () => confirmDelete(name, url, leave));
 }
+document.getElementById("to-worklist")?.addEventListener("click", () => {
+  const entries = [...document.querySelectorAll("[data-self]")].map(({ dataset: { name, self } }) => ({ name, self }));
+  if (addToList(entries)) location.href = address("");
+  else document.getElementById("to-worklist-failed").hidden = false;
+});
 listenToCompare();
 listenToKeys(list);
 forgetAtLogout();

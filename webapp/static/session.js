@@ -9,8 +9,9 @@ function trying(act) {
   try { return act(); } catch { return null; }
 }
 
+// Returns whether it could be kept.
 export function remember(list) {
-  trying(() => sessionStorage.setItem(storageKey(), JSON.stringify(list)));
+  return trying(() => { sessionStorage.setItem(storageKey(), JSON.stringify(list)); return true; }) ?? false;
 }
 
 export function recall() {
@@ -20,6 +21,14 @@ export function recall() {
     }
     return JSON.parse(sessionStorage.getItem(storageKey()));
   });
+}
+
+// Adds stored results, each `{name, self}`, to those that the upload page lists when it is opened next.
+export function addToList(results) {
+  const list = recall() ?? { jobs: [], chosen: -1, onlyUnread: false };
+  const known = new Set(list.jobs.map(({ self }) => self));
+  const added = results.filter(({ self }) => !known.has(self)).map((result) => ({ ...result, isRead: false }));
+  return remember({ ...list, jobs: [...list.jobs, ...added] });
 }
 
 // A result that was deleted on a page of its own.
