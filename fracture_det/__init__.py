@@ -11,3 +11,5 @@ warnings.filterwarnings("ignore", message=r"`torch\.cuda\.amp\.", category=Futur
 # Pillow's own pixel limits warn before ours refuses (structures/radiograph.py), and broken EXIF is no reason to refuse.
 warnings.filterwarnings("ignore", message="Image size .* exceeds limit", module="PIL")
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
+# They quote values of files, which may be names; what is wrong with a file is said in an error, without its values.
+warnings.filterwarnings("ignore", module=r"pydicom\b")

@@ -5,7 +5,8 @@
 Every DICOM radiograph in the folder becomes a new file, called by its new UID: dicognito's pseudonyms for ids and UIDs,
 a short list of attributes of the picture, and nothing else (PS3.15, annex E; docs/dicom.md). With the same
 FRACTURE_SITE_SECRET, of at least 16 characters, the same patient gets the same pseudonym. Pixels are not looked at: a
-file that says that writing is burned into its picture is refused. Exit code 1 where a file is refused.
+file that says that writing is burned into its picture is refused, and so is a second one with the same SOP instance
+UID. Exit code 1 where a file is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fracture_det.data.deidentified import deidentify_dicom
 from fracture_det.data.dicom_groups import SECRET_VARIABLE
 from fracture_det.structures.dicom import MIN_SECRET_BYTES
 from fracture_det.structures.image_files import find_images
-from fracture_det.structures.radiograph import UnreadableImage, read_dicom_file
+from fracture_det.structures.radiograph import UnreadableImage, UnsupportedImage, read_dicom_file
 from fracture_det.structures.wording import counted
 
 
@@ -48,14 +49,20 @@ def main(argv: list[str] | None = None) -> int:
         print(f"deidentify: {error}", file=sys.stderr)
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
-    refused = 0
+    refused, copied = 0, dict[str, str]()
     for name, path in tqdm(files, unit="file", disable=None):
         try:
             clean = deidentify_dicom(path.read_bytes(), secret)
+            uid = read_dicom_file(clean).sop_instance_uid or ""
+            if uid in copied:
+                raise UnsupportedImage(
+                    f"a DICOM file with the SOPInstanceUID of {copied[uid]}, which has that name here"
+                )
         except (UnreadableImage, OSError) as error:
             refused += 1
             print(f"{name}: {getattr(error, 'reason', error)}", file=sys.stderr)
             continue
-        (args.out / f"{read_dicom_file(clean).sop_instance_uid}.dcm").write_bytes(clean)
+        copied[uid] = name
+        (args.out / f"{uid}.dcm").write_bytes(clean)
     print(f"{args.out}: {counted(len(files) - refused, 'radiograph')}, {refused} refused")
     return 1 if refused else 0

@@ -72,7 +72,9 @@ def _clean(opened: OpenedDicom, secret: bytes) -> Any:
             setattr(clean, name, values if len(values) > 1 else values[0])
     for name in PSEUDONYMS:
         setattr(clean, name, source.text(name))
-    for name in [name for name in NUMBERS if source.raw(name)]:  # all sizes before the first value
+    if not clean.SOPInstanceUID:
+        raise UnsupportedImage("a DICOM file without a SOPInstanceUID, which its copy would be called by")
+    for name in [name for name in NUMBERS if source.raw(name).strip()]:  # all sizes before the first value
         setattr(clean, name, source.value(name))
     for name in TABLES:
         if items := source.items(name):

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from fracture_det.structures.image_errors import DamagedImage
 
 Values = NDArray[np.float64]
+# No unit of a radiograph needs more; far beyond, numbers overflow or swallow the samples, and the picture is blank.
+LARGEST_RESCALE = 1e12
 LINEAR, LINEAR_EXACT, SIGMOID = "LINEAR", "LINEAR_EXACT", "SIGMOID"
 
 
@@ -94,7 +96,11 @@ class GreyScale:
     def modality_values(self) -> Values:
         """Return, for each bit pattern of a sample, its value after the modality LUT."""
         values = self.stored_values()
-        return values * self.slope + self.intercept if self.modality is None else self.modality.look_up(values)
+        if self.modality is not None:
+            return self.modality.look_up(values)
+        if max(abs(self.slope), abs(self.intercept)) > LARGEST_RESCALE:
+            raise DamagedImage(f"its RescaleSlope or RescaleIntercept is beyond {LARGEST_RESCALE:g}")
+        return values * self.slope + self.intercept
 
     def is_padding(self) -> NDArray[np.bool_]:
         """Say of each bit pattern of a sample whether it is no picture (PS3.3, C.7.5.1.1.2)."""

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+from collections.abc import MutableSequence
 from typing import Any
 
 import numpy as np
@@ -100,8 +101,16 @@ class Header:
         return words[0] if words else default
 
     def value(self, name: str) -> Any:
-        """Return the value of an element as pydicom reads it, for another data set; `raw` has looked at its size."""
-        return self._data_set[name].value
+        """Return the numbers of an element as pydicom reads them, for another data set; `raw` looks at its size."""
+        try:
+            value = self._data_set[name].value
+        except Exception as error:  # pydicom raises nearly everything, with the value in its message
+            raise DamagedImage(f"its {name} cannot be read ({type(error).__name__})") from None
+        if not all(
+            isinstance(number, int | float) for number in (value if isinstance(value, MutableSequence) else [value])
+        ):
+            raise DamagedImage(f"its {name} is no number")
+        return value
 
     def table_alone(self) -> Any:
         """Return an item with a lookup table as a data set without anything else."""

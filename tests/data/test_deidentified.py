@@ -9,9 +9,9 @@ import pytest
 
 from fracture_det.cli.deidentify import main
 from fracture_det.data.deidentified import deidentify_dicom
-from fracture_det.structures.radiograph import UnsupportedImage, read_dicom_file, read_radiograph
+from fracture_det.structures.radiograph import DamagedImage, UnsupportedImage, read_dicom_file, read_radiograph
 from tests.builders import draw_radiograph
-from tests.structures.dicoms import PATIENT, dicom, jpeg_2000, jpeg_baseline, pydicom, real_file
+from tests.structures.dicoms import PATIENT, dicom, jpeg_2000, jpeg_baseline, pydicom, real_file, written
 
 SECRET = b"the secret of a site"
 SEEDS = [word.lower() for value in PATIENT.values() for word in value.replace("^", " ").split() if len(word) > 4]
@@ -80,6 +80,41 @@ def test_pseudonyms_hold_within_a_site(film):
     assert first.PatientID == second.PatientID != other.PatientID
     assert first.StudyInstanceUID == second.StudyInstanceUID != other.StudyInstanceUID
     assert first.SOPInstanceUID != second.SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "attributes"),
+    [
+        ("NominalScannedPixelSpacing", "DS", {"PixelSpacing": [0.1, 0.1]}),
+        ("WindowCenter", "DS", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "colours": True}),
+        ("PixelPaddingValue", "LO", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "colours": True}),
+    ],
+)
+def test_a_name_where_a_number_belongs_is_refused_and_not_quoted(film, keyword, vr, attributes):
+    pixels = np.dstack([film] * 3) if attributes.pop("colours", False) else film
+    data = pydicom.dcmread(io.BytesIO(dicom(pixels, **attributes)))
+    value = b"SEEDED^WILHELMINA "
+    tag = pydicom.tag.Tag(keyword)
+    data[tag] = pydicom.dataelem.RawDataElement(tag, vr, len(value), value, 0, False, True)
+    with pytest.raises(DamagedImage, match=f"its {keyword} ") as refusal:
+        deidentify_dicom(written(data, data.file_meta.TransferSyntaxUID), SECRET)
+    assert not seeds_in(str(refusal.value).encode())
+
+
+def test_no_copy_is_written_over_another(film, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.dcm").write_bytes(dicom(film))
+    (tmp_path / "in/b.dcm").write_bytes(dicom(film[::-1].copy()))
+    (tmp_path / "in/c.dcm").write_bytes(dicom(film).replace(b"\x08\0\x18\0UI", b"\x08\0\x19\0UI", 1))
+    monkeypatch.setenv("FRACTURE_SITE_SECRET", SECRET.decode())
+    for _ in range(2):  # a second run writes the same files again
+        assert main(["--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+        said = capsys.readouterr()
+        assert "b.dcm: a DICOM file with the SOPInstanceUID of a.dcm" in said.err
+        assert "c.dcm: a DICOM file without a SOPInstanceUID" in said.err
+        assert "1 radiograph, 2 refused" in said.out
+        (path,) = (tmp_path / "out").iterdir()
+        assert (read_radiograph(path).pixels == read_radiograph(tmp_path / "in/a.dcm").pixels).all()
 
 
 def test_the_command_writes_copies_and_names_what_it_refuses(film, tmp_path, monkeypatch, capsys):

@@ -9,17 +9,21 @@ import socket
 import struct
 import subprocess
 import time
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from pynetdicom import AE, evt
 from pynetdicom.dimse_primitives import C_STORE
 
 from tests.pacs.conftest import plate
 from tests.pacs.films import CT, DX, dicom_object, encoded, write
 from tests.pacs.programs import program, storescu, wait_for
+from webapp.pacs.headers import source_header
+from webapp.pacs.objects import MAX_HEADER_BYTES, inspect
 from webapp.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -132,6 +136,27 @@ def test_an_object_whose_uids_are_none_is_refused(start_node, keyword):
     content = dataset_bytes(ds).replace(ds[keyword].value.encode(), b"x" * len(ds[keyword].value))
     assert send_bytes(running, ds.SOPInstanceUID, content) == 0xC000
     assert sum(running.status().objects.values()) == 0
+
+
+def test_a_deflated_object_is_unfolded_no_further_than_a_header(tmp_path):
+    ds = dicom_object(plate())
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = write(ds, tmp_path / "bomb.dcm")
+    whole = path.read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    content = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 1 << 30)
+    packed = packer.compress(content[: content.index(b"\xe0\x7f\x10\0")] + pixels)
+    packed += b"".join(packer.compress(bytes(1 << 20)) for _ in range(1_024)) + packer.flush()
+    path.write_bytes(whole[:start] + packed)
+    tracemalloc.start()
+    received, header = inspect(path)
+    copied = source_header(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (received.sop_instance_uid, header.Rows, copied.PatientID) == (ds.SOPInstanceUID, 120, "PID-1")
+    assert peak < 4 * MAX_HEADER_BYTES
 
 
 def test_an_association_that_is_cut_in_the_middle_leaves_nothing(start_node):

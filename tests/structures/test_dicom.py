@@ -167,6 +167,23 @@ class TestGreys:
         with pytest.raises(DamagedImage, match="its window has"):
             read_radiograph(dicom(film, **{name: value for name, value in attributes.items() if value is not None}))
 
+    @pytest.mark.parametrize(("slope", "intercept"), [("1e308", "0"), ("1", "1e300"), ("1", "-1e300")])
+    def test_a_rescale_that_leaves_a_blank_picture_is_refused(self, film, slope, intercept):
+        for window in ({}, {"WindowCenter": "1e300", "WindowWidth": "1e300"}):
+            with pytest.raises(DamagedImage, match="RescaleSlope or RescaleIntercept is beyond"):
+                read_radiograph(dicom(film.astype(np.uint16), RescaleSlope=slope, RescaleIntercept=intercept, **window))
+
+    def test_no_text_of_a_file_stands_in_a_warning(self, film, tmp_path):
+        path = tmp_path / "a.dcm"
+        path.write_bytes(dicom(film, SpecificCharacterSet="ISO_IR 100").replace(b"ISO_IR 100", b"SEEDED^NAM"))
+        said = subprocess.run(
+            [sys.executable, "-c", f"from fracture_det.structures.radiograph import *; read_radiograph({str(path)!r})"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "SEED" not in said.stderr + said.stdout
+
     @pytest.mark.parametrize("name", ["RG1", "RG3"])
     @pytest.mark.parametrize("kind", ["UNCR", "J2KR", "J2KI"])
     def test_real_computed_radiographs_as_dcmtk_shows_them(self, name, kind, tmp_path):

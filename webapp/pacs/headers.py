@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.valuerep import DA, TM, PersonName
 
-from .objects import text_of
+from .objects import read_header, text_of
 
 UTF_8 = "ISO_IR 192"
 # Of type 2 in the modules that outputs share: present, if need be without a value.
@@ -48,7 +48,7 @@ def source_header(path: Path) -> Dataset:
 
     A value that cannot be read or is not valid is left empty: an answer goes to the right study all the same, by UID.
     """
-    read = dcmread(path, stop_before_pixels=True)
+    read = read_header(path)
     header = Dataset()
     header.SpecificCharacterSet = UTF_8
     for keyword in KEYS:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zlib
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.filereader import _at_pixel_data, _read_file_meta_info, read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ..store.pacs import Received
 
@@ -32,7 +35,7 @@ def inspect(path: Path) -> tuple[Received, Dataset]:
     Raises MalformedObject for what is no DICOM object, or lacks the UIDs that every object has.
     """
     try:
-        header = dcmread(path, stop_before_pixels=True, defer_size=MAX_HEADER_BYTES)
+        header = read_header(path)
         study, instance, sop_class = (
             _uid(header, keyword) for keyword in ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID")
         )
@@ -42,6 +45,20 @@ def inspect(path: Path) -> tuple[Received, Dataset]:
         raise MalformedObject(f"the dataset cannot be read ({type(error).__name__})") from error
     sha256, size = _dataset_hash(path)
     return Received(study, instance, sop_class, sha256, size), header
+
+
+def read_header(path: Path) -> Dataset:
+    """Return the header of an object in a file of PS3.10, without its pixels.
+
+    A deflated one is unfolded up to MAX_HEADER_BYTES: pydicom unfolds everything, and a megabyte may hold a gigabyte.
+    """
+    with path.open("rb") as file:
+        read_preamble(file, force=True)
+        meta = _read_file_meta_info(file)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            unfolded = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(MAX_HEADER_BYTES), MAX_HEADER_BYTES)
+            return read_dataset(io.BytesIO(unfolded), False, True, stop_when=_at_pixel_data)
+    return dcmread(path, stop_before_pixels=True, defer_size=MAX_HEADER_BYTES)
 
 
 def text_of(header: Dataset, keyword: str) -> str:
