@@ -217,6 +217,14 @@ def test_a_client_that_stops_talking_holds_up_nobody_and_is_closed(start_node, s
                 pass
 
 
+def test_connections_that_close_without_a_word_take_no_place(start_node):
+    running = start_node(idle_s=3600, max_associations=2)
+    for _ in range(5):  # as a TCP health check does
+        socket.create_connection(("127.0.0.1", running.port), 30).close()
+    echo = [program("echoscu"), "-aet", "STORESCU", "-aec", "FRACTURE_DET", "127.0.0.1", str(running.port)]
+    wait_for(lambda: subprocess.run(echo, check=False, timeout=60).returncode == 0, "a free place", 60)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 4 MB."""

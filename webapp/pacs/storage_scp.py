@@ -199,7 +199,9 @@ class StorageScp:
 
     @staticmethod
     def _on_close(event: Any) -> None:
-        """Delete what has come of an object whose association was cut."""
+        """Delete what has come of an object whose association was cut, and free the place of one that never began."""
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)  # else its thread waits for a request until `idle_s` is over
         unfinished = event.assoc.dimse.message
         file = getattr(unfinished, "_data_set_file", None)
         if file is not None:
