@@ -166,9 +166,9 @@ class _Lister:
 
     def add(self, root: Path, contents: FolderContents, *, beside_images: bool) -> None:
         """Take what `root` contains and was not met before."""
-        for name in (*contents.images, *contents.others):
+        for place, name in enumerate((*contents.images, *contents.others)):
             if self._is_new(root, name):
-                self._sort(name, beside_images=beside_images)
+                self._sort(name, beside_images=beside_images, is_image=place < len(contents.images))
                 if self.unread.get(name, "").endswith("(no suffix)") and (reason := link_as_text(root / name)):
                     self.unread[name] = reason
         for name, reason in contents.not_entered:
@@ -191,13 +191,13 @@ class _Lister:
         self.entries.add(entry)
         return is_new
 
-    def _sort(self, name: str, *, beside_images: bool) -> None:
+    def _sort(self, name: str, *, beside_images: bool, is_image: bool) -> None:
         suffix = posixpath.splitext(name)[1].lower()
         if is_hidden(name):
             lost = suffix in (*IMAGE_SUFFIXES, self._suffix) and not posixpath.basename(name).startswith("._")
             self.problems.append(Problem(name, "hidden_file", "begins with a dot", EXCLUDED if lost else KEPT))
             self.others.append(OtherFile(name, beside_images))
-        elif suffix in IMAGE_SUFFIXES:
+        elif is_image or suffix in IMAGE_SUFFIXES:  # a DICOM file may have no suffix
             if beside_images and not is_unicode(name):
                 self.unread[name] = NOT_UTF8
             elif not beside_images:

@@ -105,3 +105,22 @@ def test_format_dicom_takes_nothing_else(folder, tmp_path, capsys):
         assert found["IM0001.dcm"] == found["IM0003.dcm"]
     finally:
         path.unlink()
+
+
+def test_files_without_suffix_are_found_by_the_names_of_a_coco_file(tmp_path):
+    rng, images, annotations = np.random.default_rng(7), [], []
+    (tmp_path / "images").mkdir()
+    for index in range(12):
+        name = f"IM{index:04}" if index % 2 else f"1.2.840.113619.{index}"
+        pixels, _ = draw_radiograph(rng, fractured=True, size=(96, 80))
+        (tmp_path / "images" / name).write_bytes(dicom(pixels[:, :, 0].copy(), **identity(index)))
+        images.append({"id": index + 1, "file_name": name, "width": 80, "height": 96})
+        box = {"bbox": [20, 30, 25, 20], "area": 500, "iscrowd": 0}
+        annotations.append({"id": index + 1, "image_id": index + 1, "category_id": 1, **box})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "fracture"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content), encoding="utf-8")
+    words = ["--images", tmp_path / "images", "--annotations", tmp_path / "boxes.json", "--out", tmp_path / "out"]
+    assert main([str(word) for word in (*words, "--workers", 1, "--format", "dicom")]) == 0
+    assert len(groups_in(tmp_path / "out")) == 12
+    kinds = {problem.kind for problem in read_problems(tmp_path / "out/problems.csv")}
+    assert not kinds & {"kind_not_read", "annotation_ambiguous"}
