@@ -17,6 +17,8 @@ from fracture_det.structures.image_errors import DamagedImage, UnsupportedImage
 
 # Values that are read have a few bytes, lookup tables up to 65,536 words, and a sequence a few of these.
 MAX_VALUE_BYTES, MAX_TABLE_BYTES, MAX_ITEMS = 1_024, 2 * 65_536, 16
+# Of a pixel, in mm; detectors have .05 to .4, and photographs of films up to a few.
+SPACING_MM = (0.001, 10.0)
 INSTALL = "a DICOM file, which is not read without pydicom; `pip install 'fracture_det[dicom]'` adds it"
 
 
@@ -132,18 +134,19 @@ class Header:
         return [Header(item, self.layout) for item in element.value]
 
     def spacing(self, name: str) -> tuple[float, float] | None:
-        """Return (row, column) in mm; None where it is not there or, as scanners write that do not know it, 0."""
+        """Return (row, column) in mm; None where it is not there, absurd, or 0, of scanners that do not know it."""
         numbers = self.numbers(name)
-        if len(numbers) < 2 or min(numbers[:2]) <= 0:
+        if len(numbers) < 2 or not SPACING_MM[0] <= min(numbers[:2]) <= max(numbers[:2]) <= SPACING_MM[1]:
             return None
         return numbers[0], numbers[1]
 
     @staticmethod
     def class_name(uid: str) -> str:
-        """Return the name of a SOP class, as in "CT Image Storage", or its UID."""
-        from pydicom.uid import UID
+        """Return the name of a SOP class, as in "CT Image Storage"; a file could hide anything in another."""
+        from pydicom.uid import UID, UID_dictionary
 
-        return str(UID(re.sub(r"[^0-9.]", "?", uid[:64])).name)
+        known = UID(re.sub(r"[^0-9.]", "?", uid[:64]))
+        return str(known.name) if known in UID_dictionary else "a class that the standard does not name"
 
     def grey_scale(self, allocated: int, photometric: str) -> GreyScale:
         """Return what the file says of its greys (PS3.3, C.7.6.3, C.11.1, C.11.2 and C.11.6)."""

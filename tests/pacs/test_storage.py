@@ -225,6 +225,17 @@ def test_connections_that_close_without_a_word_take_no_place(start_node):
     wait_for(lambda: subprocess.run(echo, check=False, timeout=60).returncode == 0, "a free place", 60)
 
 
+def test_strangers_take_no_place_however_silent_they_are(start_node):
+    running = start_node(
+        idle_s=3600, max_associations=2, peers=[{"ae_title": "STORESCU", "address": "127.0.0.1", "answer_to": []}]
+    )
+    with contextlib.ExitStack() as opened:
+        for _ in range(5):
+            place = ("127.0.0.1", running.port)
+            opened.enter_context(socket.create_connection(place, 30, source_address=("127.0.0.2", 0)))
+        assert send(running, dicom_object(plate())) == 0x0000
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 4 MB."""

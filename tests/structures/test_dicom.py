@@ -268,6 +268,7 @@ class TestWhatIsRefused:
             ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}, "for processing, not for presentation"),
             ({"PresentationIntentType": "FOR PROCESSING"}, "for processing, not for presentation"),
             ({"SOPClassUID": None, "Modality": "OT"}, "no stated class"),
+            ({"SOPClassUID": "1.2.3.7730441"}, "of a class that the standard does not name, not a radiograph"),
             ({"NumberOfFrames": 3}, "3 frames"),
             ({"PhotometricInterpretation": None}, "does not say whether 0 is black or white"),
             ({"BitsStored": 6}, "6 bits, of which 8 to 16 are read"),
@@ -316,6 +317,8 @@ class TestWhatTheHeaderSays:
             ({"PixelSpacing": [0.18, 0.09], "ImagerPixelSpacing": [0.2, 0.1]}, (0.18, 0.09), "calibrated"),
             ({"NominalScannedPixelSpacing": [0.3, 0.3]}, (0.3, 0.3), "scanned"),
             ({"PixelSpacing": [0, 0]}, None, None),  # of scanners that do not know it
+            ({"PixelSpacing": ["1e300", "1e300"]}, None, None),
+            ({"PixelSpacing": [0.2, 0.0001], "ImagerPixelSpacing": [0.2, 0.1]}, (0.2, 0.1), "detector"),
         ],
     )
     def test_spacing_and_where_it_was_measured(self, film, attributes, spacing, kind):

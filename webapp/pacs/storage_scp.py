@@ -80,6 +80,11 @@ class _Server(ThreadedAssociationServer):
     """A server that a silent client does not hold up: TLS is agreed on in the thread of its connection."""
 
     idle_s = 0.0
+    peers: tuple[Peer, ...] = ()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Return whether the address is one of a peer; others take no place, however long they are silent."""
+        return any(peer.sends_from(client_address[0]) for peer in self.peers)
 
     def get_request(self) -> tuple[Any, Any]:
         """Return the next connection and its address."""
@@ -139,7 +144,7 @@ class StorageScp:
             server_class=_Server,
             request_handler=self._request_handler(),
         )
-        server.idle_s = config.idle_s
+        server.idle_s, server.peers = config.idle_s, config.peers
         self._server = server
         ae._servers.append(server)  # which `shutdown` ends
 
