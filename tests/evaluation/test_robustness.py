@@ -125,7 +125,7 @@ class TestFailures:
         assert [row.figures["AUROC"].n for row in found.rows] == [3, 4]
         assert found.notes == [
             "Robustness: healthy_1.png failed in 2 of 2 rows and is excluded from them: "
-            "not a JPEG, PNG, BMP, TIFF or WebP image",
+            "not a JPEG, PNG, BMP, TIFF, WebP or DICOM image",
             "Robustness: healthy_2.png failed in 2 of 2 rows and is excluded from them: no such file",
             "Robustness: healthy_3.png failed in 1 of 2 rows and is excluded from them: "
             "the detector failed: ArithmeticError: this image cannot be done",

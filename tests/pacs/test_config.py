@@ -43,6 +43,8 @@ def test_a_missing_file_and_a_missing_password_are_named(tmp_path, monkeypatch):
 
 def test_the_command_says_what_is_wrong_and_has_an_exit_code(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FRACTURE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("FRACTURE_CALIBRATION", "x")  # remembered, and put back at the end
+    monkeypatch.delenv("FRACTURE_CALIBRATION")
     assert pacs.main(["--config", str(tmp_path / "nothing.toml")]) == 2
     assert "nothing.toml: cannot be read" in capsys.readouterr().err
 

@@ -262,8 +262,10 @@ class TestFormerLogs:
         )
         with store._database.writing() as session:
             session.execute(text("ALTER TABLE audit DROP COLUMN key"))
-            for column in ("limb_probability", "suitability"):
-                session.execute(text(f"ALTER TABLE predictions DROP COLUMN {column}"))
+            for column in ("limb_probability", "suitability", "bits", "window", "spacing_mm"):
+                session.execute(text(f'ALTER TABLE predictions DROP COLUMN "{column}"'))
+            for table in ("pacs_deliveries", "pacs_objects", "pacs_studies"):
+                session.execute(text(f"DROP TABLE {table}"))
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
         store.close()
         shutil.rmtree(folder.with_name("instance.audit"))

@@ -28,7 +28,7 @@ def instructions(name: str) -> list[list[str]]:
 
 
 def settings_in(text: str) -> set[str]:
-    return set(re.findall(r"\bFRACTURE_([A-Z0-9_]+)", text))
+    return set(re.findall(r"\bFRACTURE_(?!DET\b)([A-Z0-9_]+)", text))  # FRACTURE_DET is the node's AE title
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml", "fracture_det.service"])
