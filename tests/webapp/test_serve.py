@@ -121,7 +121,7 @@ def test_stopping_finishes_what_is_under_way(start_server, tmp_path):
         time.sleep(0.4)
         server.process.terminate()
         assert under_way.result()[0] == 201
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_untrained_weights_stop_it_with_a_sentence(tmp_path):
