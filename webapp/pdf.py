@@ -28,19 +28,19 @@ def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) 
     pdf.set_creator("fracture_det")
     pdf.set_creation_date(result.created_at)
     pdf.add_page()
-    _line(pdf, "Radiograph report", size=18, bold=True)
-    _line(pdf, result.notice, size=10, bold=True)
+    write_line(pdf, "Radiograph report", size=18, bold=True)
+    write_line(pdf, result.notice, size=10, bold=True)
     if result.suitability is not None and result.suitability.notice:
-        _line(pdf, result.suitability.notice, size=10, bold=True)
-    _line(pdf, headline(result), size=14, bold=True)
-    _line(pdf, result.finding.advice, size=10)
+        write_line(pdf, result.suitability.notice, size=10, bold=True)
+    write_line(pdf, headline(result), size=14, bold=True)
+    write_line(pdf, result.finding.advice, size=10)
     overlay = overlay_png(
         image, stored.detections, stored.class_names, minimum_score=result.score, caption=overlay_caption(stored)
     )
     _image(pdf, overlay)
     _boxes(pdf, result)
     for name, value in facts(result).items():
-        _line(pdf, f"{name}: {value}", size=8)
+        write_line(pdf, f"{name}: {value}", size=8)
     return bytes(pdf.output())
 
 
@@ -84,7 +84,8 @@ def radiograph_facts(result: PredictionSchema) -> str:
     return ", ".join(facts)
 
 
-def _line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:
+def write_line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:
+    """Write one paragraph; size: of its letters, in points."""
     pdf.set_font("Helvetica", "B" if bold else "", size)
     # The built-in PDF fonts have Latin letters only; others become question marks (not on the HTML page).
     text = text.encode("latin-1", "replace").decode("latin-1")
@@ -102,7 +103,7 @@ def _image(pdf: FPDF, overlay: bytes) -> None:
 
 def _boxes(pdf: FPDF, result: PredictionSchema) -> None:
     if not result.detections:
-        _line(pdf, f"No box at or above {result.score:.4g}.", size=10)
+        write_line(pdf, f"No box at or above {result.score:.4g}.", size=10)
         return
     verdicts = {box.number: box.verdict for box in result.feedback.boxes} if result.feedback else {}
     pdf.set_font("Helvetica", "", 9)

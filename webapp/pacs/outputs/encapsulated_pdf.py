@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 
 from fpdf import FPDF
-from fpdf.enums import XPos, YPos
 from PIL import Image
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import UID, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
+from ...pdf import write_line
 from ..answers import NOTICE, ImageAnswer, StudyAnswer
 from ..headers import SHARED, UTF_8
 from ..wording import box_text, headline
@@ -62,18 +62,20 @@ def report_pdf(answer: StudyAnswer) -> bytes:
     pdf.set_creation_date(answer.created_at)
     for number, image in enumerate(answer.images, start=1):
         pdf.add_page()
-        _line(pdf, f"Fracture detection, image {number} of {len(answer.images)}", size=16, bold=True)
-        _line(pdf, f"{NOTICE}.", size=11, bold=True)
-        _line(pdf, headline(image.result), size=14, bold=True)
+        write_line(pdf, f"Fracture detection, image {number} of {len(answer.images)}", size=16, bold=True)
+        write_line(pdf, f"{NOTICE}.", size=11, bold=True)
+        write_line(pdf, headline(image.result), size=14, bold=True)
         if image.is_analysed:
-            _line(pdf, image.result.advice, size=10)
+            write_line(pdf, image.result.advice, size=10)
             _picture(pdf, overlay_of(image, LONGEST_PX))
             for box in image.result.boxes:
-                _line(pdf, box_text(box, image.verdict(box)), size=10)
+                write_line(pdf, box_text(box, image.verdict(box)), size=10)
         if image.feedback is not None:
             _reader(pdf, image)
-        _line(pdf, f"{answer.model}, weights SHA-256 {answer.model_sha256}, fracture_det {answer.software}", size=8)
-        _line(pdf, f"Version {answer.version} of {answer.created_at:%Y-%m-%d %H:%M:%S} UTC", size=8)
+        write_line(
+            pdf, f"{answer.model}, weights SHA-256 {answer.model_sha256}, fracture_det {answer.software}", size=8
+        )
+        write_line(pdf, f"Version {answer.version} of {answer.created_at:%Y-%m-%d %H:%M:%S} UTC", size=8)
     return bytes(pdf.output())
 
 
@@ -82,14 +84,7 @@ def _reader(pdf: FPDF, image: ImageAnswer) -> None:
     if said is None:
         return
     verdict = "no fracture" if said.no_fracture else f"{len(said.missed)} missed fractures marked"
-    _line(pdf, f"Reader {said.author}: {verdict}. {said.comment}", size=10)
-
-
-def _line(pdf: FPDF, text: str, *, size: int, bold: bool = False) -> None:
-    pdf.set_font("Helvetica", "B" if bold else "", size)
-    # The built-in PDF fonts have Latin letters only.
-    text = text.encode("latin-1", "replace").decode("latin-1")
-    pdf.multi_cell(0, size * 0.5, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    write_line(pdf, f"Reader {said.author}: {verdict}. {said.comment}", size=10)
 
 
 def _picture(pdf: FPDF, overlay: bytes) -> None:
