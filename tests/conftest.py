@@ -1,11 +1,16 @@
-"""What all tests share: threads that fit the workers, and one Chromium for each."""
+"""What all tests share: threads that fit the workers, one Chromium for each, and a PostgreSQL for a module."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.webapp import postgres
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when torch is imported. As many threads as processors in each of several workers get in each other's way.
@@ -21,3 +26,17 @@ def browser() -> Iterator[object]:
         pytest.skip("no Chromium here; make test-deps installs it")
     with open_browser() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def postgresql_url() -> Iterator[str]:
+    """The URL of a running PostgreSQL; skips where there is none."""
+    programs = postgres.server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL here; make test-deps installs it")
+    # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
+    folder.chmod(0o755)
+    with postgres.running(programs, folder / "run") as url:
+        yield url
+    shutil.rmtree(folder)

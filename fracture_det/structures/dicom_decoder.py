@@ -77,18 +77,10 @@ def _by_openjpeg(frame: bytes, request: dict[str, Any]) -> bytes:
     """JPEG 2000, also high-throughput."""
     import openjpeg
 
+    shape = _shape(request)
+    stored: dict[str, Any] = {"bits_stored": request["precision"], "pixel_representation": 0}
     return bytes(
-        openjpeg.decode_pixel_data(
-            frame,
-            version=2,
-            rows=request["rows"],
-            columns=request["columns"],
-            samples_per_pixel=request["samples"],
-            bits_allocated=request["container"],
-            bits_stored=request["precision"],
-            pixel_representation=0,
-            photometric_interpretation=request["photometric"],
-        )
+        openjpeg.decode_pixel_data(frame, photometric_interpretation=request["photometric"], **shape, **stored)
     )
 
 
@@ -96,17 +88,18 @@ def _by_rle(frame: bytes, request: dict[str, Any]) -> bytes:
     """Byte planes of PackBits (PS3.5, annex G); several samples come plane by plane."""
     import rle
 
-    return bytes(
-        rle.decode_pixel_data(
-            frame,
-            version=2,
-            rows=request["rows"],
-            columns=request["columns"],
-            samples_per_pixel=request["samples"],
-            bits_allocated=request["container"],
-            byteorder="<",
-        )
-    )
+    return bytes(rle.decode_pixel_data(frame, byteorder="<", **_shape(request)))
+
+
+def _shape(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what pylibjpeg's plugins want to know, by their names for it."""
+    return {
+        "version": 2,
+        "rows": request["rows"],
+        "columns": request["columns"],
+        "samples_per_pixel": request["samples"],
+        "bits_allocated": request["container"],
+    }
 
 
 if __name__ == "__main__":

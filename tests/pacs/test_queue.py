@@ -1,33 +1,17 @@
 """The queue on both databases: one row for one object, all outputs of a version or none, no file left behind."""
 
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.webapp import postgres
 from webapp.pacs.answers import derived_uid
 from webapp.store import Store, StoreUnavailable
 from webapp.store.pacs import AGAIN, CHANGED, NEW, Output, Received
 
 
-@pytest.fixture(scope="module")
-def postgresql():
-    programs = postgres.server_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL here; make test-deps installs it")
-    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
-    folder.chmod(0o755)
-    with postgres.running(programs, folder / "run") as url:
-        yield url
-    shutil.rmtree(folder)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request, tmp_path):
-    url = request.getfixturevalue("postgresql") if request.param == "postgresql" else None
+    url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
     opened = Store(tmp_path / "data", url=url)
     opened.pacs.spool.prepare()
     yield opened

@@ -1,15 +1,12 @@
 """Results are kept under random names for a while, and then they are gone: in SQLite and in PostgreSQL."""
 
 import os
-import shutil
 import sqlite3
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from fracture_det.inference.service import PredictionService
-from tests.webapp import postgres
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
 from webapp.store import Feedback, HistoryFilter, ResultMetadata, Store, StoreError, StoreUnavailable
@@ -29,25 +25,12 @@ METADATA = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
 SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
 
 
-@pytest.fixture(scope="module")
-def server():
-    programs = postgres.server_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL here; make test-deps installs it")
-    # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
-    folder.chmod(0o755)
-    with postgres.running(programs, folder / "run") as url:
-        yield url
-    shutil.rmtree(folder)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     """The URL of an empty database of either kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'results.sqlite3'}"
-    server = request.getfixturevalue("server")
+    server = request.getfixturevalue("postgresql_url")
     engine = create_engine(server.replace("postgresql", "postgresql+psycopg", 1))
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))

@@ -1,16 +1,15 @@
 """Several results in a real Chromium: a list by suspicion beside one viewer, by mouse, by keyboard, after a reload."""
 
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.webapp.bright import dark_plate
-from tests.webapp.browser import barriers, open_page
+from tests.webapp.browser import barriers
 from tests.webapp.conftest import LIKELY, POSSIBLE, WEAK, encoded
-from tests.webapp.test_browser import MORE, UPLOADS, boxes, choose, job, upload
+from tests.webapp.test_browser import MORE, UPLOADS, boxes, choose, job, opened, upload
 
 pytestmark = pytest.mark.browser
 LESS_LIKELY = (20, 30, 60, 50, 150)  # score .59
@@ -35,16 +34,6 @@ def files(tmp_path: Path) -> list[str]:
     for name, data in plates.items():
         (tmp_path / name).write_bytes(data)
     return [str(tmp_path / name) for name in plates]
-
-
-@contextmanager
-def opened(browser, server, **options):
-    """Open the upload page; nothing in it may complain, and nothing may leave the machine."""
-    with open_page(browser, **options) as (page, witness):
-        page.goto(server.address)
-        yield page
-        assert witness.complaints == []
-        assert all(url.startswith((server.address, "data:")) for url in witness.requests)
 
 
 @pytest.fixture
