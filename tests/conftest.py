@@ -17,6 +17,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def _settings_stay_in_their_test() -> Iterator[None]:
+    """A test that leaves a FRACTURE_* variable behind fails itself, not those after it in its process."""
+    before = _settings()
+    yield
+    after = _settings()
+    for name in after.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    assert after == before, "the test changed FRACTURE_* variables of the process for good"
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("FRACTURE_")}
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     """A running Chromium; skips where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from fracture_det.cli.page import import_page
 from fracture_det.resources import resource
@@ -17,7 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one action; return the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    build_parser().parse_args(arguments)  # --help and a wrong option end here, before the environment is touched
     if (os.environ.get("FRACTURE_DETECTOR") or "shipped") == "shipped":
         os.environ.setdefault("FRACTURE_CALIBRATION", str(resource("weights/shipped/calibration.json")))
-    code: int = import_page("pacs.command").main(argv)
+    code: int = import_page("pacs.command").main(arguments)
     return code
