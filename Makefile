@@ -14,6 +14,7 @@ BIN := .venv/bin
 # What weights/shipped is trained on, laid out as datasets/README.md says.
 FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
+BONEBREAK ?= $(or $(BONEBREAK_DIR),datasets/bonebreak)
 # How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
 WORKERS ?= 2
 TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm \
@@ -40,8 +41,9 @@ pacs: .venv/.dicom  ## the node beside a PACS; PACS_CONFIG names its configurati
 	$(BIN)/python -m fracture_det.cli pacs --config $(PACS_CONFIG)
 
 # The steps and their commands are in configs/shipped/recipe.yaml; ARGS=--dry-run prints them. Steps that are done are skipped.
-train-fracatlas: .venv/.full  ## train, export and evaluate the shipped detector again; FRACATLAS and SCIENCE2022 name the data
-	$(BIN)/python tools/train_shipped.py --folder fracatlas="$(FRACATLAS)" --folder science2022="$(SCIENCE2022)" $(ARGS)
+train-fracatlas: .venv/.full  ## train, export and evaluate the shipped detector again; FRACATLAS, SCIENCE2022 and BONEBREAK name the data
+	$(BIN)/python tools/train_shipped.py --folder fracatlas="$(FRACATLAS)" --folder science2022="$(SCIENCE2022)" \
+		--folder bonebreak="$(BONEBREAK)" $(ARGS)
 
 # Files stay together, so that what a file prepares for its tests is prepared once; the slowest are listed at the end.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25

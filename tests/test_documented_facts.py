@@ -156,7 +156,7 @@ def test_figures_of_the_readme_and_of_the_card_are_those_of_the_report():
 
 def test_the_report_in_the_documents_names_the_shipped_detector():
     text = (ROOT / "docs/fracatlas.md").read_text(encoding="utf-8")
-    assert f" {shipped_sha256()[:8]} was tested on " in text
+    assert f" {shipped_sha256()[:8]} was evaluated on " in text
 
 
 def test_every_picture_of_the_documents_has_its_command():

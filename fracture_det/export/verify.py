@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from fracture_det.data.records import Dataset
+from fracture_det.data.pooling import SOURCE
+from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.image_level import auroc, images_of
 from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import match_dataset
@@ -54,14 +55,21 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """AP50 and image-level AUROC, both 0..1, on `n_images` annotated images."""
+    """AP50 and image-level AUROC, both 0..1, on `n_images` annotated images.
+
+    ap50: of pooled data sets the mean over those with a box, so that a large one does not decide alone. by_source: of
+    each of them. auroc: of all images together, since a source may have no healthy one.
+    """
 
     ap50: float
     auroc: float
     n_images: int
+    by_source: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"AP50 {self.ap50:.4f}, AUROC {self.auroc:.4f} on {self.n_images} images"
+        sources = ", ".join(f"{name} {ap50:.4f}" for name, ap50 in self.by_source.items())
+        means = f" (mean of {sources})" if sources else ""
+        return f"AP50 {self.ap50:.4f}{means}, AUROC {self.auroc:.4f} on {self.n_images} images"
 
 
 def compare_detectors(source: Detector, export: Detector, images: Sequence[Path]) -> ComparisonResult:
@@ -119,7 +127,23 @@ def measure_accuracy(detector: Detector, dataset: Dataset, images: Path, *, batc
         predictions.update(zip((record.image_id for record in batch), detections, strict=True))
     matches = match_dataset(dataset, predictions)
     scored = images_of(matches)
-    return Accuracy(average_precision(matches), auroc(scored.score, scored.positive), len(dataset.records))
+    by_source = _ap50_by_source(dataset, predictions)
+    ap50 = float(np.mean(list(by_source.values()))) if by_source else average_precision(matches)
+    return Accuracy(ap50, auroc(scored.score, scored.positive), len(dataset.records), by_source)
+
+
+def _ap50_by_source(dataset: Dataset, predictions: Mapping[int, Detections]) -> dict[str, float]:
+    """Return the AP50 of each of several pooled sources that has a box; nothing for a data set that is not pooled."""
+    parts: dict[str, list[ImageRecord]] = {}
+    for record in dataset.records:
+        parts.setdefault(record.attributes.get(SOURCE, ""), []).append(record)
+    if len(parts) == 1:
+        return {}
+    return {
+        source: average_precision(match_dataset(replace(dataset, records=tuple(records)), predictions))
+        for source, records in parts.items()
+        if any(len(record.boxes) for record in records)
+    }
 
 
 def check_drop(source: Accuracy, export: Accuracy, *, ap50: float) -> None:

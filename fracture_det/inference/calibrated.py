@@ -13,8 +13,9 @@ from fracture_det.inference.base import Detector
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.radiograph import Pixels
 
-# The frozen operating point that a report puts first, for a detector that brings none of its own.
-OPERATING_RULE = "youden"
+# Whose point makes a box a finding, for a detector that brings none of its own: the first that the calibration has, as
+# in a report.
+OPERATING_RULES = ("specificity", "youden")
 # The one from which a box is worth a look: of the fractured validation images, one in twenty has no such box.
 POSSIBLE_RULE = "sensitivity"
 
@@ -24,9 +25,10 @@ class CalibratedDetector:
 
     info: that of the detector behind it, under a name that says so, with where the calibration was fitted. Its
     operating score is the raw operating point that a report of this calibration puts first, calibrated: the detector's
-    own where one was chosen (it is not the paper's .5), else the file's for Youden's index, else .5. The same boxes are
-    findings as at the raw one; an isotonic map may add boxes that it makes equal to it. Its possible score is the
-    file's point for an image sensitivity of .95, calibrated, where it has one that is not higher.
+    own where one was chosen (it is not the paper's .5), else the file's for an image specificity of .95, else for
+    Youden's index, else .5. The same boxes are findings as at the raw one; an isotonic map may add boxes that it makes
+    equal to it. Its possible score is the file's point for an image sensitivity of .95, calibrated, where it has one
+    that is not higher.
 
     Raises CalibrationError when the calibration was fitted for another detector, or has no map for boxes.
     """
@@ -57,7 +59,8 @@ def _raw_operating_score(raw: Detector, calibration: Calibration) -> float:
     own = raw.info.operating_score
     if own is not None and own != PAPER_OPERATING_SCORE:
         return own
-    return calibration.operating_points.get(OPERATING_RULE, PAPER_OPERATING_SCORE)
+    points = calibration.operating_points
+    return next((points[rule] for rule in OPERATING_RULES if rule in points), PAPER_OPERATING_SCORE)
 
 
 def _rounded_down(score: float) -> float:

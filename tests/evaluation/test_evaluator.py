@@ -121,7 +121,7 @@ class TestValidation:
     def test_thresholds_are_chosen_there_and_applied_here(self):
         calibration = self.frozen()
         report = evaluate(self.test, self.found_here, calibration=calibration, n_bootstrap=20)
-        assert report.operating_points[0].rule == "youden"
+        assert report.operating_points[0].rule == "specificity"
         assert report.operating_points[-1].rule == "paper"
         for point in report.operating_points[:-1]:
             assert point.score == calibration.operating_points[point.rule]

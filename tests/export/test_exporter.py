@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fracture_det.data.coco import read_coco, write_coco
@@ -12,6 +14,7 @@ from fracture_det.data.records import Dataset
 from fracture_det.export import verify
 from fracture_det.export.verify import Accuracy, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.registry import open_detector
+from fracture_det.structures.detections import Detections
 from tests.builders import build_dataset
 from tests.detectors import write_random_detector
 from tests.inference.toys import BrightDetector
@@ -143,6 +146,33 @@ def test_accuracy_is_that_of_the_evaluation(radiographs):
     measured = measure_accuracy(BrightDetector(), read_coco(radiographs / "val.json"), radiographs / "images")
     assert (measured.n_images, measured.ap50) == (8, 0.0)
     assert 0 <= measured.auroc <= 1
+
+
+def test_accuracy_on_pooled_sources_is_the_mean_over_those_with_a_box(radiographs):
+    class Truth(BrightDetector):
+        """Finds every fracture of the first source, and none of the others."""
+
+        def predict(self, images):
+            return [found.pop(0) for _ in images]
+
+    dataset = read_coco(radiographs / "val.json")
+    fractured = [record for record in dataset.records if len(record.boxes)]
+    sources = {fractured[0].image_id: "a", fractured[1].image_id: "b"}
+    records = tuple(
+        replace(record, attributes={"source": sources.get(record.image_id, "b" if len(record.boxes) else "healthy")})
+        for record in dataset.records
+    )
+    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    found = [
+        Detections(record.boxes, np.full(len(record.boxes), 0.9), record.classes)
+        if record.attributes["source"] == "a"
+        else none
+        for record in records
+    ]
+    measured = measure_accuracy(Truth(), replace(dataset, records=records), radiographs / "images")
+    assert measured.by_source == {"a": pytest.approx(1.0), "b": 0.0}
+    assert measured.ap50 == pytest.approx(0.5)
+    assert "(mean of a 1.0000, b 0.0000)" in str(measured)
 
 
 def test_a_drop_is_allowed_up_to_its_limit():

@@ -82,6 +82,7 @@ class TestDetector:
             (0.5, {}, 0.5),
             (0.3, {}, 0.3),
             (0.5, {"youden": 0.6, "sensitivity": 0.2}, 0.6),
+            (0.5, {"specificity": 0.7, "youden": 0.6, "sensitivity": 0.2}, 0.7),
             (None, {"youden": 0.6}, 0.6),
             (0.3, {"youden": 0.6}, 0.3),
             (0.5, {"sensitivity": 0.2}, 0.5),
@@ -93,7 +94,7 @@ class TestDetector:
         odds = raw / (1 - raw) / 2
         assert one.info.operating_score == pytest.approx(odds / (1 + odds), abs=1e-6)
 
-    # frozen points, raw score from which a box is worth a look; the operating point is that of Youden, else .5
+    # frozen points, raw score from which a box is worth a look; the operating point is that of Youden here, else .5
     @pytest.mark.parametrize(
         ("frozen", "raw"),
         [({"youden": 0.6, "sensitivity": 0.2}, 0.2), ({"sensitivity": 0.5}, 0.5), ({"youden": 0.6}, None)],

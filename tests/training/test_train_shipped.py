@@ -23,10 +23,11 @@ class TestShippedRecipe:
 
     def test_it_prepares_trains_exports_and_evaluates_in_this_order(self, capsys):
         commands = self.commands(capsys, "--folder", "fracatlas=/data/frac atlas")
-        stages = [*(f"resnet_{n}" for n in range(1, 5)), *(f"efficientnet_{n}" for n in range(1, 4))]
+        stages = [*(f"resnet_{n}" for n in range(1, 6)), *(f"efficientnet_{n}" for n in range(1, 5))]
         assert list(commands) == [
-            *("prepare_fracatlas", "prepare_science2022", *stages, "export_resnet", "export_efficientnet"),
-            *("copy_ensemble", "export_int8", "evaluate"),
+            *("prepare_fracatlas", "prepare_science2022", "prepare_bonebreak", "healthy_closeups", "pool", *stages),
+            *("average_resnet", "export_resnet", "export_efficientnet", "copy_ensemble", "export_int8"),
+            *("evaluate_sources", "evaluate_fracatlas"),
         ]
         assert commands["resnet_1"] == [
             *("tools/train_net.py", "--resume", "--config-file", "configs/shipped/resnet_1.yaml"),
@@ -53,9 +54,10 @@ class TestShippedRecipe:
         assert used == {path.name for path in RECIPE.parent.glob("*.yaml")} - {RECIPE.name}
 
     def test_every_option_is_one_of_its_tool(self, capsys):
-        from tools import eval, export_model, prepare_dataset, train_net
+        from tools import average, closeups, eval, export_model, pool, prepare_dataset, train_net
 
-        tools = {Path(tool.__file__).name: tool for tool in (eval, export_model, prepare_dataset, train_net)}
+        programs = (average, closeups, eval, export_model, pool, prepare_dataset, train_net)
+        tools = {Path(tool.__file__).name: tool for tool in programs}
         for name, command in self.commands(capsys).items():
             if name != "copy_ensemble":
                 tools[Path(command[0]).name].build_parser().parse_args(command[1:])
