@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
@@ -113,7 +114,8 @@ def model() -> str:
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else None
     # Without HTML and images the card can neither run a script nor make the page fetch anything.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    return render_template("model.html", card=None if text is None else Markup(markdown.render(text)))  # nosec
+    shown = None if text is None else markdown.render(re.sub(r"^<!--.*?-->\n", "", text, flags=re.MULTILINE))
+    return render_template("model.html", card=None if shown is None else Markup(shown))  # nosec
 
 
 @blueprint.get("/api")

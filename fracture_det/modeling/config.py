@@ -232,8 +232,9 @@ def iterations_per_epoch(cfg: CfgNode, n_images: int) -> int:
 def resolve_epochs(cfg: CfgNode, n_images: int) -> CfgNode:
     """Return a copy of `cfg` whose epoch keys are converted to iterations, for `n_images` training images.
 
-    Sets SOLVER.MAX_ITER, SOLVER.STEPS, SOLVER.CHECKPOINT_PERIOD (every epoch) and TEST.EVAL_PERIOD. With SOLVER.EPOCHS
-    0 MAX_ITER and STEPS stay as written. Steps at or after the end of training are dropped.
+    Sets SOLVER.MAX_ITER, SOLVER.STEPS, SOLVER.CHECKPOINT_PERIOD (an epoch, or as written if that is less) and
+    TEST.EVAL_PERIOD. With SOLVER.EPOCHS 0 MAX_ITER and STEPS stay as written. Steps at or after the end of training are
+    dropped.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -242,6 +243,6 @@ def resolve_epochs(cfg: CfgNode, n_images: int) -> CfgNode:
         cfg.SOLVER.MAX_ITER = round(cfg.SOLVER.EPOCHS * per_epoch)
         cfg.SOLVER.STEPS = tuple(round(epoch * per_epoch) for epoch in cfg.SOLVER.STEP_EPOCHS)
     cfg.SOLVER.STEPS = tuple(step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER)
-    cfg.SOLVER.CHECKPOINT_PERIOD = per_epoch
+    cfg.SOLVER.CHECKPOINT_PERIOD = min(per_epoch, cfg.SOLVER.CHECKPOINT_PERIOD)
     cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD_EPOCHS * per_epoch)
     return cfg

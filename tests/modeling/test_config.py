@@ -114,6 +114,15 @@ def test_epochs_0_keeps_the_iterations_as_written(paper):
     assert (resolved.SOLVER.MAX_ITER, resolved.SOLVER.STEPS) == (50, (30,))
 
 
+@pytest.mark.parametrize(("written", "period"), [(5000, 1600), (400, 400)])
+def test_a_checkpoint_is_saved_every_epoch_or_more_often_as_written(paper, written, period):
+    cfg = paper.clone()
+    cfg.defrost()
+    cfg.SOLVER.CHECKPOINT_PERIOD = written
+    saved_every = resolve_epochs(cfg, 3201).SOLVER.CHECKPOINT_PERIOD
+    assert saved_every == period
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -65,6 +65,15 @@ def test_the_model_card_is_shown_without_its_html(client):
     assert "0" * 64 in page
 
 
+def test_comments_of_the_card_are_not_shown_beside_its_tables(client, service):
+    card = service.info.card
+    table = "| figure | value |\n| --- | --- |\n| AP50 | .5 |\n"
+    card.write_text(f"# Card\n\n<!-- figures: card -->\n{table}<!-- end of figures -->\n\nText.\n", encoding="utf-8")
+    page = client.get("/model").text
+    assert "<td>AP50</td>" in page
+    assert "figures" not in page
+
+
 def test_a_detector_without_a_card_says_so(client, service):
     service.info.card.unlink()
     assert "comes without a model card" in client.get("/model").text
