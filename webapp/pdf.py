@@ -80,7 +80,7 @@ def radiograph_facts(result: PredictionSchema) -> str:
         facts.append(f"{result.image.bits} bits")
     if result.spacing_mm is not None:
         height, width = result.spacing_mm
-        facts.append(f"{width:.3g} x {height:.3g} mm per pixel")
+        facts.append(f"{width:.3g} x {height:.3g} mm per pixel ({result.spacing_note})")
     return ", ".join(facts)
 
 

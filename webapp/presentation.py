@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from flask import url_for
 
 from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
+from fracture_det.structures.dicom import CALIBRATED, DETECTOR, SCANNED, UNSTATED
 
 from .schemas import (
     BoxSchema,
@@ -52,6 +53,15 @@ FINDING_BY_LEVEL = {
         "No fracture seen",
         "The model marks no fracture. It misses some fractures, so this does not rule one out.",
     ),
+}
+
+
+# What follows a size in mm wherever one is shown.
+SPACING_NOTES = {
+    CALIBRATED: "calibrated in the patient",
+    DETECTOR: "measured at the detector: magnified by geometry",
+    SCANNED: "measured on the scanned film: magnified by geometry",
+    UNSTATED: "where it was measured is not stated: may be magnified by geometry",
 }
 
 
@@ -102,6 +112,8 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
         image=ImageSchema(height=stored.height, width=stored.width, bits=stored.bits, window=stored.window),
         source="PACS" if stored.owner == PACS else None,
         spacing_mm=stored.spacing_mm,
+        spacing_kind=None if stored.spacing_mm is None else stored.spacing_kind,  # type: ignore[arg-type]
+        spacing_note=None if stored.spacing_mm is None else SPACING_NOTES[stored.spacing_kind or UNSTATED],
         model=stored.model,
         model_sha256=stored.model_sha256,
         latency_ms=round(stored.latency_ms["total"], 1),

@@ -139,6 +139,12 @@ class PredictionSchema(Schema):
     spacing_mm: tuple[float, float] | None = Field(
         default=None, description="height and width of a pixel (row, column) in mm; null where the file does not say"
     )
+    spacing_kind: Literal["calibrated", "detector", "scanned", "unstated"] | None = Field(
+        default=None, description="where that was measured; null without spacing_mm, and in results of before"
+    )
+    spacing_note: str | None = Field(
+        default=None, description="the same in words, with what it means for lengths; null without spacing_mm"
+    )
     model: str
     model_sha256: str | None
     latency_ms: float

@@ -14,8 +14,9 @@ predictions.jsonl (all boxes of the detector, for `fracture-det eval`). An archi
 
 --resume continues where a killed run stopped. Files that are no images by their names are not read; skipped.csv says
 why of each, and the exit code stays 0. A picture that does not look like a radiograph of a limb is not analysed: its
-row says `unsuitable` and why, unless --force has it predicted and marked. The exit code is 1 when a file could not be
-predicted or was not analysed, 2 when nothing was.
+row says `unsuitable` and why, unless --force has it predicted and marked. The column `notes` says `burned_in` of a
+DICOM file with writing in its picture, which may name the patient: overlays show it, too. The exit code is 1 when a
+file could not be predicted or was not analysed, 2 when nothing was.
 Research use only; not a medical device.
 """
 
@@ -30,8 +31,15 @@ from fracture_det.inference.prediction_folder import SKIPPED, TABLE, FolderRun, 
 from fracture_det.inference.prediction_tables import write_skipped
 from fracture_det.structures.image_files import FoundImages, printable
 from fracture_det.structures.wording import counted
+from fracture_det.suitability.assess import BURNED_IN, BURNED_IN_UNKNOWN, SEVERAL_FILMS
 
 FIRST_SKIPPED = 10  # so many are printed
+# What is said of so many files.
+NOTES = {
+    BURNED_IN: "with writing burned into the picture, which may name the patient; overlays show it, too",
+    BURNED_IN_UNKNOWN: "without a word on burned-in writing, which a secondary capture may have",
+    SEVERAL_FILMS: "that may hold several films; boxes are given for the whole picture",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,6 +91,9 @@ def main(argv: list[str] | None = None) -> int:
             f" (status unsuitable in {TABLE})",
             file=sys.stderr,
         )
+    for note, text in NOTES.items():
+        if count := done.notes.get(note):
+            print(f"{counted(count, 'file')} {text} (notes: {note} in {TABLE})", file=sys.stderr)
     return 1 if done.failed or done.unsuitable else 0
 
 

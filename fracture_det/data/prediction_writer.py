@@ -100,7 +100,9 @@ def image_line(image: ImagePrediction, class_names: tuple[str, ...]) -> str:
 
 
 def _image_values(image: ImagePrediction, class_names: tuple[str, ...]) -> dict[str, Any]:
-    mark = {} if image.unsuitable is None else {"unsuitable": image.unsuitable}
+    mark: dict[str, Any] = {} if image.unsuitable is None else {"unsuitable": image.unsuitable}
+    if image.notes:
+        mark["notes"] = list(image.notes)
     if image.detections is None or image.size is None:
         return {"file_name": image.file_name, "error": image.error, **mark}
     detections = image.detections

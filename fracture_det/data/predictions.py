@@ -3,7 +3,8 @@
 The first line is a header: `{"format": "fracture_det predictions", "version": 1, "class_names": [...], "detector"}`.
 Each further line is one image: `{"file_name", "height", "width", "detections": [{"box_xyxy_px", "score", "label"}]}`,
 or `{"file_name", "error"}` where reading or predicting failed. `"unsuitable"` is why an image does not look like a
-radiograph of a limb: beside an error it was not analysed, beside detections it was analysed all the same.
+radiograph of a limb: beside an error it was not analysed, beside detections it was analysed all the same. `"notes"` are
+what else is worth knowing of its file, such as `burned_in`; both are words of docs/suitability.md.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class ImagePrediction:
     file_name: path relative to the image folder, with forward slashes.
     size: (height, width) in pixels of the upright image; None only with an error.
     unsuitable: why it does not look like a radiograph of a limb (a reason of docs/suitability.md), or None.
+    notes: what else is worth knowing of its file, such as `burned_in` (likewise).
     """
 
     file_name: str
@@ -51,6 +53,7 @@ class ImagePrediction:
     detections: Detections | None = None
     error: str | None = None
     unsuitable: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         has_detections = self.detections is not None and self.size is not None
@@ -104,6 +107,7 @@ class _ImageLine(msgspec.Struct):
     detections: list[_Row] | None = None
     error: str | None = None
     unsuitable: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _Header(msgspec.Struct):
@@ -210,7 +214,7 @@ def _decode_image(place: str, text: bytes, class_indices: Mapping[str, int]) -> 
         except msgspec.ValidationError as error:
             raise _explain(place, content, error) from error
     if line.error is not None:
-        return ImagePrediction(line.file_name, error=line.error, unsuitable=line.unsuitable)
+        return ImagePrediction(line.file_name, error=line.error, unsuitable=line.unsuitable, notes=line.notes)
     if line.height is None or line.width is None or line.detections is None:
         missing = next(name for name in ("height", "width", "detections") if getattr(line, name) is None)
         raise PredictionsError(f"{place}, {missing}: missing, and there is no error")
@@ -224,7 +228,8 @@ def _decode_image(place: str, text: bytes, class_indices: Mapping[str, int]) -> 
         detections = Detections.from_unsorted([row.box_xyxy_px for row in rows], [row.score for row in rows], classes)
     except ValueError as error:
         raise PredictionsError(f"{place}, detections: {error}, got {[row.box_xyxy_px for row in rows]}") from error
-    return ImagePrediction(line.file_name, (line.height, line.width), detections, unsuitable=line.unsuitable)
+    size = (line.height, line.width)
+    return ImagePrediction(line.file_name, size, detections, unsuitable=line.unsuitable, notes=line.notes)
 
 
 def _as_python(place: str, text: bytes) -> Any:

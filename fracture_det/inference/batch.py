@@ -43,11 +43,12 @@ class Screening:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """Pixels, or the error as text; the seconds of reading; why it is no radiograph of a limb, or None."""
+    """Pixels, or the error as text; the seconds of reading; unsuitable, notes: see ImagePrediction."""
 
     pixels: Pixels | str
     seconds: Seconds
     unsuitable: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +88,16 @@ def predict_files(
     for chunk, read in read_batches(iter(files), batch_size, reader):
         results = iter(_predict(detector, [file.pixels for file in read if not isinstance(file.pixels, str)]))
         for (name, _), file in zip(chunk, read, strict=True):
+            marks: dict[str, Any] = {"unsuitable": file.unsuitable, "notes": file.notes}
             if isinstance(file.pixels, str):
-                prediction = ImagePrediction(name, error=file.pixels, unsuitable=file.unsuitable)
+                prediction = ImagePrediction(name, error=file.pixels, **marks)
                 yield PredictedFile(prediction, None, file.seconds)
                 continue
             result, detecting = next(results)
             if isinstance(result, str):
-                prediction = ImagePrediction(name, error=result)
+                prediction = ImagePrediction(name, error=result, notes=file.notes)
             else:
-                prediction = ImagePrediction(name, file.pixels.shape[:2], result, unsuitable=file.unsuitable)
+                prediction = ImagePrediction(name, file.pixels.shape[:2], result, **marks)
             yield PredictedFile(prediction, file.pixels, {**file.seconds, **detecting})
 
 
@@ -130,14 +132,15 @@ def _read(name: str, path: Path, *, alter: Alter | None, screening: Screening | 
             radiograph = read_radiograph(path)
     except UnreadableImage as error:
         return _Read(error.reason, clock.seconds)
-    unsuitable = None
+    unsuitable: str | None = None
+    notes: tuple[str, ...] = ()
     if screening is not None:
         said = screening.assess(radiograph)
-        unsuitable = said.reason
+        unsuitable, notes = said.reason, said.notes
         if unsuitable is not None and not screening.analysed:
-            return _Read(f"not analysed: {HEADLINE}. {said.sentence}", clock.seconds, unsuitable)
+            return _Read(f"not analysed: {HEADLINE}. {said.sentence}", clock.seconds, unsuitable, notes)
     pixels = radiograph.pixels
-    return _Read(pixels if alter is None else alter(name, pixels), clock.seconds, unsuitable)
+    return _Read(pixels if alter is None else alter(name, pixels), clock.seconds, unsuitable, notes)
 
 
 def _predict(detector: Detector, images: Sequence[Pixels]) -> list[tuple[Detections | str, Seconds]]:

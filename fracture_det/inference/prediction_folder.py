@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from tqdm import tqdm
 
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.data.prediction_writer import PredictionWriter, ResumePoint, image_line, resume
-from fracture_det.data.predictions import stream_predictions
+from fracture_det.data.predictions import ImagePrediction, stream_predictions
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, Screening, predict_files, writer_for
 from fracture_det.inference.prediction_tables import write_csv, write_parquet
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.image_files import NamedFile, printable
-from fracture_det.suitability.assess import CAPTION
+from fracture_det.suitability.assess import BURNED_IN, BURNED_IN_CAPTION, CAPTION
 from fracture_det.visualization.overlay import draw_overlay
 
 JPEG_QUALITY = 92
@@ -81,9 +82,16 @@ class Overlays:
         path = overlay_path(self.folder, file.prediction.file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with stage("draw"):
-            caption = None if file.prediction.unsuitable is None else CAPTION
-            overlay = draw_overlay(file.pixels, detections.above(self.score), self.class_names, caption=caption)
+            shown, caption = detections.above(self.score), _caption(file.prediction)
+            overlay = draw_overlay(file.pixels, shown, self.class_names, caption=caption)
         overlay.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at half size blurs thin lines
+
+
+def _caption(prediction: ImagePrediction) -> str | None:
+    """Return what must be seen wherever an overlay goes, or None."""
+    captions = [CAPTION] if prediction.unsuitable is not None else []
+    captions += [BURNED_IN_CAPTION] if BURNED_IN in prediction.notes else []
+    return ". ".join(captions) or None
 
 
 def overlay_timer(detector: Detector) -> Callable[[PredictedFile], None]:
@@ -131,7 +139,8 @@ class FolderRun:
     """What is in the folder: number of files predicted, failed, and with a box from `score` on.
 
     resumed: how many of them an earlier run had done. unsuitable: how many were not analysed because they do not look
-    like radiographs of a limb; they are not among the failed.
+    like radiographs of a limb; they are not among the failed. notes: how many files each note of docs/suitability.md
+    is said of.
     """
 
     predicted: int
@@ -140,6 +149,7 @@ class FolderRun:
     score: float
     resumed: int = 0
     unsuitable: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
@@ -289,11 +299,13 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
     if parquet:
         write_parquet(folder / PREDICTIONS, folder / PARQUET)
     predicted = failed = unsuitable = 0
+    notes = Counter[str]()
     for image in stream_predictions(folder / PREDICTIONS)[1]:
         predicted += image.error is None
+        notes.update(image.notes)
         refused = image.error is not None and image.unsuitable is not None
         unsuitable += refused
         failed += image.error is not None and not refused
         if image.error is not None:
             print(f"{printable(image.file_name)}: {image.error}", file=sys.stderr)
-    return FolderRun(predicted, failed, with_boxes, score, resumed, unsuitable)
+    return FolderRun(predicted, failed, with_boxes, score, resumed, unsuitable, notes)

@@ -12,7 +12,7 @@ from fracture_det.data.predictions import ImagePrediction, stream_predictions
 from fracture_det.structures.image_files import SkippedFile
 
 COLUMNS = ("file_name", "status", "height", "width", "number", "label", "score",
-           "x0_px", "y0_px", "x1_px", "y1_px", "error", "unsuitable")  # fmt: skip
+           "x0_px", "y0_px", "x1_px", "y1_px", "error", "unsuitable", "notes")  # fmt: skip
 SKIPPED_COLUMNS = ("file", "reason")
 # Rows of a Parquet file that are in memory together.
 ROW_GROUP = 50_000
@@ -24,7 +24,7 @@ def write_csv(predictions: Path, path: Path, *, score: float) -> int:
 
     An image has one row per box, or one row that says `none` (predicted, no box from `score` on), `error`, or
     `unsuitable`: not analysed, since it does not look like a radiograph of a limb. The column `unsuitable` says why,
-    also in the other rows of an image that was analysed all the same.
+    also in the other rows of an image that was analysed all the same. `notes` are words with spaces between them.
     """
     header, images = stream_predictions(predictions)
     with_boxes = 0
@@ -34,10 +34,10 @@ def write_csv(predictions: Path, path: Path, *, score: float) -> int:
         for image in images:
             rows = list(_rows(image, header["class_names"], score))
             with_boxes += rows[0][1] == "box"
-            for *place, label, confidence, x0, y0, x1, y1, error, unsuitable in rows:
+            for *place, label, confidence, x0, y0, x1, y1, error, unsuitable, notes in rows:
                 numbers = [f"{value:.1f}" if value is not None else None for value in (x0, y0, x1, y1)]
                 sure = None if confidence is None else f"{confidence:.4f}"
-                writer.writerow([*place, label, sure, *numbers, error, unsuitable])
+                writer.writerow([*place, label, sure, *numbers, error, unsuitable, notes])
     return with_boxes
 
 
@@ -65,7 +65,7 @@ def write_parquet(predictions: Path, path: Path, *, score: float = 0.0) -> None:
     except ModuleNotFoundError as error:
         raise ValueError("--parquet needs pyarrow, which is not installed; make setup brings it") from error
     whole, real = pa.int32(), pa.float32()
-    kinds = [pa.string(), pa.string(), whole, whole, whole, pa.string(), *[real] * 5, pa.string(), pa.string()]
+    kinds = [pa.string(), pa.string(), whole, whole, whole, pa.string(), *[real] * 5, *[pa.string()] * 3]
     header, images = stream_predictions(predictions)
     facts = {name: str(value) for name, value in header.items()}
     schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)), metadata=facts)
@@ -78,14 +78,14 @@ def write_parquet(predictions: Path, path: Path, *, score: float = 0.0) -> None:
 
 def _rows(image: ImagePrediction, class_names: Sequence[str], score: float) -> Iterator[Row]:
     """Yield the values of COLUMNS for each row of an image."""
-    nothing = (None,) * 7
+    nothing, notes = (None,) * 7, " ".join(image.notes) or None
     if image.detections is None or image.size is None:
         status = "error" if image.unsuitable is None else "unsuitable"
-        yield (image.file_name, status, None, None, *nothing, image.error, image.unsuitable)
+        yield (image.file_name, status, None, None, *nothing, image.error, image.unsuitable, notes)
         return
     shown = image.detections.above(score)
     if not len(shown):
-        yield (image.file_name, "none", *image.size, *nothing, None, image.unsuitable)
+        yield (image.file_name, "none", *image.size, *nothing, None, image.unsuitable, notes)
     for number, (box, confidence, index) in enumerate(zip(shown.boxes, shown.scores, shown.classes, strict=True), 1):
         place = (image.file_name, "box", *image.size, number)
         yield (
@@ -95,4 +95,5 @@ def _rows(image: ImagePrediction, class_names: Sequence[str], score: float) -> I
             *(float(value) for value in box),
             None,
             image.unsuitable,
+            notes,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fracture_det.structures.dicom_meaning import SECONDARY_CAPTURES
 from fracture_det.structures.radiograph import Pixels, Radiograph
 from fracture_det.suitability.features import Colour, Plane, measure_colour, picture_features, shrink, to_grey
 from fracture_det.suitability.head import DOCUMENT, KINDS, LIMB, PHOTOGRAPH, Head, shipped_head
@@ -36,7 +37,7 @@ COLOUR_PHOTOGRAPH, GREY_PHOTOGRAPH, PAGE, NOT_A_RADIOGRAPH = (
 )
 SEVERAL_FILMS = "several_films"
 # What only a DICOM file says.
-OTHER_BODY_PART, BURNED_IN = "other_body_part", "burned_in"
+OTHER_BODY_PART, BURNED_IN, BURNED_IN_UNKNOWN = "other_body_part", "burned_in", "burned_in_unknown"
 
 # The sentence for each reason; a refusal has exactly one reason that refuses.
 REASONS = {
@@ -51,10 +52,13 @@ REASONS = {
     OTHER_BODY_PART: "Its file says that it shows another part of the body than a limb.",
     SEVERAL_FILMS: "It seems to hold several films; boxes are given for the whole picture.",
     BURNED_IN: "Its file says that writing is burned into the picture, which may name the patient.",
+    BURNED_IN_UNKNOWN: "It is a secondary capture whose file does not say whether writing, such as a patient's name, "
+    "is burned into the picture.",
 }
 # What is worth saying and refuses nothing.
-NOTES = (SEVERAL_FILMS, BURNED_IN)
+NOTES = (SEVERAL_FILMS, BURNED_IN, BURNED_IN_UNKNOWN)
 CAPTION = "Does not look like a limb radiograph; analysed anyway"
+BURNED_IN_CAPTION = "Writing is burned into this picture; it may name the patient"
 HEADLINE = "this does not look like a limb radiograph"
 
 
@@ -84,6 +88,11 @@ class Suitability:
         return None if self.ok else self.reasons[0]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth saying and refuses nothing: those of its reasons that are NOTES."""
+        return tuple(reason for reason in self.reasons if reason in NOTES)
+
+    @property
     def sentence(self) -> str:
         """The reasons as sentences; empty without any."""
         return " ".join(REASONS[reason] for reason in self.reasons)
@@ -100,6 +109,9 @@ def assess(radiograph: Radiograph, *, head: Head | None = None) -> Suitability:
         said = Suitability(False, said.probability, (OTHER_BODY_PART, *said.reasons))
     if file is not None and file.burned_in:
         said = replace(said, reasons=(*said.reasons, BURNED_IN))
+    # Of other classes the standard wants an answer (DX), or pixels are a detector's alone (CR).
+    if file is not None and file.burned_in is None and file.sop_class in SECONDARY_CAPTURES:
+        said = replace(said, reasons=(*said.reasons, BURNED_IN_UNKNOWN))
     return said
 
 

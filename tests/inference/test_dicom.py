@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fracture_det.cli.predict import main as predict
+from fracture_det.data.predictions import read_predictions
 from fracture_det.inference.registry import open_detector
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.radiograph import read_radiograph
@@ -53,6 +54,40 @@ def test_films_of_fracatlas_have_the_same_boxes_and_scores():
     paths = sorted(present(FRACATLAS / "images/Fractured").glob("*.jpg"))[:240:20]
     found = [check(detector, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) for path in paths]
     assert sum(found) >= len(paths)
+
+
+def test_predict_says_that_writing_may_be_burned_in(tmp_path, capsys):
+    film = cv2.imread(str(ROOT / "webapp/static/example.jpg"), cv2.IMREAD_GRAYSCALE)
+    capture = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT"}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/burned.dcm").write_bytes(dicom(film, BurnedInAnnotation="YES"))
+    (tmp_path / "in/capture.dcm").write_bytes(dicom(film, **capture))
+    (tmp_path / "in/chest.dcm").write_bytes(dicom(film, BodyPartExamined="CHEST", BurnedInAnnotation="YES"))
+    (tmp_path / "in/clean.dcm").write_bytes(dicom(film, BurnedInAnnotation="NO", **capture))
+    (tmp_path / "in/film.dcm").write_bytes(dicom(film))
+    words = ["--detector", "shipped", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert predict(words) == 1  # for the chest
+    expected = {
+        "burned.dcm": "burned_in",
+        "capture.dcm": "burned_in_unknown",
+        "chest.dcm": "burned_in",
+        "clean.dcm": "",
+        "film.dcm": "",
+    }
+    with (tmp_path / "out/predictions.csv").open(newline="") as file:
+        assert {row["file_name"]: row["notes"] for row in csv.DictReader(file)} == expected
+    read = read_predictions(tmp_path / "out/predictions.jsonl")
+    assert {image.file_name: " ".join(image.notes) for image in read.images} == expected
+    said = capsys.readouterr().err
+    assert "2 files with writing burned into the picture, which may name the patient" in said
+    assert "1 file without a word on burned-in writing" in said
+    drawn = {
+        name: cv2.imread(str(tmp_path / f"out/overlays/{name}.overlay.jpg")) for name in expected if "chest" not in name
+    }
+    assert abs(drawn["clean.dcm"].astype(int) - drawn["film.dcm"]).max() == 0
+    edge = abs(drawn["burned.dcm"].astype(int) - drawn["film.dcm"])
+    assert edge[:12].max() > 100, "a sentence on the upper edge"
+    assert edge[film.shape[0] // 2 :].max() < 20
 
 
 def test_predict_takes_a_folder_of_them_and_says_what_it_refuses(tmp_path, capsys):

@@ -12,6 +12,7 @@ import pytest
 from fracture_det.inference.service import PredictionService
 from tests.webapp.bright import BrightRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, encoded
+from webapp.presentation import SPACING_NOTES
 from webapp.store import ResultMetadata
 from webapp.store.audit import PACS
 
@@ -95,7 +96,8 @@ def test_somebody_elses_samples_are_not_sent(client):
 
 
 def test_a_file_that_does_not_say_it_has_no_pixel_size(post):
-    assert post().get_json()["spacing_mm"] is None
+    body = post().get_json()
+    assert (body["spacing_mm"], body["spacing_kind"], body["spacing_note"]) == (None, None, None)
 
 
 class TestSpacing:
@@ -108,7 +110,8 @@ class TestSpacing:
         body = post().get_json()
         assert body["spacing_mm"] == [ROW_MM, COLUMN_MM]
         assert client.get(body["links"]["self"]).get_json()["spacing_mm"] == [ROW_MM, COLUMN_MM]
-        assert "160 x 120 px, 0.15 x 0.2 mm per pixel" in client.get(body["links"]["report"]).text
+        assert (body["spacing_kind"], body["spacing_note"]) == (None, SPACING_NOTES["unstated"])
+        assert "160 x 120 px, 0.15 x 0.2 mm per pixel (where" in client.get(body["links"]["report"]).text
 
     def test_a_warmed_up_service_predicts_with_it(self, service):
         prediction = service.predict(io.BytesIO(encoded(np.zeros((30, 40), np.uint8))).getvalue())

@@ -48,6 +48,31 @@ class TestThePrediction:
         assert (shown == plate).all()
         assert client.get(links["report_pdf"]).data.startswith(b"%PDF")
 
+    @pytest.mark.parametrize(
+        ("kind", "attributes", "note"),
+        [
+            ("detector", {"ImagerPixelSpacing": [0.2, 0.2]}, "measured at the detector: magnified by geometry"),
+            (
+                "calibrated",
+                {"PixelSpacing": [0.2, 0.2], "ImagerPixelSpacing": [0.22, 0.22]},
+                "calibrated in the patient",
+            ),
+            (
+                "scanned",
+                {"NominalScannedPixelSpacing": [0.2, 0.2]},
+                "measured on the scanned film: magnified by geometry",
+            ),
+            ("unstated", {"PixelSpacing": [0.2, 0.2]}, "where it was measured is not stated: may be magnified"),
+        ],
+    )
+    def test_says_where_a_millimetre_was_measured(self, client, post, plate, kind, attributes, note):
+        body = post(dicom(plate, **attributes)).get_json()
+        assert (body["spacing_mm"], body["spacing_kind"]) == ([0.2, 0.2], kind)
+        assert body["spacing_note"].startswith(note)
+        stored = client.get(body["links"]["self"]).get_json()
+        assert (stored["spacing_kind"], stored["spacing_note"]) == (kind, body["spacing_note"])
+        assert f"0.2 x 0.2 mm per pixel ({note}" in client.get(body["links"]["report"]).text
+
     def test_the_form_without_javascript_takes_it(self, client, plate):
         form = {"file": (io.BytesIO(dicom(plate)), "IM0001"), "csrf_token": form_token(client)}
         assert "Fracture likely" in client.post("/", data=form, content_type="multipart/form-data").text
@@ -98,6 +123,15 @@ class TestTags:
         assert "writing is burned into the picture" in client.get(body["links"]["page"]).text
         assert not list(settings.data_dir.rglob("*.png"))
         assert post(dicom(film, BurnedInAnnotation="NO")).get_json()["links"]["image"] is not None
+
+    def test_a_secondary_capture_that_does_not_say_is_analysed_kept_and_told(self, client, post, film):
+        capture = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT"}
+        body = post(dicom(film, **capture)).get_json()
+        assert body["suitability"]["reasons"] == ["burned_in_unknown"]
+        assert "does not say whether writing" in body["suitability"]["notice"]
+        assert body["links"]["image"] is not None
+        assert post(dicom(film, BurnedInAnnotation="NO", **capture)).get_json()["suitability"]["reasons"] == []
+        assert post(dicom(film)).get_json()["suitability"]["reasons"] == []  # of a detector
 
 
 def test_nothing_of_the_patient_is_kept_or_logged(start_server, tmp_path, plate):

@@ -180,8 +180,9 @@ class TestLengths:
         address = page.get_by_role("link", name="Result page").get_attribute("href")
         [database] = server.folder.glob("*.sqlite3")
         with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
-            spacing = (json.dumps([ROW_MM, COLUMN_MM]), address.rpartition("/")[2])
-            assert connection.execute("UPDATE predictions SET spacing_mm = ? WHERE id = ?", spacing).rowcount == 1
+            spacing = (json.dumps([ROW_MM, COLUMN_MM]), "detector", address.rpartition("/")[2])
+            said = "UPDATE predictions SET spacing_mm = ?, spacing_kind = ? WHERE id = ?"
+            assert connection.execute(said, spacing).rowcount == 1
         page.goto(server.address + address)
         page.locator("[data-ready]").wait_for()
         return page.locator(".job")
@@ -201,8 +202,9 @@ class TestLengths:
         measured.get_by_role("button", name="Measure").click()
         measure(page, measured, (20, 30), (80, 70))
         expect(measured.locator("[data-part=lengths] li")).to_have_text("10.0 mm")
-        assert measured.get_by_text(f"0.1 {TIMES} 0.2 mm per pixel, as the file says.").is_visible()
-        assert measured.get_by_text(f"160 {TIMES} 120 px · 0.1 {TIMES} 0.2 mm per pixel").is_visible()
+        said = f"0.1 {TIMES} 0.2 mm per pixel, measured at the detector: magnified by geometry"
+        assert measured.get_by_text(f"{said}. Not stored.").is_visible()
+        assert measured.get_by_text(f"160 {TIMES} 120 px · {said}").is_visible()
         assert barriers(page) == []
         measure(page, measured, (20, 30), (20, 80))
         expect(measured.locator("[data-part=lengths] li")).to_have_text(["10.0 mm", "10.0 mm"])
@@ -223,6 +225,10 @@ class TestLengths:
                 return abs(bar.bounding_box()["width"] - wanted) < 1.5
 
             wait_until(page, is_true)
+        assert (
+            measured.locator("[data-part=scale]").get_attribute("title")
+            == "Measured at the detector: magnified by geometry"
+        )
 
     def test_with_the_keyboard(self, page, measured):
         stage = measured.locator(".stage")

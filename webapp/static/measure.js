@@ -17,8 +17,10 @@ export class Measuring {
       this.#render();
     });
     this.part("length-note").textContent = this.spacing
-      ? `${spacingText(this.spacing)}, as the file says. What lies away from the detector is shown larger than it is. Not stored.`
+      ? `${spacingText(this.spacing)}, ${viewer.result.spacing_note}. Not stored.`
       : "In pixels: the file does not say how large a pixel is. Not stored.";
+    const note = viewer.result.spacing_note ?? "";
+    this.part("scale").title = note.charAt(0).toUpperCase() + note.slice(1);
     viewer.picture.on("moved", () => this.#showScale());
   }
 

@@ -17,7 +17,7 @@ export function fillPanel(element, part, result) {
   const seconds = (result.latency_ms / 1000).toFixed(1);
   const { width, height, bits } = result.image;
   const depth = bits > 8 ? [`${bits} bits`] : [];
-  const size = result.spacing_mm ? [spacingText(result.spacing_mm)] : [];
+  const size = result.spacing_mm ? [`${spacingText(result.spacing_mm)}, ${result.spacing_note}`] : [];
   part("facts").textContent = [`${width} × ${height} px`, ...depth, ...size, result.model, `${seconds} s`].join(" · ");
 }
 

@@ -42,8 +42,9 @@ class PredictionRow(Base):
     # Of a picture of more than 8 bits: how many, and the samples that are 0 and 255 in its 8 bits.
     bits: Mapped[int | None]
     window: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
-    # Height and width of a pixel, None where the file did not say.
+    # Height and width of a pixel, and where that was measured, None where the file did not say.
     spacing_mm: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    spacing_kind: Mapped[str | None]
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )

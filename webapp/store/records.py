@@ -50,7 +50,8 @@ class StoredPrediction:
     probabilities. image_path: None where images are not kept. suitability: whether it looked like a radiograph of a
     limb; not `ok` where it was analysed anyway, None where nobody asked. samples_path: None of an image of 8 bits.
     bits, window: how deep the radiograph was, and the samples (low, high) that are 0 and 255 in its image.
-    spacing_mm: height and width of a pixel, None where the file did not say.
+    spacing_mm: height and width of a pixel, None where the file did not say. spacing_kind: where that was measured (see
+    `DicomFile`), None also in results of before.
     """
 
     id: str
@@ -76,6 +77,7 @@ class StoredPrediction:
     bits: int = 8
     window: tuple[float, float] = (0.0, 255.0)
     spacing_mm: tuple[float, float] | None = None
+    spacing_kind: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ def row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         bits=None if deep is None else deep.bits,
         window=None if deep is None else [float(value) for value in deep.window],
         spacing_mm=None if prediction.spacing_mm is None else [float(side) for side in prediction.spacing_mm],
+        spacing_kind=None if prediction.dicom is None else prediction.dicom.spacing_kind,
         **vars(metadata),
     )
 
@@ -152,6 +155,7 @@ def stored_prediction(row: PredictionRow, images: Images) -> StoredPrediction:
         bits=row.bits or 8,
         window=(0.0, 255.0) if row.window is None else (row.window[0], row.window[1]),
         spacing_mm=None if row.spacing_mm is None else (row.spacing_mm[0], row.spacing_mm[1]),
+        spacing_kind=row.spacing_kind,
     )
 
 
