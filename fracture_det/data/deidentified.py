@@ -2,7 +2,8 @@
 
 dicognito replaces identifiers, dates and UIDs consistently, but leaves free text and private elements. Of these,
 nothing is left here: what is copied is a list of attributes of the picture, all others of table E.1-1 and beyond are
-removed, and the pixels are decoded and written anew, so that nothing hides in unused bits or in a coded frame.
+removed, and the pixels are decoded and written anew, so that nothing hides in unused bits or in a coded frame. Numbers
+are not copied but written anew, too, as far as the picture needs them: `deidentified_numbers`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from fracture_det.data.deidentified_numbers import set_numbers
 from fracture_det.structures.dicom import OpenedDicom, open_dicom
 from fracture_det.structures.dicom_frames import read_samples
 from fracture_det.structures.dicom_meaning import LIMBS, OTHERS
 from fracture_det.structures.image_errors import UnsupportedImage
 from fracture_det.structures.radiograph import MAX_PIXELS
 
-# What is copied, each with the texts that it may have; of numbers (US, SS, DS) any.
+# What is copied, each with the texts that it may have, and how many of them.
 TERMS = {
-    "SOPClassUID": r"[0-9.]+",
     "Modality": r"CR|DX|RG|OT",
     "PresentationIntentType": r"FOR PRESENTATION",
     "BodyPartExamined": "|".join((*LIMBS, *OTHERS, "PELVIS")),
@@ -37,12 +38,7 @@ TERMS = {
     "PresentationLUTShape": r"IDENTITY|INVERSE",
     "VOILUTFunction": r"LINEAR|LINEAR_EXACT|SIGMOID",
 }
-NUMBERS = (
-    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "WindowCenter", "WindowWidth"),
-    *("RescaleSlope", "RescaleIntercept", "Rows", "Columns", "BitsStored", "PixelRepresentation"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
-)
-TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+SEVERAL = {"PatientOrientation": 2}
 # What dicognito replaces by pseudonyms; all four are required in a file.
 PSEUDONYMS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 DERIVED = b"fracture_det de-identification"
@@ -67,18 +63,16 @@ def _clean(opened: OpenedDicom, secret: bytes) -> Any:
 
     source, clean = opened.header, Dataset()
     for name, allowed in TERMS.items():
-        values = [value for value in source.texts(name) if re.fullmatch(allowed, value)]
+        values = [value for value in source.texts(name)[: SEVERAL.get(name, 1)] if re.fullmatch(allowed, value)]
         if values:
             setattr(clean, name, values if len(values) > 1 else values[0])
+    if opened.file.sop_class is not None:  # one of those that are read
+        clean.SOPClassUID = opened.file.sop_class
     for name in PSEUDONYMS:
         setattr(clean, name, source.text(name))
     if not clean.SOPInstanceUID:
         raise UnsupportedImage("a DICOM file without a SOPInstanceUID, which its copy would be called by")
-    for name in [name for name in NUMBERS if source.raw(name).strip()]:  # all sizes before the first value
-        setattr(clean, name, source.value(name))
-    for name in TABLES:
-        if items := source.items(name):
-            setattr(clean, name, [items[0].table_alone()])
+    set_numbers(clean, opened)
     _set_pixels(clean, opened)
     clean.file_meta = FileMetaDataset()
     clean.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

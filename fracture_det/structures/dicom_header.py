@@ -6,7 +6,6 @@ import io
 import math
 import re
 import struct
-from collections.abc import MutableSequence
 from typing import Any
 
 import numpy as np
@@ -101,28 +100,6 @@ class Header:
         """Return the first unsigned word of an element."""
         words = self.words(name)
         return words[0] if words else default
-
-    def value(self, name: str) -> Any:
-        """Return the numbers of an element as pydicom reads them, for another data set; `raw` looks at its size."""
-        try:
-            value = self._data_set[name].value
-        except Exception as error:  # pydicom raises nearly everything, with the value in its message
-            raise DamagedImage(f"its {name} cannot be read ({type(error).__name__})") from None
-        if not all(
-            isinstance(number, int | float) for number in (value if isinstance(value, MutableSequence) else [value])
-        ):
-            raise DamagedImage(f"its {name} is no number")
-        return value
-
-    def table_alone(self) -> Any:
-        """Return an item with a lookup table as a data set without anything else."""
-        from pydicom.dataset import Dataset
-
-        self.raw("LUTData", MAX_TABLE_BYTES)
-        table = Dataset()
-        for name in ("LUTDescriptor", "LUTData"):
-            table[name] = self._data_set[name]
-        return table
 
     def items(self, name: str) -> list[Header]:
         """Return the items of a sequence, [] where it is not there."""

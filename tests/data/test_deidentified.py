@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
 
 from fracture_det.cli.deidentify import main
 from fracture_det.data.deidentified import deidentify_dicom
-from fracture_det.structures.radiograph import DamagedImage, UnsupportedImage, read_dicom_file, read_radiograph
+from fracture_det.structures.radiograph import (
+    DamagedImage,
+    UnreadableImage,
+    UnsupportedImage,
+    read_dicom_file,
+    read_radiograph,
+)
 from tests.builders import draw_radiograph
 from tests.structures.dicoms import PATIENT, dicom, jpeg_2000, jpeg_baseline, pydicom, real_file, written
 
@@ -87,7 +94,7 @@ def test_pseudonyms_hold_within_a_site(film):
     [
         ("NominalScannedPixelSpacing", "DS", {"PixelSpacing": [0.1, 0.1]}),
         ("WindowCenter", "DS", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "colours": True}),
-        ("PixelPaddingValue", "LO", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "colours": True}),
+        ("RescaleIntercept", "LO", {}),
     ],
 )
 def test_a_name_where_a_number_belongs_is_refused_and_not_quoted(film, keyword, vr, attributes):
@@ -99,6 +106,93 @@ def test_a_name_where_a_number_belongs_is_refused_and_not_quoted(film, keyword, 
     with pytest.raises(DamagedImage, match=f"its {keyword} ") as refusal:
         deidentify_dicom(written(data, data.file_meta.TransferSyntaxUID), SECRET)
     assert not seeds_in(str(refusal.value).encode())
+
+
+NUMBERS = (
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "WindowCenter", "WindowWidth"),
+    *("RescaleSlope", "RescaleIntercept", "Rows", "Columns", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "SOPClassUID", "Modality", "PatientOrientation"),
+)
+
+
+def outcome(data):
+    """Return the header of a copy without the patient, or the sentence of its refusal, as bytes."""
+    try:
+        clean = deidentify_dicom(data, SECRET)
+    except UnreadableImage as refusal:
+        return str(refusal).encode()
+    read_radiograph(clean)
+    return clean[: clean.index(b"\xe0\x7f\x10\x00")]
+
+
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_no_attribute_takes_the_number_of_a_patient_along(film, keyword):
+    tag = pydicom.tag.Tag(keyword)
+    representations = ("LO", "UN") if keyword == "SOPClassUID" else ("DS", "IS", "LO", "SH", "UN", "US", "FD")
+    for vr, has_window, is_second in product(representations, (False, True), (False, True)):
+        window = {"WindowCenter": 128, "WindowWidth": 256} if has_window else {}
+        data = pydicom.dcmread(io.BytesIO(dicom(film, **window)))
+        value = b"7730441 "
+        if is_second:  # behind the value that is there
+            value = (str(data[tag].value) if tag in data else "1").encode() + b"\\" + value
+        value += b" " * (len(value) % 2)
+        data[tag] = pydicom.dataelem.RawDataElement(tag, vr, len(value), value, 0, False, True)
+        said = outcome(written(data, data.file_meta.TransferSyntaxUID))
+        assert not [digits for digits in (b"773044", b"7.73044") if digits in said], (vr, has_window, is_second)
+
+
+def curve(first, count, bits, *, wild=False):
+    entries = np.linspace(0, 2**bits - 1, count).astype("<u2")
+    if wild:
+        entries.view(np.uint8)[:7] = np.frombuffer(b"7730441", np.uint8)
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", [count, first % 65_536, bits])
+    item.add_new("LUTData", "OW", entries.tobytes() + b"SEEDED^WILHELMINA ")
+    return item
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"RescaleSlope": "0.5", "RescaleIntercept": "-1024", "WindowCenter": -300, "WindowWidth": 900},
+        {"RescaleSlope": "-1", "RescaleIntercept": "4095", "WindowCenter": 2047.5, "WindowWidth": 3000},
+        {"RescaleSlope": "2", "RescaleIntercept": "7730441"},
+        {"RescaleSlope": "-2", "RescaleIntercept": "7730441"},
+        {"RescaleSlope": "2", "RescaleIntercept": "3", "VOILUTSequence": [curve(500, 4096, 12)]},
+        {"RescaleSlope": "-1", "RescaleIntercept": "0", "VOILUTSequence": [curve(-4095, 4096, 16)]},
+        {"ModalityLUTSequence": [curve(100, 2048, 16)], "WindowCenter": 30000, "WindowWidth": 20000},
+        {"WindowCenter": 2000, "WindowWidth": 1000, "VOILUTFunction": "SIGMOID", "RescaleSlope": "3"},
+        {"WindowCenter": 2000, "WindowWidth": 1000, "PixelPaddingValue": 0, "PixelPaddingRangeLimit": 100},
+        {"PixelSpacing": ["0.1389999985", "0.139"]},
+    ],
+)
+def test_numbers_are_written_anew_and_the_picture_is_the_same(film, attributes):
+    deep = film.astype(np.uint16) * 16
+    data = dicom(deep, BitsStored=12, **attributes)
+    clean = deidentify_dicom(data, SECRET)
+    before, after = read_radiograph(data), read_radiograph(clean)
+    assert np.ptp(before.pixels) > 100
+    assert abs(before.pixels.astype(int) - after.pixels).max() <= 1
+    assert (before.samples.values == after.samples.values).all()
+    assert after.spacing_mm == pytest.approx(before.spacing_mm, rel=1e-5) if before.spacing_mm else True
+    assert not seeds_in(clean)
+    assert b"7730441" not in clean
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({"RescaleIntercept": "7730441", "WindowCenter": 128, "WindowWidth": 256}, "RescaleIntercept"),
+        ({"WindowCenter": 7730441, "WindowWidth": 256}, "WindowCenter"),
+        ({"WindowCenter": 128, "WindowWidth": 7730441}, "WindowWidth"),
+        ({"VOILUTSequence": [curve(0, 256, 16, wild=True)]}, "VOILUTSequence"),
+        ({"ModalityLUTSequence": [curve(0, 256, 16, wild=True)]}, "ModalityLUTSequence"),
+    ],
+)
+def test_numbers_that_are_none_of_the_picture_are_refused(film, attributes, name):
+    with pytest.raises(UnsupportedImage, match=name) as refusal:
+        deidentify_dicom(dicom(film, **attributes), SECRET)
+    assert "773" not in str(refusal.value)
 
 
 def test_no_copy_is_written_over_another(film, tmp_path, monkeypatch, capsys):
