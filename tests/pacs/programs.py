@@ -170,7 +170,7 @@ class MllpServer:
 class RunningNode:
     """The node as a process of its own, which can be killed."""
 
-    def __init__(self, folder, config, **environ):
+    def __init__(self, folder, config, *, module=None, **environ):
         self.folder, self.port, self.http_port = folder, free_port(), free_port()
         folder.mkdir(parents=True, exist_ok=True)
         head = f'ae_title = "FRACTURE_DET"\nport = {self.port}\nhttp_port = {self.http_port}\n'
@@ -184,9 +184,10 @@ class RunningNode:
         }
         self.log = folder / "node.log"
         self._process = None
+        self._main = ["fracture_det.cli", "pacs"] if module is None else [module]
 
     def start(self):
-        command = [sys.executable, "-m", "fracture_det.cli", "pacs", "--config", str(self.folder / "pacs.toml")]
+        command = [sys.executable, "-m", *self._main, "--config", str(self.folder / "pacs.toml")]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, cwd=self.folder)
         wait_for(self._is_ready, "the node")

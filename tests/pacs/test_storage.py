@@ -8,6 +8,7 @@ import resource
 import socket
 import struct
 import subprocess
+import threading
 import time
 import tracemalloc
 import zlib
@@ -67,6 +68,25 @@ def send_bytes(running, sop_instance_uid, content):
     assert answer is not None, "no answer"
     association.release()
     return answer.Status
+
+
+@contextlib.contextmanager
+def watching(look):
+    """Call `look` again and again in a thread of its own; what it looks at may vanish meanwhile."""
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.005):
+            with contextlib.suppress(OSError):
+                look()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_verification_answers(start_node):
@@ -182,7 +202,7 @@ def test_an_association_that_is_cut_in_the_middle_leaves_nothing(start_node):
     assert sum(running.status().objects.values()) == 1
 
 
-def test_an_object_over_the_limit_is_cut_off_and_takes_neither_memory_nor_disk(start_node):
+def test_an_object_over_the_limit_is_refused_and_takes_neither_memory_nor_disk(start_node):
     running = start_node(max_object_mb=1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with socket.create_connection(("127.0.0.1", running.port), 30) as connection:
@@ -192,9 +212,11 @@ def test_an_object_over_the_limit_is_cut_off_and_takes_neither_memory_nor_disk(s
         with contextlib.suppress(OSError):
             while chunk := connection.recv(100):
                 assert chunk
+    spool, sizes = running.queue.spool, []
     ds = dicom_object(np.random.default_rng(0).integers(0, 255, (6000, 6000), dtype=np.uint8))
-    assert send(running, ds) is None  # aborted
-    spool = running.queue.spool
+    with watching(lambda: sizes.append(sum(path.stat().st_size for path in spool.folder.rglob("*.*")))):
+        assert send(running, ds) == 0xA701
+    assert max(sizes) < 8_000_000  # the limit, and a PDU
     wait_for(lambda: not [*spool._objects.iterdir(), *spool.incoming.iterdir()], "an empty spool")
     assert sum(running.status().objects.values()) == 0
     text = running.node.metrics.text().decode()
@@ -256,7 +278,7 @@ def test_a_full_disk_refuses_objects_and_recovers(start_node, small_disk, folder
     size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     filler.write_bytes(b"x" * (size - 100_000))
     large = dicom_object(np.zeros((2000, 1000), np.uint8), 1)  # 2 MB: the disk is full while it comes
-    assert send(running, large) in (None, 0xA700)
+    assert send(running, large) == 0xA700
     assert send(running, dicom_object(np.zeros((300, 330), np.uint8), 2)) in (None, 0xA700)
     assert running.results() == {}
     wait_for(lambda: running.node.problem is not None, "that it says so")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydicom import Dataset
 from pydicom.uid import UID
@@ -34,15 +34,35 @@ LONGEST_PDU_BYTES = 4 * 1024 * 1024
 ROOM_BYTES = 1024 * 1024
 # A PDU that is longer than this brings part of an object.
 SHORT_PDU_BYTES = 4096
+# What is not taken is read to its end all the same, and so answered with a status, unless it does not end.
+LONGEST_DISCARDED_BYTES = 8 * 1024**3
 ABORT = bytes.fromhex("07000000000400000200")
-SUCCESS, DUPLICATE, NO_RESOURCES, MISMATCH, MALFORMED = 0x0000, 0x0111, 0xA700, 0xA900, 0xC000
+SUCCESS, DUPLICATE, NO_RESOURCES, TOO_LONG, MISMATCH, MALFORMED = 0x0000, 0x0111, 0xA700, 0xA701, 0xA900, 0xC000
+OVER_THE_LIMIT, NO_ROOM = "over the limit", "no resources"
 COMMITMENT = "commitment"
 
 log = logging.getLogger(__name__)
 
 
+class _Nowhere:
+    """In place of the file of an object that is not taken: it keeps nothing. name: of that file. status: the answer."""
+
+    def __init__(self, name: str, status: int) -> None:
+        self.name, self.status, self.file = name, status, self
+
+    def write(self, content: bytes) -> int:
+        """Write nothing."""
+        return len(content)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class _LimitedSocket(AssociationSocket):
-    """A connection on which no object may be longer than `limit` bytes, and no PDU longer than LONGEST_PDU_BYTES."""
+    """A connection on which of no object more than `limit` bytes are kept, and no PDU exceeds LONGEST_PDU_BYTES."""
 
     limit = 0
     received = 0
@@ -51,10 +71,12 @@ class _LimitedSocket(AssociationSocket):
     def recv(self, nr_bytes: int) -> bytearray:
         """Return so many bytes, fewer where the peer closes. Raises ConnectionError for too many."""
         self.received += nr_bytes
-        if nr_bytes > LONGEST_PDU_BYTES or self.received > self.limit:
-            self._refuse("over the limit")
-        if nr_bytes > SHORT_PDU_BYTES and shutil.disk_usage(self.folder).free < ROOM_BYTES + nr_bytes:
-            self._refuse("no resources")
+        if nr_bytes > LONGEST_PDU_BYTES or self.received > self.limit + LONGEST_DISCARDED_BYTES:
+            self._abort(OVER_THE_LIMIT)
+        if self.received > self.limit:
+            self._discard(OVER_THE_LIMIT, TOO_LONG)
+        elif nr_bytes > SHORT_PDU_BYTES and shutil.disk_usage(self.folder).free < ROOM_BYTES + nr_bytes:
+            self._discard(NO_ROOM, NO_RESOURCES)
         content = bytearray(nr_bytes)
         view, read = memoryview(content), 0
         while read < nr_bytes and self.socket is not None:
@@ -64,7 +86,22 @@ class _LimitedSocket(AssociationSocket):
             read += count
         return content if read == nr_bytes else bytearray(bytes(view[:read]))
 
-    def _refuse(self, reason: str) -> None:
+    def _discard(self, reason: str, status: int) -> None:
+        """Delete what has come of an object, and keep nothing of the rest; once it has come, `status` answers it."""
+        message: Any = self.assoc.dimse.message
+        file = getattr(message, "_data_set_file", None)
+        if isinstance(file, _Nowhere):
+            return
+        if file is None:
+            self._abort(reason)
+        log.warning("An object is not taken: %s", reason)
+        self.on_refusal(reason)
+        with contextlib.suppress(OSError):  # what it still holds finds no room
+            file.close()
+        Path(file.name).unlink(missing_ok=True)
+        message._data_set_file = _Nowhere(file.name, status)
+
+    def _abort(self, reason: str) -> NoReturn:
         """Abort the association, since an object that is not received to its end cannot be answered."""
         log.warning("An object was cut off: %s", reason)
         self.on_refusal(reason)
@@ -216,6 +253,8 @@ class StorageScp:
 
     def _on_store(self, event: Any) -> int:
         """Put an object into the queue; only what is on the disk is answered with success."""
+        if isinstance(event.request._dataset_file, _Nowhere):
+            return event.request._dataset_file.status
         try:
             status = self._take(event)
         except MalformedObject as error:
