@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
@@ -134,10 +135,50 @@ class Orthanc:
         self._log.close()
 
 
-class MllpServer:
-    """Acknowledges messages, and keeps them; `code`: with what."""
+def over_tls(server, context):
+    """Have a socket server speak TLS with a client that shows what `context` wants; a refused one is no error here."""
+    accept = server.get_request
 
-    def __init__(self, port=0):
+    def get_request():
+        connection, address = accept()
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+    server.get_request, server.handle_error = get_request, lambda *_: None
+
+
+class HttpServer:
+    """Keeps what is posted, and answers with 200; `context`: of TLS."""
+
+    def __init__(self, context=None, port=0):
+        self.bodies = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if context is not None:
+            over_tls(self._server, context)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class MllpServer:
+    """Acknowledges messages, and keeps them; `code`: with what. `context`: of TLS."""
+
+    def __init__(self, port=0, context=None):
         self.messages, self.code = [], "AA"
         outer = self
 
@@ -159,6 +200,8 @@ class MllpServer:
             allow_reuse_address = daemon_threads = True
 
         self._server = Server(("127.0.0.1", port), Handler)
+        if context is not None:
+            over_tls(self._server, context)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -19,6 +19,9 @@ FAULTS = {
     PEER + '[[destinations]]\nkind = "pigeon"\nname = "p"\n': "destinations.1",
     PEER + '[[destinations]]\nkind = "fhir"\nname = "f"\n': "destinations.1: expected either url or folder",
     PEER + '[[destinations]]\nkind = "hl7"\nname = "r"\nhost = "r"\nport = 2575\ntls = true\n': "expected [tls]",
+    PEER
+    + '[tls]\ncertificate = "a"\nkey = "a"\nauthority = "a"\n'
+    + '[[destinations]]\nkind = "fhir"\nname = "f"\nurl = "http://f/"\ntls = true\n': "begins with https://, got http://f/",
     "port = [": "is not TOML",
 }
 

@@ -88,6 +88,7 @@ class StowDestination(_Section):
     user: str | None = None
     password_variable: str | None = None
     authority: Path | None = None
+    tls: bool = False
     outputs: tuple[Literal["sr", "gsps", "sc", "pdf"], ...] = ("sr", "gsps", "sc")
 
 
@@ -113,6 +114,7 @@ class FhirDestination(_Section):
     user: str | None = None
     password_variable: str | None = None
     authority: Path | None = None
+    tls: bool = False
 
     @model_validator(mode="after")
     def _goes_somewhere(self) -> FhirDestination:
@@ -134,6 +136,7 @@ class Poll(_Section):
     user: str | None = None
     password_variable: str | None = None
     authority: Path | None = None
+    tls: bool = False
     every_s: float = Field(default=30.0, ge=1, le=86_400)
     days: int = Field(default=1, ge=0, le=3650)
     modalities: tuple[str, ...] = ("CR", "DX")
@@ -194,8 +197,15 @@ class PacsConfig(_Section):
                         )
         if not any(members for _, members in sources):
             raise ValueError("expected at least one of [[peers]], [[polls]] and [[folders]]")
-        if self.tls is None and any(getattr(known, "tls", False) for known in self.destinations):
-            raise ValueError("destinations.tls: expected [tls] with certificate, key and authority")
+        for section, members in (("destinations", self.destinations), ("polls", self.polls)):
+            for known in members:
+                if not known.tls:
+                    continue
+                if self.tls is None:
+                    raise ValueError(f"{section}.tls: expected [tls] with certificate, key and authority")
+                url = getattr(known, "url", None)
+                if url is not None and not url.startswith("https://"):
+                    raise ValueError(f"{section}.tls: expected a url that begins with https://, got {url}")
         return self
 
     def answer_to(self, source: str) -> tuple[Any, ...]:

@@ -105,8 +105,8 @@ class DicomSender:
 class StowSender:
     """A STOW-RS client."""
 
-    def __init__(self, destination: StowDestination) -> None:
-        self._client = dicomweb_client(destination)
+    def __init__(self, destination: StowDestination, config: PacsConfig) -> None:
+        self._client = dicomweb_client(destination, config)
 
     def send(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Undelivered | None]]:
         """Send one by one; see Sender."""
@@ -119,8 +119,8 @@ class StowSender:
         except HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             return Undelivered(f"answered STOW-RS with {status}", refused=400 <= status < 500 and status != 429)
-        except RequestException:
-            return Undelivered("could not be reached", refused=False)
+        except RequestException as error:
+            return _unreached(error)
         if getattr(answer, "FailedSOPSequence", None):
             return Undelivered("answered STOW-RS with a failed instance", refused=True)
         return None
@@ -142,8 +142,8 @@ class Hl7Sender:
                     outcome = self._exchange(connection, delivery) if lost is None else lost
                     lost = outcome if outcome is not None and not outcome.refused else lost
                     yield delivery, outcome
-        except OSError:
-            done = Undelivered("could not be reached", refused=False)
+        except OSError as error:
+            done = _unreached(error)
             yield from ((delivery, done) for delivery in deliveries)
 
     @contextmanager
@@ -159,8 +159,8 @@ class Hl7Sender:
         try:
             connection.sendall(START + delivery.path.read_bytes() + END)
             accepted, code = read_acknowledgement(_receive(connection), delivery.control)
-        except (OSError, ssl.SSLError):
-            return Undelivered("did not acknowledge", refused=False)
+        except OSError as error:
+            return _unreached(error, "did not acknowledge")
         except Hl7Error as error:
             return Undelivered(str(error), refused=False)
         return None if accepted else Undelivered(f"acknowledged with {code}", refused=True)
@@ -182,9 +182,9 @@ def _receive(connection: socket.socket) -> bytes:
 class FhirSender:
     """Posts transactions, or writes them as files that appear whole."""
 
-    def __init__(self, destination: FhirDestination) -> None:
+    def __init__(self, destination: FhirDestination, config: PacsConfig) -> None:
         self._destination = destination
-        self._session = http_session(destination)
+        self._session = http_session(destination, config)
 
     def send(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Undelivered | None]]:
         """Send one by one; see Sender."""
@@ -201,8 +201,8 @@ class FhirSender:
                 self._destination.url or "", data=delivery.path.read_bytes(), headers=headers, timeout=TIMEOUT_S
             ) as answer:
                 status = answer.status_code
-        except RequestException:
-            return Undelivered("could not be reached", refused=False)
+        except RequestException as error:
+            return _unreached(error)
         if status < 300:
             return None
         return Undelivered(f"answered with {status}", refused=400 <= status < 500 and status != 429)
@@ -222,12 +222,31 @@ class FhirSender:
         return None
 
 
-def http_session(server: Any) -> Session:
-    """Return a session for a server of the configuration, with its password and the authority of its certificate."""
+def _unreached(error: BaseException, otherwise: str = "could not be reached") -> Undelivered:
+    """Return why a connection came to nothing; a certificate that one side does not accept is told from a peer away."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, ssl.SSLError):
+            return Undelivered(f"TLS failed ({(one.reason or 'unknown').replace('_', ' ').lower()})", refused=False)
+        seen.add(id(one))
+        parts = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
+        waiting += [part for part in parts if isinstance(part, BaseException) and id(part) not in seen]
+    return Undelivered(otherwise, refused=False)
+
+
+def http_session(server: Any, config: PacsConfig) -> Session:
+    """Return a session for a server of the configuration, with its password and the authority of its certificate.
+
+    With `tls` of the server, our own certificate is shown to it.
+    """
     session = requests.Session()
     session.trust_env = False  # no proxies and no .netrc: where patient data go stands in the configuration alone
     if server.user is not None:
         session.auth = (server.user, secret(server.password_variable) or "")
+    if server.tls and config.tls is not None:
+        session.cert = (str(config.tls.certificate), str(config.tls.key))
+        session.verify = str(config.tls.authority)
     if server.authority is not None:
         session.verify = str(server.authority)
     return session
@@ -242,10 +261,10 @@ class _LimitedSession(Session):
         return super().request(*args, **kwargs)
 
 
-def dicomweb_client(server: Any) -> DICOMwebClient:
+def dicomweb_client(server: Any, config: PacsConfig) -> DICOMwebClient:
     """Return a client for a DICOMweb server of the configuration."""
     session = _LimitedSession()
-    session.__dict__.update(http_session(server).__dict__)
+    session.__dict__.update(http_session(server, config).__dict__)
     return DICOMwebClient(url=server.url.rstrip("/"), session=session)
 
 
@@ -254,7 +273,7 @@ def open_sender(destination: Any, config: PacsConfig) -> Sender:
     if isinstance(destination, DicomDestination):
         return DicomSender(destination, config)
     if isinstance(destination, StowDestination):
-        return StowSender(destination)
+        return StowSender(destination, config)
     if isinstance(destination, Hl7Destination):
         return Hl7Sender(destination, config)
-    return FhirSender(destination)
+    return FhirSender(destination, config)

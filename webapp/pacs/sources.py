@@ -76,7 +76,7 @@ class Sources:
 
     def _fetch(self, poll: Poll) -> None:
         """Ask by QIDO-RS for instances of the last days, and fetch by WADO-RS those that are not known."""
-        client = dicomweb_client(poll)
+        client = dicomweb_client(poll, self._config)
         for found in _instances(client, poll):
             if self._stopped.is_set():
                 return
