@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import json
@@ -54,31 +55,41 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Orthanc:
-    """A running Orthanc that takes objects from the node and can send to it."""
+ORTHANC = {
+    "Name": "test",
+    "DicomAet": "ORTHANC",
+    "AuthenticationEnabled": False,
+    "RemoteAccessAllowed": False,
+    "DicomCheckCalledAet": False,
+    "OverwriteInstances": False,
+    "DicomModalities": {"node": ["FRACTURE_DET", "127.0.0.1", 11112]},
+    "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+}
 
-    def __init__(self, folder, *, node_port=11112):
+
+class Orthanc:
+    """A running Orthanc that takes objects from the node and can send to it.
+
+    configuration: the text of a file in place of the settings of ORTHANC. password: of its user "orthanc".
+    """
+
+    def __init__(self, folder, *, configuration=None, password=None):
         self.folder, self.port, self.http_port = folder, free_port(), free_port()
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "Name": "test",
+        self._user = {}
+        if password is not None:
+            self._user = {"Authorization": "Basic " + base64.b64encode(f"orthanc:{password}".encode()).decode()}
+        (folder / "configuration").mkdir(parents=True, exist_ok=True)
+        here = {
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
-            "DicomAet": "ORTHANC",
             "DicomPort": self.port,
             "HttpPort": self.http_port,
-            "HttpServerEnabled": True,
-            "AuthenticationEnabled": False,
-            "RemoteAccessAllowed": False,
-            "DicomCheckCalledAet": False,
-            "DicomAlwaysAllowStore": True,
-            "OverwriteInstances": False,
-            "StorageCompression": False,
-            "DicomModalities": {"node": ["FRACTURE_DET", "127.0.0.1", node_port]},
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "Plugins": [str(path) for path in self._plugins()],
+            **({} if password is None else {"RegisteredUsers": {"orthanc": password}}),
         }
-        (folder / "orthanc.json").write_text(json.dumps(settings))
+        # Orthanc merges the files of a folder.
+        (folder / "configuration" / "orthanc.json").write_text(configuration or json.dumps(ORTHANC))
+        (folder / "configuration" / "here.json").write_text(json.dumps(here))
         self._log = (folder / "orthanc.log").open("w")
         self._process = None
         self.start()
@@ -91,7 +102,7 @@ class Orthanc:
         return sorted(folder.glob("libOrthancDicomWeb.so"))
 
     def start(self):
-        command = [program("Orthanc"), str(self.folder / "orthanc.json")]
+        command = [program("Orthanc"), str(self.folder / "configuration")]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, cwd=self.folder)
         wait_for(self._is_ready, "Orthanc")
 
@@ -100,18 +111,23 @@ class Orthanc:
         return listens(self.port) and self.get("/system")
 
     def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as answer:
-            return json.load(answer)
+        return json.loads(self._ask(path))
 
     def file(self, instance):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/instances/{instance}/file", timeout=30) as got:
-            return got.read()
+        return self._ask(f"/instances/{instance}/file")
 
     def post(self, path, content):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", body)
+        return json.loads(self._ask(path, body))
+
+    def put(self, path, content):
+        self._ask(path, json.dumps(content).encode(), "PUT")
+
+    def _ask(self, path, body=None, method=None):
+        place = f"http://127.0.0.1:{self.http_port}{path}"
+        request = urllib.request.Request(place, body, self._user, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+            return answer.read()
 
     def answers(self):
         """Return {study UID: [(modality, Orthanc's ID of an instance)]} of the node's objects."""
