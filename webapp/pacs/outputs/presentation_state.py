@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from highdicom import PresentationLUTTransformation
 from highdicom.pr import (
     GraphicAnnotation,
     GraphicLayer,
@@ -46,6 +47,7 @@ def presentation_state(answer: StudyAnswer, image: ImageAnswer, number: int) -> 
         content_description=f"{NOTICE}; version {answer.version}",
         graphic_annotations=[annotation],
         graphic_layers=[layer],
+        presentation_lut_transformation=PresentationLUTTransformation(_lut_shape(image)),
         institution_name=answer.institution,
         content_creator_name="fracture_det^",
         **series_of(answer, "gsps"),
@@ -53,6 +55,11 @@ def presentation_state(answer: StudyAnswer, image: ImageAnswer, number: int) -> 
     state.Laterality = side_of(image.header)
     copy_study(answer, state)
     return uid, encode(state)
+
+
+def _lut_shape(image: ImageAnswer) -> str:
+    """Return what keeps an image as it is: the state decides alone which end is bright (PS3.3 C.11.6.1.2)."""
+    return "INVERSE" if image.header.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
 
 
 def is_grayscale(image: ImageAnswer) -> bool:
