@@ -9,7 +9,9 @@ import pytest
 from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, ClosingClient, changed, encoded, form_token
 from webapp import create_app
+from webapp.store import ResultMetadata
 from webapp.store.accounts import ADMIN, READER, AccountError
+from webapp.store.audit import PACS
 
 PASSWORD = "correct horse battery"
 PLATE = encoded(dark_plate(LIKELY))
@@ -180,6 +182,20 @@ class TestOwners:
         assert root.get(links["page"]).status_code == 200
         assert root.get("/api/v1/predictions").json["total"] == 1
         assert root.delete(links["self"]).status_code == 204
+
+    def test_what_came_through_the_pacs_node_is_for_administrators(self, app, service):
+        results = app.extensions["fracture"].store.results
+        stored = results.add(service.predict(PLATE), ResultMetadata(PACS, "likely", "1" * 64, 0.5, 0.25))
+        path = f"/api/v1/predictions/{stored.id}"
+        anna, root = browser(app, "anna"), browser(app, "root")
+        for link in root.get(path).json["links"].values():
+            assert link == "/model" or anna.get(link).status_code == 404
+        assert anna.put(f"{path}/feedback", json={"no_fracture": True}).status_code == 404
+        assert anna.delete(path).status_code == 404
+        assert anna.get("/api/v1/predictions").json["total"] == 0
+        assert stored.id not in anna.get("/history").text
+        assert root.get("/api/v1/predictions").json["results"][0]["source"] == "PACS"
+        assert "· PACS" in root.get("/history").text
 
     def test_the_key_of_one_is_not_that_of_another(self, app):
         first, second = (upload(browser(app, name), **{"Idempotency-Key": "k"}).json["id"] for name in ("anna", "ben"))
