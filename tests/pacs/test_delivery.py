@@ -10,7 +10,7 @@ from fracture_det.inference.service import DetectorFailed
 from tests.pacs.conftest import plate
 from tests.pacs.films import dicom_object, write
 from tests.pacs.programs import MllpServer, free_port, program, storescu, wait_for
-from tests.pacs.test_storage import send
+from tests.pacs.test_storage import send, watching
 from webapp.store import Feedback
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -221,8 +221,14 @@ def test_a_watched_folder(start_node, folder_destination, tmp_path):
     running = start_node(destinations=[folder_destination], folders=folders)
     write(dicom_object(plate()), watched / "one.dcm")
     (watched / "note.txt").write_text("hello")
-    running.settle()
-    wait_for(lambda: (watched / "refused" / "note.txt").exists(), "the file that is none")
+    with (watched / "long.dcm").open("wb") as file:
+        file.truncate(3 * 10**9)  # sparse
+    incoming, sizes = running.queue.spool.incoming, [0]
+    with watching(lambda: sizes.extend(path.stat().st_size for path in incoming.iterdir())):
+        running.settle()
+        for name in ("note.txt", "long.dcm"):
+            wait_for(lambda name=name: (watched / "refused" / name).exists(), "the file that is none")
+    assert max(sizes) < 1_000_000
     assert sorted(path.name for path in watched.iterdir()) == ["refused"]
     assert len(list(folder_destination["folder"].iterdir())) == 1
 

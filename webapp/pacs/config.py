@@ -40,8 +40,8 @@ class Tls(_Section):
 class Peer(_Section):
     """A system that may send objects. address: its IP addresses or networks. answer_to: names of destinations.
 
-    commitment_host, commitment_port: where it listens for the outcome of storage commitment; without a port, the
-    outcome is sent on the association that asked.
+    commitment_host, commitment_port: where it listens for the outcome of storage commitment; by default the first of
+    `address`, which must then be one address and no network, and 104.
     """
 
     ae_title: AeTitle

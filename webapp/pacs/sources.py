@@ -104,6 +104,7 @@ class Sources:
                 continue
             copy = self._queue.spool.incoming / secrets.token_hex(16)
             try:
+                self._check_size(original)
                 shutil.copyfile(original, copy)
                 if self._receive(copy, f"folder:{folder.name}") == CHANGED:
                     raise MalformedObject("another object with its SOP instance UID is here")
@@ -116,9 +117,12 @@ class Sources:
             finally:
                 copy.unlink(missing_ok=True)
 
-    def _receive(self, path: Path, source: str) -> str:
+    def _check_size(self, path: Path) -> None:
         if path.stat().st_size > self._config.max_object_mb * 1024 * 1024:
             raise MalformedObject("it is over the limit")
+
+    def _receive(self, path: Path, source: str) -> str:
+        self._check_size(path)
         received, _ = inspect(path)
         outcome = self._queue.receive(path, received, source=source, quiet_s=self._config.quiet_s)
         self._metrics.received(outcome)
