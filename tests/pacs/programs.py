@@ -162,7 +162,21 @@ def over_tls(server, context):
     server.get_request, server.handle_error = get_request, lambda *_: None
 
 
-class HttpServer:
+class _LocalServer:
+    """Runs `_server` in a thread, over TLS where there is a context."""
+
+    def begin(self, context):
+        if context is not None:
+            over_tls(self._server, context)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class HttpServer(_LocalServer):
     """Keeps what is posted, and answers with 200; `context`: of TLS."""
 
     def __init__(self, context=None, port=0):
@@ -181,17 +195,10 @@ class HttpServer:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        if context is not None:
-            over_tls(self._server, context)
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        self.begin(context)
 
 
-class MllpServer:
+class MllpServer(_LocalServer):
     """Acknowledges messages, and keeps them; `code`: with what. `context`: of TLS."""
 
     def __init__(self, port=0, context=None):
@@ -216,14 +223,7 @@ class MllpServer:
             allow_reuse_address = daemon_threads = True
 
         self._server = Server(("127.0.0.1", port), Handler)
-        if context is not None:
-            over_tls(self._server, context)
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        self.begin(context)
 
 
 class RunningNode:
