@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with node_with_archive(folder) as node:
+        with node_with_archive(folder, ("sr", "gsps", "sc")) as node:
             faults = _damaged(node, folder, args) if args.damaged else 0
             faults += _large(node, folder, args.large_gb) if args.large_gb else 0
         log = node.log.read_text(encoding="utf-8")

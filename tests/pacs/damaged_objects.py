@@ -29,6 +29,7 @@ from webapp.pacs.transfer_syntaxes import TRANSFER_SYNTAXES
 INSTANCE, STUDY = (f"1.2.826.0.1.3680043.8.498.{number}" for number in (1, 2))
 # Damages spare what is before the dataset in a file, and so nothing of an object that has no file.
 PREFIX = bytes(132)
+ALL_OUTPUTS = ("sr", "gsps", "sc", "pdf")
 CONFIG = """
 quiet_s = 0.2
 first_pause_s = 0.5
@@ -45,7 +46,7 @@ name = "archive"
 host = "127.0.0.1"
 port = {archive}
 ae_title = "ARCHIVE"
-outputs = ["sr", "gsps", "sc", "pdf"]
+outputs = {outputs}
 
 [[destinations]]
 kind = "fhir"
@@ -126,9 +127,9 @@ def send_objects(
         association = None
         path = folder / f"{number}.dcm"
         for one in objects[number::associations]:
+            path.write_bytes(one.content)
             if association is None or not association.is_established:
                 association = associate(port)
-            path.write_bytes(one.content)
             statuses[one.uid] = association.send_c_store(path).get("Status")
         if association is not None and association.is_established:
             association.release()
@@ -164,16 +165,14 @@ def associate(port: int):
 
 
 @contextlib.contextmanager
-def node_with_archive(folder: Path, **environ: str) -> Iterator[RunningNode]:
+def node_with_archive(folder: Path, outputs: Sequence[str] = ALL_OUTPUTS) -> Iterator[RunningNode]:
     """Run a node as a process, with the bright-rectangles detector, dcmtk's storescp as archive, and a FHIR folder."""
     port = free_port()
     archive = subprocess.Popen(
         [program("storescp"), "--ignore", "--fork", "-aet", "ARCHIVE", str(port)], stderr=subprocess.DEVNULL
     )
-    config = CONFIG.format(archive=port, fhir=folder / "fhir")
-    node = RunningNode(
-        folder / "node", config, module="tests.pacs.bright_node", FRACTURE_DETECTOR="bright:0", **environ
-    )
+    config = CONFIG.format(archive=port, fhir=folder / "fhir", outputs=json.dumps(outputs))
+    node = RunningNode(folder / "node", config, module="tests.pacs.bright_node", FRACTURE_DETECTOR="bright:0")
     try:
         wait_for(lambda: listens(port), "storescp")
         node.start()

@@ -92,7 +92,7 @@ SOURCES = {
         (
             *("PatientSex", "PatientBirthDate", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "PatientID"),
             *("BodyPartExamined", "ImageLaterality", "ReferringPhysicianName", "PatientOrientation", "WindowCenter"),
-            *("WindowWidth", "StudyDescription"),
+            *("WindowWidth", "StudyDescription", "SamplesPerPixel"),
         )
     ),
     "latin": {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Ångström^Müller"},

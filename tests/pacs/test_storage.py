@@ -225,6 +225,25 @@ def test_an_object_over_the_limit_is_refused_and_takes_neither_memory_nor_disk(s
     assert send(running, dicom_object(plate())) == 0x0000
 
 
+def test_the_time_that_taking_an_object_takes_is_no_silence_of_the_peer(start_node, monkeypatch):
+    running = start_node(idle_s=1)
+    receive = running.queue.receive
+
+    def slow(*arguments, **values):
+        time.sleep(2.5)
+        return receive(*arguments, **values)
+
+    monkeypatch.setattr(running.queue, "receive", slow)
+    ae = AE(ae_title="STORESCU")
+    ae.add_requested_context(DX, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", running.port, ae_title="FRACTURE_DET")
+    assert association.send_c_store(dicom_object(plate(), 1)).Status == 0
+    time.sleep(0.5)  # in which it would be aborted
+    assert association.is_established
+    assert association.send_c_store(dicom_object(plate(), 2)).Status == 0
+    association.release()
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"\x01\x00\x00\x00\x01", b"\x04\x00\x00\x00\x10\x00abc", b"GET / HTTP/1.1\r\n\r\n"]
 )
@@ -323,6 +342,7 @@ def test_mutated_objects_by_the_network_neither_crash_nor_hang_it(start_node, fo
         ({"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": b"\xff\xfe\x1b$"}, ("analysed", "")),
         ({"WindowWidth": None, "WindowCenter": None}, ("analysed", "")),
         ({"PatientSex": None, "StudyDate": None, "AccessionNumber": None}, ("analysed", "")),
+        ({"SamplesPerPixel": None}, ("analysed", "")),
     ],
 )
 def test_what_is_said_of_an_object(start_node, folder_destination, values, said):

@@ -60,6 +60,8 @@ def source_header(path: Path) -> Dataset:
             setattr(header, keyword, text)
     for keyword in (*NUMBERS, *PRESENTATION):
         _copy(read, header, keyword)
+    if "SamplesPerPixel" not in header and str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
+        header.SamplesPerPixel = 1  # as such an image is read
     _copy_orientation(read, header)
     _copy_order(read, header)
     if not header.SeriesInstanceUID:

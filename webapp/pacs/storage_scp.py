@@ -256,16 +256,17 @@ class StorageScp:
         if isinstance(event.request._dataset_file, _Nowhere):
             return event.request._dataset_file.status
         try:
-            status = self._take(event)
+            return self._take(event)
         except MalformedObject as error:
             log.warning("An object was refused: %s", error)
             self._metrics.refused("malformed")
             return MALFORMED
         except (StoreUnavailable, OSError) as error:
             log.error("An object was refused for now: %s", error if isinstance(error, StoreUnavailable) else "disk")
-            self._metrics.refused("no resources")
+            self._metrics.refused(NO_ROOM)
             return NO_RESOURCES
-        return status
+        finally:
+            event.assoc.dul._idle_timer.restart()  # the time that this took is not a silence of the peer
 
     def _take(self, event: Any) -> int:
         path = Path(event.dataset_path)
