@@ -167,7 +167,7 @@ class TestHistory:
             (page.index(identifier[:8]) for identifier in three), reverse=True
         )
         assert "Fracture likely" in page
-        assert client.get("/history?finding=none+seen").text.count('<li class="entry">') == 1
+        assert client.get("/history?finding=none+seen").text.count('<li class="entry"') == 1
         answer = client.post(f"/results/{three[0]}/delete", data={"csrf_token": form_token(client)})
         assert (answer.status_code, answer.location) == (302, "/history")
         assert three[0] not in client.get("/history").text
