@@ -136,7 +136,18 @@ class TestFolder:
         with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
             rows = {row["file_name"]: row for row in csv.DictReader(file)}
         assert [row["status"] for row in rows.values()] == ["box", "box", "none", "error", "box", "error"]
-        assert list(rows["b/x.png"].values())[4:] == ["1", "fracture", "0.8000", "5.0", "6.0", "15.0", "16.0", "", "", ""]
+        assert list(rows["b/x.png"].values())[4:] == [
+            "1",
+            "fracture",
+            "0.8000",
+            "5.0",
+            "6.0",
+            "15.0",
+            "16.0",
+            "",
+            "",
+            "",
+        ]
         assert rows["c/broken.jpg"]["error"].startswith("not a JPEG")
         assert not (tmp_path / "overlays").exists()
 

@@ -236,6 +236,22 @@ def test_the_same_input_has_the_same_uids_and_another_has_others(tmp_path):
     assert len(structured_report(first)[0]) <= 64
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("written", [b"\0\x0048.0", b"48.0\\300", b"48.0\\ "])
+def test_the_state_has_the_window_that_the_image_is_read_with(tmp_path, written):
+    path = write(dicom_object(plate(), 1, WindowCenter="123456", WindowWidth=99), tmp_path / "1.dcm")
+    path.write_bytes(path.read_bytes().replace(b"\x50\x10DS\x06\x00123456", b"\x50\x10DS" + _valued(written)))
+    said = answer(ImageAnswer(source_header(path), "1" * 64, LIKELY, None, lambda: np.dstack([plate()] * 3)))
+    state = dcmread(io.BytesIO(presentation_state(said, said.images[0], 1)[1]))
+    [window] = state.SoftcopyVOILUTSequence
+    assert (window.WindowCenter, window.WindowWidth) == (48, 99)
+
+
+def _valued(written):
+    written += b" " * (len(written) % 2)
+    return len(written).to_bytes(2, "little") + written
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_hl7apy_finds_every_segment_field_and_type_where_the_standard_has_it(tmp_path, version):
     parser = pytest.importorskip("hl7apy.parser")

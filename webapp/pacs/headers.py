@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.valuerep import DA, TM, PersonName
+from pydicom.multival import MultiValue
+from pydicom.valuerep import DA, TM, PersonName, format_number_as_ds
 
 from .objects import read_header, text_of
 
@@ -39,7 +41,8 @@ OPTIONAL = {
 KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 NUMBERS = ("Rows", "Columns", "SamplesPerPixel", "BitsStored", "NumberOfFrames")
 # Of the pixels' presentation, for a presentation state.
-PRESENTATION = ("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction")
+PRESENTATION = ("RescaleType", "VOILUTFunction")
+PRESENTATION_NUMBERS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
 SEXES = ("M", "F", "O")
 
 
@@ -60,6 +63,8 @@ def source_header(path: Path) -> Dataset:
             setattr(header, keyword, text)
     for keyword in (*NUMBERS, *PRESENTATION):
         _copy(read, header, keyword)
+    for keyword in PRESENTATION_NUMBERS:
+        _copy_number(read, header, keyword)
     if "SamplesPerPixel" not in header and str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
         header.SamplesPerPixel = 1  # as such an image is read
     _copy_orientation(read, header)
@@ -95,6 +100,19 @@ def _copy(read: Dataset, header: Dataset, keyword: str) -> None:
     try:
         if keyword in read and read[keyword].value not in (None, ""):
             header[keyword] = read[keyword]
+    except Exception:  # a broken value
+        return
+
+
+def _copy_number(read: Dataset, header: Dataset, keyword: str) -> None:
+    """Copy the first decimal number, of several windows the first one, as the image itself is read."""
+    try:
+        value: Any = read[keyword].value if keyword in read else None
+        values = value if isinstance(value, MultiValue) else [value]
+        texts = [str(one).strip(" \0") for one in values if one is not None]
+        numbers = [float(text) for text in texts if text]
+        if numbers and all(map(math.isfinite, numbers)):
+            setattr(header, keyword, format_number_as_ds(numbers[0]))
     except Exception:  # a broken value
         return
 
