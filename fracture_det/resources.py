@@ -28,7 +28,11 @@ def find_config(name: str | Path) -> Path:
 
 
 # package -> the extra that has it; all others are of `train`.
-EXTRAS = {"ray": "ray", **dict.fromkeys(("dicomweb_client", "fhir", "highdicom", "pydicom", "pynetdicom"), "dicom")}
+EXTRAS = {
+    "ray": "ray",
+    **dict.fromkeys(("dicomweb_client", "fhir", "highdicom", "pydicom", "pynetdicom"), "dicom"),
+    **dict.fromkeys(("effdet", "transformers"), "baselines"),
+}
 
 
 def how_to_install(package: str) -> str:

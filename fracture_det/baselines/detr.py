@@ -14,17 +14,21 @@ from fracture_det.baselines.baseline import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Baseline,
-    BaselineDetector,
     Decoded,
     Outputs,
     ShortestSide,
     TupleOutputs,
     open_baseline,
 )
+from fracture_det.baselines.trained import is_trained, open_trained, refuse_nms_iou
+from fracture_det.inference.base import Detector
 
 
-def open_detr(target: str) -> BaselineDetector:
-    """Open `detr:TARGET`; see `open_baseline`."""
+def open_detr(target: str, *, nms_iou: float | None = None) -> Detector:
+    """Open `detr:TARGET`: a training folder or a file of one, else see `open_baseline`."""
+    if is_trained(target):
+        return open_trained(target, scheme="detr", architecture="DETR", nms_iou=nms_iou)
+    refuse_nms_iou("detr", target, nms_iou)
     return open_baseline(DETR, target)
 
 

@@ -13,17 +13,21 @@ from fracture_det.baselines.baseline import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Baseline,
-    BaselineDetector,
     Decoded,
     Outputs,
     TupleOutputs,
     open_baseline,
 )
+from fracture_det.baselines.trained import is_trained, open_trained, refuse_nms_iou
+from fracture_det.inference.base import Detector
 from fracture_det.structures.letterbox import Letterbox
 
 
-def open_efficientdet(target: str) -> BaselineDetector:
-    """Open `efficientdet:TARGET`; see `open_baseline`."""
+def open_efficientdet(target: str, *, nms_iou: float | None = None) -> Detector:
+    """Open `efficientdet:TARGET`: a training folder or a file of one, else see `open_baseline`."""
+    if is_trained(target):
+        return open_trained(target, scheme="efficientdet", architecture="EfficientDet", nms_iou=nms_iou)
+    refuse_nms_iou("efficientdet", target, nms_iou)
     return open_baseline(EFFICIENTDET, target)
 
 

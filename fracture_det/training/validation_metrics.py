@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from fracture_det.inference.detectron2 import undo_letterbox
+from fracture_det.modeling.architectures.base import Architecture
 from fracture_det.structures.letterbox import Letterbox
 
 
@@ -38,12 +39,15 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
     """Return {"validation_" + name: mean over the images of `loader`} of every training loss, and `validation_loss`.
 
     `validation_loss` is their sum. The losses sample proposals at random, here from a fixed seed, so that evaluations
-    are comparable. Every process of a distributed training must call this, and all get the same values.
+    are comparable; batch norm and dropout act as in prediction. Every process of a distributed training must call this, and all get the same values.
     """
     sums: dict[str, float] = {}
     n_images = 0
     was_training = model.training
     model.train()
+    if isinstance(model, Architecture):  # whose losses depend on its own mode alone
+        for part in model.children():
+            part.eval()
     with torch.no_grad(), torch.random.fork_rng(), EventStorage():
         torch.manual_seed(0)
         for batch in loader:
