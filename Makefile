@@ -119,9 +119,9 @@ endif
 	$(PIP) -r requirements/dicom.txt
 	@touch $@
 
-.venv/.dev: requirements/dev.txt requirements/reference.txt requirements/baselines.txt .venv/.full
+.venv/.dev: requirements/dev.txt requirements/reference.txt .venv/.full
 	$(PIP) -r requirements/dev.txt
-	$(PIP) --no-deps -r requirements/reference.txt -r requirements/baselines.txt
+	$(PIP) --no-deps -r requirements/reference.txt
 	@touch .venv/.dicom $@
 
 # Asking for the other Detectron2 makes the other stamp missing, so that it is installed again.

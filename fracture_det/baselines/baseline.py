@@ -141,7 +141,9 @@ def _open_openvino(baseline: Baseline, path: Path) -> BaselineDetector:
 
 def _load_weights(network: nn.Module, path: Path, title: str) -> None:
     if not path.is_file() or path.suffix != ".safetensors":
-        raise DetectorError(f"{title}: expected {RANDOM!r} or a .safetensors file, got {str(path)!r}")
+        raise DetectorError(
+            f"{title}: expected a training folder, {RANDOM!r} or a .safetensors file, got {str(path)!r}"
+        )
     try:
         network.load_state_dict(load_file(path))
     except (RuntimeError, ValueError) as error:

@@ -15,7 +15,7 @@ from fracture_det.export.graph import export_graph
 from fracture_det.export.half_precision import export_safetensors
 from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
-from fracture_det.inference.registry import open_detector, scheme_and_target
+from fracture_det.inference.registry import TRAINED, open_detector, scheme_and_target
 from fracture_det.structures.image_files import find_images
 
 SAFETENSORS = "safetensors"
@@ -26,7 +26,8 @@ Say = Callable[[str], None]
 class ExportOptions:
     """What is exported, to which form, and on which radiographs the export is verified.
 
-    detector: d2:FOLDER_OR_FILE, or ensemble:FOLDER and shipped, whose members are exported one by one.
+    detector: d2:FOLDER_OR_FILE (or yolov3:, efficientdet:, detr:), or ensemble:FOLDER and shipped, whose members are
+    exported one by one.
     to: "safetensors" or one of FORMATS.
     check_images: file, folder or glob; check_count of them are compared on, evenly spaced.
     batch_size: images per call of the graph. half: OpenVINO stores weights in half precision. calibration:
@@ -82,7 +83,7 @@ def run_export(options: ExportOptions, *, say: Say = print) -> None:
     Raises ExportError when it does not agree, DetectorError and InputError for what cannot be read.
     """
     scheme, target = scheme_and_target(options.detector)
-    if scheme == "d2":
+    if scheme in TRAINED:
         _export_detector(options, target, options.out, say)
     elif scheme == "ensemble":
         _export_members(options, ensemble_file(target), say)
@@ -97,8 +98,8 @@ def _export_members(options: ExportOptions, path: Path, say: Say) -> None:
     members = []
     for uri in ensemble.members:
         kind, _, name = uri.partition(":")
-        if kind != "d2":
-            raise ExportError(f"{path}, members: only d2 can be exported, got {uri!r}")
+        if kind not in TRAINED:
+            raise ExportError(f"{path}, members: only training folders can be exported, got {uri!r}")
         _export_detector(options, str(path.parent / name), options.out / Path(name).name, say)
         members.append(f"{scheme}:{Path(name).name}")
     msgspec.structs.replace(ensemble, members=tuple(members)).save(options.out / ENSEMBLE_FILE)

@@ -26,6 +26,7 @@ from fracture_det.inference.detectron2 import D2Detector
 from fracture_det.inference.exported import FACTS_KEY, GraphFacts
 from fracture_det.inference.openvino import quiet_openvino
 from fracture_det.inference.registry import open_detector
+from fracture_det.modeling.architectures.base import Architecture
 from fracture_det.structures.radiograph import read_radiograph
 
 # Values of --to besides safetensors, and the files that they write; the first is the one to open.
@@ -67,6 +68,8 @@ class DetectorGraph(nn.Module):
         """Do what GeneralizedRCNN.inference does, without its copy of each image into a batch, which ONNX lacks."""
         normed = ((planes.flip(1) if self.bgr else planes) - self.model.pixel_mean) / self.model.pixel_std
         images = ImageList(normed, [(normed.shape[2], normed.shape[3])] * normed.shape[0])
+        if isinstance(self.model, Architecture):
+            return self.model.detect(normed)
         features = self.model.backbone(images.tensor)
         proposals = predict_proposals(self.model.proposal_generator, images, features)
         instances, _ = self.model.roi_heads(images, features, proposals, None)

@@ -13,6 +13,7 @@ from fracture_det.export.half_precision import WEIGHTS_NAME
 from fracture_det.export.verify import ExportError
 from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.detectron2 import CONFIG_FILE, D2Detector, find_weights
+from fracture_det.modeling.architectures.base import Architecture
 from fracture_det.modeling.backbones import fold_frozen_norms
 from fracture_det.modeling.config import load_config
 
@@ -35,6 +36,8 @@ def prune(target: str, out: Path, ratio: float, *, start: Path | None = None) ->
         raise ExportError(f"--prune: expected a share between 0 and 1, got {ratio}")
     source = D2Detector.open(target)
     model: Any = source.predictor.model
+    if isinstance(model, Architecture):
+        raise ExportError(f"{target}: only a Faster R-CNN can be pruned, this is {type(model).__name__}")
     fold_frozen_norms(model.backbone)
     if norms := sorted({type(part.norm).__name__ for part in model.backbone.modules() if getattr(part, "norm", None)}):
         raise ExportError(f"{target}: its convolutions hold {', '.join(norms)}; only FrozenBN can be pruned")

@@ -32,6 +32,8 @@ DETECTORS = {
     "torchvision": "fracture_det.baselines.torchvision:open_torchvision",
     "yolov3": "fracture_det.baselines.yolov3:open_yolov3",
 }
+# Those that open a training folder.
+TRAINED = ("d2", "detr", "efficientdet", "yolov3")
 # Why an export does not take `nms_iou`, and what does.
 EXPORTS = ("onnx", "openvino", "torchscript")
 NMS_IN_GRAPH = "an exported graph holds its non-maximum suppression, with the IoU of its source"

@@ -54,6 +54,22 @@ class FrozenNormConv2d(nn.Module):
         return F.conv2d(x, weight, self.shift, *geometry)
 
 
+def use_group_norm(network: nn.Module) -> None:
+    """Replace, in place, every batch norm of `network` by group norm, of at most 32 groups; activations stay.
+
+    Batch statistics of small batches of crops are not those of whole radiographs; groups have no such statistics.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                channels = child.num_features
+                groups = next(n for n in range(min(32, channels), 0, -1) if channels % n == 0)
+                norm: nn.Module = nn.GroupNorm(groups, channels)
+                if isinstance(child, BatchNormAct2d):
+                    norm = nn.Sequential(norm, child.drop, child.act)
+                setattr(parent, name, norm)
+
+
 def join_frozen_norms(network: nn.Module) -> None:
     """Replace, in place, every convolution of `network` that is followed by batch norm by a FrozenNormConv2d."""
     for parent in list(network.modules()):
@@ -91,18 +107,24 @@ def _fold(conv: Any) -> nn.Conv2d:
 
 
 class TimmBackbone(Backbone):
-    """A timm network that returns its feature maps, with frozen batch norm, as Detectron2's ResNet has.
+    """A timm network that returns its feature maps, by default with frozen batch norm, as Detectron2's ResNet has.
 
     name: of a timm model, such as "tf_efficientnet_lite2". out_features: keys of STAGES.
     freeze_at: 0 trains everything, 1 freezes the layers up to stride 2, 2 up to stride 4, and so on (FREEZE_AT).
-    freeze_depthwise: freeze the depthwise kernels.
+    freeze_depthwise: freeze the depthwise kernels. norm: "FrozenBN", or "GN", which learns, for random weights.
     Input (N, 3, H, W); output {name: (N, C, H / stride, W / stride)}, both sides rounded up.
 
     Raises ValueError for a network whose feature maps have other strides.
     """
 
     def __init__(
-        self, name: str, out_features: tuple[str, ...], *, freeze_at: int = 0, freeze_depthwise: bool = False
+        self,
+        name: str,
+        out_features: tuple[str, ...],
+        *,
+        freeze_at: int = 0,
+        freeze_depthwise: bool = False,
+        norm: str = "FrozenBN",
     ) -> None:
         super().__init__()
         network = _feature_network(name, out_features)
@@ -113,8 +135,12 @@ class TimmBackbone(Backbone):
             if freeze_depthwise and isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.weight.requires_grad_(False)
         self.timm_keys = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
-        join_frozen_norms(network)
-        self.network = freeze_batch_norm_2d(network)
+        if norm == "GN":
+            use_group_norm(network)
+            self.network = network
+        else:
+            join_frozen_norms(network)
+            self.network = freeze_batch_norm_2d(network)
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(out_features, network.feature_info.channels(), strict=True))
         self._out_feature_strides = dict(zip(out_features, strides, strict=True))
@@ -186,6 +212,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         tuple(cfg.MODEL.FPN.IN_FEATURES),
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         freeze_depthwise=cfg.MODEL.TIMM.FREEZE_DEPTHWISE,
+        norm=cfg.MODEL.TIMM.NORM,
     )
     return FPN(
         bottom_up,
@@ -204,6 +231,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         tuple(cfg.MODEL.TIMM.OUT_FEATURES),
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         freeze_depthwise=cfg.MODEL.TIMM.FREEZE_DEPTHWISE,
+        norm=cfg.MODEL.TIMM.NORM,
     )
 
 

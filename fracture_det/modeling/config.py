@@ -42,6 +42,8 @@ def add_fracture_config(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite2"
     # The maps of build_timm_backbone; those of the other are MODEL.FPN.IN_FEATURES.
     cfg.MODEL.TIMM.OUT_FEATURES = ("res3", "res4", "res5")
+    # Its norms: "FrozenBN" keeps the statistics of its ImageNet weights, "GN" (groups) is for random weights.
+    cfg.MODEL.TIMM.NORM = "FrozenBN"
     # Freeze its depthwise kernels: on a CPU their gradient costs more than all the others together.
     cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
 
@@ -249,6 +251,8 @@ def check_config(cfg: CfgNode) -> None:
     timm_builders = [builder.__name__ for builder in TIMM_BUILDERS]
     if cfg.MODEL.BACKBONE.NAME in timm_builders and not timm.is_model(cfg.MODEL.TIMM.NAME):
         raise ConfigError(f"MODEL.TIMM.NAME: timm {timm.__version__} has no network {cfg.MODEL.TIMM.NAME!r}")
+    if cfg.MODEL.TIMM.NORM not in ("FrozenBN", "GN"):
+        raise ConfigError(f"MODEL.TIMM.NORM: expected FrozenBN or GN, got {cfg.MODEL.TIMM.NORM!r}")
     _check_architecture(cfg)
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")

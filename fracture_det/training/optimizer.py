@@ -40,10 +40,7 @@ def _slow_down_backbone(
 ) -> list[dict[str, Any]]:
     """Return the parameter groups with those of the backbone apart, at `multiplier` times their learning rate."""
     of_backbone = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, Backbone)
-        for parameter in module.parameters()
+        id(parameter) for module in model.modules() if isinstance(module, Backbone) for parameter in module.parameters()
     }
     divided = []
     for group in groups:

@@ -39,7 +39,8 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
     """Return {"validation_" + name: mean over the images of `loader`} of every training loss, and `validation_loss`.
 
     `validation_loss` is their sum. The losses sample proposals at random, here from a fixed seed, so that evaluations
-    are comparable; batch norm and dropout act as in prediction. Every process of a distributed training must call this, and all get the same values.
+    are comparable; batch norm and dropout act as in prediction. Every process of a distributed training must call this,
+    and all get the same values.
     """
     sums: dict[str, float] = {}
     n_images = 0

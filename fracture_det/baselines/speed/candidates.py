@@ -17,7 +17,7 @@ from fracture_det.export.exporter import ExportOptions, run_export
 from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
-from fracture_det.inference.registry import SHIPPED, scheme_and_target
+from fracture_det.inference.registry import SHIPPED, TRAINED, scheme_and_target
 from fracture_det.modeling.checkpoints import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
 
@@ -91,7 +91,7 @@ def model_files(uri: str) -> tuple[Path, ...]:
         path = ensemble_file(path)
         members = [member.partition(":") for member in EnsembleConfig.load(path).members]
         return tuple(file for kind, _, name in members for file in model_files(f"{kind}:{path.parent / name}"))
-    if scheme in ("d2", "defaultpredictor"):
+    if scheme in ("d2", "defaultpredictor") or (scheme in TRAINED and path.is_dir()):
         return (find_weights(path),)
     if scheme in FORMATS and path.is_dir():
         path = path / FORMATS[scheme][0]

@@ -21,7 +21,7 @@ from fracture_det.structures.markdown_table import markdown_table
 from fracture_det.structures.processors import available_cpus
 from fracture_det.visualization.speed_chart import draw_benchmark
 
-VERSIONS = ("torch", "torchvision", "detectron2", "openvino", "onnxruntime", "ultralytics", "effdet", "transformers")
+VERSIONS = ("torch", "torchvision", "detectron2", "openvino", "onnxruntime", "effdet", "transformers")
 N_RESAMPLES = 1000
 Measure = Callable[[str, Sequence[Path]], Measurement]
 

@@ -120,22 +120,3 @@ def _clipped(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def build_bottom_up(cfg: CfgNode) -> Backbone:
     """Return the backbone MODEL.BACKBONE.NAME of an architecture: feature maps by name, without a feature pyramid."""
     return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg, ShapeSpec(channels=3))
-
-
-def replace_norms(module: nn.Module, norm: str) -> None:
-    """Replace, in place, every batch norm of `module` by group norm if `norm` is "GN"; "BN" leaves them.
-
-    Batch statistics of small batches of crops are not those of whole radiographs; groups have no such statistics.
-    """
-    if norm == "BN":
-        return
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, group_norm(child.num_features))
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Return group norm with the largest number of groups up to 32 that divides `channels`."""
-    groups = next(n for n in range(min(32, channels), 0, -1) if channels % n == 0)
-    return nn.GroupNorm(groups, channels)

@@ -19,8 +19,8 @@ from fracture_det.modeling.architectures.base import (
     Candidates,
     Truth,
     build_bottom_up,
-    replace_norms,
 )
+from fracture_det.modeling.backbones import use_group_norm
 
 # IoU with an annotated box from which an anchor is positive; effdet's own.
 MATCH_IOU = 0.5
@@ -46,9 +46,9 @@ class EfficientDet(Architecture):
             self.config.num_classes = self.n_classes
             self.network: Any = Network(self.config, pretrained_backbone=False)
             self.loss = DetectionLoss(self.config)
-        replace_norms(self.network.fpn, cfg.MODEL.EFFICIENTDET.NORM)
-        for head in (self.network.class_net, self.network.box_net):
-            replace_norms(head, cfg.MODEL.EFFICIENTDET.NORM)
+        if cfg.MODEL.EFFICIENTDET.NORM == "GN":
+            for part in (self.network.fpn, self.network.class_net, self.network.box_net):
+                use_group_norm(part)
         self.network.backbone = FeatureList(build_bottom_up(cfg), self.network.backbone.feature_info.channels())
         # effdet fixes the sizes of its feature maps when it builds the network; here they follow each batch.
         built_for = _feature_sizes(self.config.image_size, self.config)

@@ -18,8 +18,8 @@ from fracture_det.modeling.architectures.base import (
     Candidates,
     Truth,
     build_bottom_up,
-    replace_norms,
 )
+from fracture_det.modeling.backbones import use_group_norm
 
 ANCHORS_PER_LEVEL = 3
 # Before training, the chance that a place holds an object: most places are empty.
@@ -27,7 +27,7 @@ PRIOR = 0.001
 
 
 class YOLOv3(Architecture):
-    """YOLOv3 on the feature maps res3, res4 and res5 of MODEL.BACKBONE; with timm's darknet53, the network of its paper.
+    """YOLOv3 on the feature maps res3, res4, res5 of MODEL.BACKBONE; with timm's darknet53, the network of its paper.
 
     As in the paper: each annotated box belongs to the one anchor whose shape fits it best; places of other anchors that
     overlap a box by more than MODEL.YOLOV3.IGNORE_IOU are not counted as empty; squared errors of the boxes, small ones
@@ -47,7 +47,8 @@ class YOLOv3(Architecture):
         self.register_buffer("anchors", anchors, persistent=False)
         channels = [int(shape.channels) for shape in shapes]
         self.neck = Neck(channels, list(keys.WIDTHS), ANCHORS_PER_LEVEL * (5 + self.n_classes))
-        replace_norms(self.neck, keys.NORM)
+        if keys.NORM == "GN":
+            use_group_norm(self.neck)
 
     def losses(self, images: ImageList, truth: Sequence[Truth]) -> dict[str, torch.Tensor]:
         """Return the losses of boxes, of objectness and of classes, each a sum over the boxes or places of an image."""
