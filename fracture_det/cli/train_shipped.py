@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from fracture_det.baselines.steps import is_done, mark_done
 from fracture_det.resources import resource
 from fracture_det.structures.strict_json import convert_json
 
@@ -78,7 +79,7 @@ def run_step(recipe: Recipe, step: Step, *, again: bool = False) -> None:
     """Run `step` unless it is done. Raises subprocess.CalledProcessError when its command fails."""
     command = recipe.command(step)
     record = Path(recipe.folders["out"]) / "steps" / f"{step.name}.txt"
-    if not again and record.is_file() and record.read_text(encoding="utf-8") == shlex.join(command):
+    if not again and is_done(record, command):
         print(f"{step.name}: done", flush=True)
         return
     print(f"{step.name}: {shlex.join(command)}", flush=True)
@@ -89,8 +90,7 @@ def run_step(recipe: Recipe, step: Step, *, again: bool = False) -> None:
             shutil.copy(file, command[-1])
     else:
         subprocess.run(command, check=True)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(shlex.join(command), encoding="utf-8")
+    mark_done(record, command)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -138,7 +138,8 @@ def _limb_frame(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Floats
     across = (x - centre[0]) * normal[0] + (y - centre[1]) * normal[1]
 
     def to_image(points: Floats) -> Floats:
-        return centre + points[:, :1] * direction + points[:, 1:] * normal
+        mapped: Floats = centre + points[:, :1] * direction + points[:, 1:] * normal
+        return mapped
 
     return along, across, to_image
 
@@ -148,7 +149,8 @@ def _bone(along: Floats, across: Floats, half_width: float, unit: float) -> Floa
     edge = half_width * (1 + 0.5 * (np.abs(along) / (unit * 150)) ** 3)
     inside = _soft_step(edge - np.abs(across), 1.5 * unit)
     cortex = np.exp(-(((edge - 3.5 * unit - np.abs(across)) / (2.6 * unit)) ** 2))
-    return inside * (45 + 75 * cortex)
+    brightness: Floats = inside * (45 + 75 * cortex)
+    return brightness
 
 
 def _jagged(rng: np.random.Generator, across: Floats, unit: float) -> Floats:
@@ -166,4 +168,5 @@ def _box_of(
 
 
 def _soft_step(distance: Floats, softness: float) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(distance / (softness / 2), -50, 50)))
+    step: Floats = 1 / (1 + np.exp(-np.clip(distance / (softness / 2), -50, 50)))
+    return step

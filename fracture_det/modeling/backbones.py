@@ -158,7 +158,8 @@ def _feature_network(name: str, out_features: tuple[str, ...]) -> Any:
     )
     if network.feature_info.reduction() == wanted:
         return network
-    strides = timm.create_model(name, features_only=True).feature_info.reduction()  # some have a map of stride 1 too
+    network = timm.create_model(name, features_only=True)  # some have a map of stride 1 too
+    strides = network.feature_info.reduction()
     if not set(wanted) <= set(strides):
         raise ValueError(f"MODEL.TIMM.NAME {name}: its maps have strides {strides}, unlike {', '.join(out_features)}")
     return timm.create_model(name, features_only=True, out_indices=tuple(map(strides.index, wanted)))

@@ -28,6 +28,27 @@ HALVES = ("froc", "roc")
 
 def html(report: Report, folder: Path) -> str:
     """Return report.html, with the figures and the gallery's crops of `folder` embedded."""
+    return (
+        page_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            page=Page(folder),
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
+            summary=summary_text(report),
+            summary_title=SUMMARY_TITLE,
+            notes_title=NOTES_TITLE,
+            no_notes=NO_NOTES,
+            overview=OVERVIEW,
+            halves=HALVES,
+            sections=sections(report),
+            research_only=formatting.RESEARCH_ONLY,
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """Return the templates with all that blocks.html shows a section's blocks by, but for a `page`, a Page."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,21 +64,8 @@ def html(report: Report, folder: Path) -> str:
         "kind": lambda block: type(block).__name__.lower(),
         "cell": _cell,
     }
-    return environment.get_template("report.html").render(
-        report=report,
-        page=_Page(folder),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
-        summary=summary_text(report),
-        summary_title=SUMMARY_TITLE,
-        notes_title=NOTES_TITLE,
-        no_notes=NO_NOTES,
-        overview=OVERVIEW,
-        halves=HALVES,
-        sections=sections(report),
-        research_only=formatting.RESEARCH_ONLY,
-        format_number=formatting.format_number,
-        spans=_spans,
-    )
+    environment.globals |= {"format_number": formatting.format_number, "spans": _spans}
+    return environment
 
 
 def marked(text: str) -> Markup:
@@ -74,7 +82,7 @@ def breakable(path: str) -> Markup:
 
 
 @dataclass(frozen=True)
-class _Page:
+class Page:
     """The files of the report's folder that the page embeds."""
 
     folder: Path

@@ -19,29 +19,48 @@ LOSS_TITLES = {
     "loss_cls": "Head: classification",
     "loss_box_reg": "Head: boxes",
 }
+# The parts of other detectors than Faster R-CNN, whose losses begin with loss_rpn.
+OTHER_TITLES = {
+    "loss_cls": "Classification",
+    "loss_objectness": "Objectness",
+    "loss_box_reg": "Boxes",
+    "loss_giou": "Boxes: generalised IoU",
+}
 
 
 @figure_style()
 def draw_loss_curves(history: Sequence[Mapping[str, Any]], iterations_per_epoch: float, path: str | Path) -> None:
-    """Save the total loss and its four parts over epochs, training and validation (the paper's Fig. 6).
+    """Save the total loss and its parts over epochs, training and validation (the paper's Fig. 6).
 
     history: lines of Detectron2's metrics.json; `iteration` counts from 0. Of two lines of one iteration
     (training was interrupted and resumed) the later one counts.
     """
-    figure = new_figure(9, 4.2)
-    axes = figure.subplot_mosaic([["loss", "loss", "loss_rpn_cls", "loss_rpn_loc"],
-                                  ["loss", "loss", "loss_cls", "loss_box_reg"]])  # fmt: skip
+    titles = _titles(history)
+    parts = [name for name in titles if name != "loss"]
+    half = math.ceil(len(parts) / 2)
+    lower = [*parts[half:], *["."] * (2 * half - len(parts))]
+    figure = new_figure(4.6 + 2.2 * half, 4.2)
+    axes = figure.subplot_mosaic([["loss", "loss", *parts[:half]], ["loss", "loss", *lower]])
     for name, panel in axes.items():
         training = _series(history, "total_loss" if name == "loss" else name, iterations_per_epoch)
         validation = _series(history, f"validation_{name}", iterations_per_epoch)
         _draw_loss(panel, training, validation)
-        panel.set_title(LOSS_TITLES[name])
-    for name in ("loss", "loss_cls", "loss_box_reg"):
+        panel.set_title(titles[name])
+    for name in ("loss", *(name for name in lower if name != ".")):
         axes[name].set_xlabel("Epoch")
     axes["loss"].set_ylabel("Loss")
     if axes["loss"].get_legend_handles_labels()[0]:
         axes["loss"].legend()
     save(figure, path)
+
+
+def _titles(history: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Return the losses that `history` has with their titles, the total first; without any, those of Faster R-CNN."""
+    found = {name for line in history for name in line}
+    if "loss_rpn_cls" in found or not found & set(OTHER_TITLES):
+        return LOSS_TITLES
+    parts = {name: title for name, title in OTHER_TITLES.items() if name in found}
+    return {"loss": LOSS_TITLES["loss"], **parts}
 
 
 @figure_style()

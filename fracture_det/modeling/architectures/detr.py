@@ -31,9 +31,9 @@ class DETR(Architecture):
         from transformers import DetrConfig, DetrForObjectDetection
 
         keys = cfg.MODEL.DETR
+        settings: dict[str, Any] = {"backbone": "resnet18", "num_labels": self.n_classes}  # a backbone to be replaced
         self.config: Any = DetrConfig(
-            backbone="resnet18",  # made, and replaced below
-            num_labels=self.n_classes,
+            **settings,
             num_queries=keys.QUERIES,
             encoder_layers=keys.ENCODER_LAYERS,
             decoder_layers=keys.DECODER_LAYERS,

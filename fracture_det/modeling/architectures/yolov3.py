@@ -157,9 +157,9 @@ class Neck(nn.Module):
             self.blocks.append(nn.Sequential(first, *pairs))
             output = nn.Conv2d(2 * width, outputs, 1)
             nn.init.normal_(output.weight, std=0.01)
-            nn.init.zeros_(output.bias)
-            with torch.no_grad():
-                output.bias.view(ANCHORS_PER_LEVEL, -1)[:, 4] = math.log(PRIOR / (1 - PRIOR))
+            bias = torch.zeros(ANCHORS_PER_LEVEL, outputs // ANCHORS_PER_LEVEL)
+            bias[:, 4] = math.log(PRIOR / (1 - PRIOR))
+            output.bias = nn.Parameter(bias.flatten())
             self.heads.append(nn.Sequential(_conv(width, 2 * width, 3), output))
             self.steps.append(_conv(width, width // 2, 1) if level else nn.Identity())
 
