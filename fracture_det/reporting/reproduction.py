@@ -40,7 +40,8 @@ class OtherTest:
 class TrainedModel:
     """One detector of the comparison.
 
-    kind: MODEL or ABLATION. rule, score: its operating point, chosen on validation. figures: FIGURES and MORE_FIGURES.
+    kind: MODEL or ABLATION. detector: its name with its weights. report: its evaluation, a path beside the page.
+    rule, score: its operating point, chosen on validation. figures: FIGURES and MORE_FIGURES.
     fps: radiographs per second on this machine, low and high over the rounds; None where it was not measured.
     paper: the paper's figures, 0..1, and fps. differences: the first model minus this one, by figure; {} for the first.
     ap50_by_seed: of every seed that was trained. iterations, hours: of its training, of the first seed.
@@ -51,6 +52,7 @@ class TrainedModel:
     title: str
     kind: str
     detector: str
+    report: str
     rule: str
     score: float
     figures: dict[str, Estimate]
@@ -124,6 +126,9 @@ def _order(models: Sequence[TrainedModel]) -> Iterator[str]:
     here = sorted(models, key=lambda model: -(_value(model) or 0.0))
     papers = ", ".join(f"{model.title} {format_number(model.paper['AP50'])}" for model in in_paper)
     ours = ", ".join(f"{model.title} {format_number(_value(model) or 0.0)}" for model in here)
+    if len({format_number(_value(model) or 0.0) for model in models}) < len(models):
+        yield f"By AP50 the paper's order is {papers}; here it is {ours}, of which some are equal."
+        return
     same = [model.name for model in in_paper] == [model.name for model in here]
     yield f"By AP50 the paper's order is {papers}; here it is {ours}: {'the same' if same else 'another'} order."
 
@@ -171,8 +176,9 @@ def _level(models: Sequence[TrainedModel]) -> Iterator[str]:
     gaps = [model.paper["AP50"] - (_value(model) or 0.0) for model in models]
     if gaps:
         below = sum(gap > 0 for gap in gaps)
+        how_many = f"All {len(gaps)}" if below == len(gaps) else f"{below} of {len(gaps)}"
         yield (
-            f"{'All' if below == len(gaps) else below} of {len(gaps)} AP50 are below the paper's, by "
+            f"{how_many} detectors have an AP50 below the paper's; the paper's minus that here is "
             f"{format_number(min(gaps), signed=True)} to {format_number(max(gaps), signed=True)}. The paper's data are "
             "not public: only orders and differences can be compared, not levels."
         )

@@ -10,7 +10,18 @@ from markupsafe import Markup
 from fracture_det.evaluation.comparison import Difference
 from fracture_det.evaluation.report import Estimate
 from fracture_det.reporting import formatting
-from fracture_det.reporting.blocks import Block, Cell, Column, Figure, Row, Section, SignedDifference, Table, Text
+from fracture_det.reporting.blocks import (
+    Block,
+    Cell,
+    Column,
+    Figure,
+    Files,
+    Row,
+    Section,
+    SignedDifference,
+    Table,
+    Text,
+)
 from fracture_det.reporting.comparison_report import p_value
 from fracture_det.reporting.figures import FOLDER, SUFFIXES, figure_path
 from fracture_det.reporting.formatting import format_number
@@ -220,6 +231,7 @@ def _reproducibility(result: Reproduction) -> Iterator[Block]:
     ]
     columns = [Column("Weights", words=True), Column("Operating point", words=True)]
     yield Table("Detectors", columns, [("", rows)])
+    yield Files([(model.report, f"evaluation of {model.title}") for model in result.models])
 
 
 def _bare(estimate: Estimate) -> Estimate:

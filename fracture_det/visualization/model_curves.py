@@ -76,7 +76,8 @@ def draw_precision_recall(curves: Mapping[str, tuple[Sequence[float], Sequence[f
 
 def _draw_losses(panel: Axes, curves: TrainingCurves) -> None:
     if curves.training:
-        panel.plot(*zip(*curves.training, strict=True), color=TRAINING, linewidth=1, label="training")
+        marker = "o" if len(curves.training) == 1 else None
+        panel.plot(*zip(*curves.training, strict=True), color=TRAINING, linewidth=1, marker=marker, label="training")
     if curves.validation:
         panel.plot(
             *zip(*curves.validation, strict=True), color=VALIDATION, marker="s", markersize=3, label="validation"

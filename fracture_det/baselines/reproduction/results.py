@@ -108,6 +108,7 @@ def _trained(
         title=run.model.title,
         kind=MODEL if run.model in study.models else ABLATION,
         detector=report.about.get(DETECTOR, run.name),
+        report=f"reports/{run.name}/report.html",
         rule=point.rule,
         score=point.score,
         figures={**{name: point.lesion[name] for name in ("precision", "recall")}, **_figures(report)},

@@ -91,7 +91,8 @@ def _prepare(options: ReproductionOptions, steps: Steps) -> tuple[Path, Path]:
         drawn = options.out / "synthetic"
         if not (drawn / "metadata.csv").is_file():  # written last
             build_dataset(drawn, n_fractured=QUICK_FRACTURED, n_healthy=QUICK_HEALTHY, seed=1)
-        more = ["--metadata", str(drawn / "metadata.csv"), "--group-column", "patient", "--fractions", ".6", ".2", ".2"]
+        more = ["--metadata", str(drawn / "metadata.csv"), "--anatomy-columns", "anatomy", "--group-column", "patient"]
+        more += ["--fractions", ".6", ".2", ".2"]
         _run_prepare(steps, drawn, prepared, [*more, "--neighbours", "0"])
         return prepared, drawn / "images"
     source = Path(str(options.data))

@@ -12,6 +12,7 @@ import torch
 
 from fracture_det.resources import resource
 from fracture_det.structures.strict_json import convert_json
+from fracture_det.structures.wording import counted
 
 STUDY = "configs/baselines/reproduction.yaml"
 Form = Literal["full", "small"]
@@ -74,7 +75,7 @@ class Budget:
 
     def __str__(self) -> str:
         if self.epochs:
-            return f"{self.epochs} epochs"
+            return counted(self.epochs, "epoch")
         return f"{self.hours:g} hours of training steps" if self.hours else "the length in each configuration"
 
 
