@@ -122,6 +122,20 @@ def test_its_half_precision_export_predicts_alike(trained, data, tmp_path):
     assert (tmp_path / "small" / "SHA256SUMS").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["openvino", "onnx", "torchscript"])
+def test_its_export_as_a_graph_predicts_alike(trained, to, data, tmp_path):
+    scheme, folder = trained
+    run_export(ExportOptions(f"{scheme}:{folder}", to, tmp_path / to, str(data / "images"), check_count=4), say=str)
+    exported, source = open_detector(f"{to}:{tmp_path / to}"), open_detector(f"{scheme}:{folder}")
+    record = read_coco(data / "val.json").records[0]
+    image = read_radiograph(data / "images" / record.file_name).pixels
+    (found,), (expected,) = exported.predict([image]), source.predict([image])
+    assert len(expected) > 0  # of DETR one: its untrained queries all say the same
+    assert found.scores[:4] == pytest.approx(expected.scores[:4], abs=0.01)
+    assert found.boxes[:4] == pytest.approx(expected.boxes[:4], abs=1.0)
+
+
 def test_a_training_goes_on_where_it_was(data, tmp_path):
     path, folder = config_file("efficientdet"), tmp_path / "run"
     train(load_config(path, [*keys(data, folder), "SOLVER.EPOCHS", "1"]))

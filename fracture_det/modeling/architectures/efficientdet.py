@@ -93,7 +93,7 @@ class EfficientDet(Architecture):
 
     def _outputs(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Return logits and box deltas by level, each (N, anchors * width, H, W)."""
-        sizes = _feature_sizes((images.shape[2], images.shape[3]), self.config)
+        sizes = _feature_sizes(_size_of(images), self.config)
         for module, level in self._upsampled:
             module.size = sizes[level]
         return self.network(images)
@@ -102,7 +102,7 @@ class EfficientDet(Architecture):
         """Return effdet's Anchors for a batch (N, 3, H, W)."""
         from effdet.anchors import Anchors
 
-        size = (images.shape[2], images.shape[3])
+        size = _size_of(images)
         if size not in self._anchors:
             config = self.config
             shape = (config.min_level, config.max_level, config.num_scales, config.aspect_ratios, config.anchor_scale)
@@ -138,6 +138,11 @@ def quiet_effdet() -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def _size_of(images: torch.Tensor) -> Size:
+    """Return (h, w) of a batch as numbers, also while it is traced for an export."""
+    return int(images.shape[2]), int(images.shape[3])
 
 
 def _feature_sizes(size: Sequence[int], config: Any) -> list[Size]:
