@@ -1,4 +1,4 @@
-"""Make the paper's comparison again: four detectors and two ablations, trained and judged alike, beside the paper.
+"""Make the paper's comparison again: four detectors and two ablations, trained and evaluated alike, beside the paper.
 
     .venv/bin/python tools/reproduce.py --quick --out output/reproduction_quick
 

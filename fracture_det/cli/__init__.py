@@ -21,7 +21,7 @@ COMMANDS = {
     "predict": "boxes on a radiograph, a folder or an archive",
     "export": "a trained detector for OpenVINO, ONNX or TorchScript; INT8; pruning",
     "benchmark": "speed and memory on this machine, beside other detectors",
-    "reproduce": "the paper's comparison again: four detectors trained and judged alike",
+    "reproduce": "the paper's comparison again: four detectors trained and evaluated alike",
     "serve": "the upload page and its API",
     "pacs": "the node beside a PACS: DICOM in, structured reports and messages out",
     "admin": "users, tokens and the audit log of the page",

@@ -1,4 +1,4 @@
-"""Make the paper's comparison again: train its detectors and the ablations, judge them alike, beside the paper.
+"""Make the paper's comparison again: train its detectors and the ablations, evaluate them alike, beside the paper.
 
     fracture-det reproduce --quick --out output/reproduction_quick
     fracture-det reproduce --data output/fracatlas --images datasets/fracatlas/images --out output/reproduction

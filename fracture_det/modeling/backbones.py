@@ -153,13 +153,9 @@ class TimmBackbone(Backbone):
 def _feature_network(name: str, out_features: tuple[str, ...]) -> Any:
     """Return the timm network `name` with the feature maps `out_features`, keys of STAGES."""
     wanted = [2 ** STAGES[stage] for stage in out_features]
-    network: Any = timm.create_model(
-        name, features_only=True, out_indices=tuple(STAGES[stage] - 1 for stage in out_features)
-    )
-    if network.feature_info.reduction() == wanted:
-        return network
-    network = timm.create_model(name, features_only=True)  # some have a map of stride 1 too
-    strides = network.feature_info.reduction()
+    with torch.random.fork_rng(devices=[]):  # what is drawn for weights must not depend on it
+        probe: Any = timm.create_model(name, features_only=True)
+    strides = probe.feature_info.reduction()  # some begin with a map of stride 1, some with one of stride 4
     if not set(wanted) <= set(strides):
         raise ValueError(f"MODEL.TIMM.NAME {name}: its maps have strides {strides}, unlike {', '.join(out_features)}")
     return timm.create_model(name, features_only=True, out_indices=tuple(map(strides.index, wanted)))

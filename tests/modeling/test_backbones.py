@@ -107,9 +107,34 @@ def test_weights_of_another_network_are_refused():
         timm_weights(timm.create_model("tf_efficientnet_lite2").state_dict(), backbone)
 
 
+@pytest.mark.parametrize("name", ["test_convnext", "darknet53"])
+def test_maps_are_found_by_their_stride_wherever_a_network_begins_to_count(name):
+    shapes = TimmBackbone(name, STAGES).output_shape()
+    assert {stage: shape.stride for stage, shape in shapes.items()} == {"res3": 8, "res4": 16, "res5": 32}
+
+
+@pytest.mark.parametrize("name", ["darknet53", "tf_efficientnet_b3"])
+def test_the_weights_of_the_papers_backbones_fit(name):
+    state = timm.create_model(name).state_dict()
+    backbone = TimmBackbone(name, STAGES)
+    backbone.load_state_dict(timm_weights(state, backbone))
+
+
+def test_group_norm_takes_the_place_of_the_statistics_and_learns():
+    backbone = TimmBackbone("tf_efficientnet_lite0", STAGES, norm="GN")
+    assert not [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d | FrozenNormConv2d)]
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert len(norms) == len([m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)])
+    assert all(norm.weight.requires_grad for norm in norms)
+    activations = [module for module in backbone.modules() if isinstance(module, torch.nn.ReLU6)]
+    expected = [m for m in timm.create_model("tf_efficientnet_lite0").modules() if isinstance(m, torch.nn.ReLU6)]
+    assert len(activations) == len(expected) - 1  # the head's is not there
+    assert all(features.isfinite().all() for features in backbone(torch.rand(1, 3, 64, 64)).values())
+
+
 def test_a_network_with_maps_of_other_strides_is_refused():
-    with pytest.raises(ValueError, match=r"MODEL\.TIMM\.NAME .*: its maps have strides \[8, 16, 32\], unlike res2"):
-        TimmBackbone("test_convnext", ("res2", "res3", "res4"))
+    with pytest.raises(ValueError, match=r"MODEL\.TIMM\.NAME .*: its maps have strides \[16, 16, 16\], unlike res2"):
+        TimmBackbone("test_vit", ("res2", "res3", "res4"))
 
 
 def test_registering_twice_changes_nothing():

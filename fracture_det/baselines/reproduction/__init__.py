@@ -1,1 +1,1 @@
-"""The paper's comparison made again: trains its detectors, judges them alike, and writes reproduction.html."""
+"""The paper's comparison made again: trains its detectors, evaluates them alike, and writes reproduction.html."""

@@ -1,4 +1,4 @@
-"""What a detector must provide, so that this project's trainer trains it and its evaluators judge it."""
+"""What a detector must provide, so that this project's trainer trains it and its evaluator evaluates it."""
 
 from __future__ import annotations
 
