@@ -56,3 +56,14 @@ def postgresql_url() -> Iterator[str]:
     with postgres.running(programs, folder / "run") as url:
         yield url
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def forget_data_sets() -> Iterator[None]:
+    """Detectron2 forgets, after the test, the data sets that it registered."""
+    yield
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    for name in [name for name in DatasetCatalog.list() if "@" in name]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

@@ -28,27 +28,41 @@ HALVES = ("froc", "roc")
 
 def html(report: Report, folder: Path) -> str:
     """Return report.html, with the figures and the gallery's crops of `folder` embedded."""
-    return (
-        page_environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            page=Page(folder),
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
-            summary=summary_text(report),
-            summary_title=SUMMARY_TITLE,
-            notes_title=NOTES_TITLE,
-            no_notes=NO_NOTES,
-            overview=OVERVIEW,
-            halves=HALVES,
-            sections=sections(report),
-            research_only=formatting.RESEARCH_ONLY,
-        )
+    return render_page(
+        "report.html",
+        folder,
+        title=f"Evaluation of {report.about.get('detector', 'a fracture detector')}",
+        heading="Evaluation of a fracture detector",
+        summary_title=SUMMARY_TITLE,
+        summary=summary_text(report),
+        notes=report.notes,
+        sections=sections(report),
+        first_table="operating-points",
+        source="report.json",
+        content="report gives",
+        overview=OVERVIEW,
+        halves=HALVES,
     )
 
 
-def page_environment() -> Environment:
-    """Return the templates with all that blocks.html shows a section's blocks by, but for a `page`, a Page."""
+def render_page(template: str, folder: Path, **values: Any) -> str:
+    """Return a page of page.html, or of a template that extends it, with the figures of `folder` embedded.
+
+    values: title, heading, summary_title, summary, notes, sections, first_table (an id of a section), source (the file
+    that the page was made from), content (a noun and its verb, for what that file holds), and what `template` needs.
+    """
+    environment = _environment()
+    return environment.get_template(template).render(
+        page=Page(folder),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
+        notes_title=NOTES_TITLE,
+        no_notes=NO_NOTES,
+        research_only=formatting.RESEARCH_ONLY,
+        **values,
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

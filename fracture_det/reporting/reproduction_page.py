@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from fracture_det.evaluation.comparison import Difference
 from fracture_det.evaluation.report import Estimate
 from fracture_det.reporting import formatting
@@ -25,10 +23,11 @@ from fracture_det.reporting.blocks import (
 from fracture_det.reporting.comparison_report import p_value
 from fracture_det.reporting.figures import FOLDER, SUFFIXES, figure_path
 from fracture_det.reporting.formatting import format_number
-from fracture_det.reporting.html import TEMPLATES, Page, page_environment
+from fracture_det.reporting.html import render_page
 from fracture_det.reporting.reproduction import (
     ABLATION,
     FIGURES,
+    FILE,
     MODEL,
     MORE_FIGURES,
     Reproduction,
@@ -60,18 +59,18 @@ def write_reproduction(result: Reproduction, folder: Path) -> None:
     for suffix in SUFFIXES:
         draw_trainings(trainings, folder / figure_path(LOSS_NAME, suffix))
         draw_precision_recall(curves, folder / figure_path(CURVES_NAME, suffix))
-    text = (
-        page_environment()
-        .get_template("reproduction.html")
-        .render(
-            result=result,
-            page=Page(folder),
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # nosec
-            summary=" ".join(agreement(result)),
-            notes=list(_notes(result)),
-            sections=_sections(result),
-            research_only=formatting.RESEARCH_ONLY,
-        )
+    text = render_page(
+        "page.html",
+        folder,
+        title="The paper's comparison made again",
+        heading="The paper's comparison made again",
+        summary_title="What agrees, and what does not",
+        summary=" ".join(agreement(result)),
+        notes=list(_notes(result)),
+        sections=_sections(result),
+        first_table="table-1",
+        source=FILE,
+        content="results give",
     )
     (folder / PAGE_FILE).write_text(text, encoding="utf-8", newline="\n")
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from fracture_det.data.coco import read_coco, write_coco
 from fracture_det.export.exporter import ExportOptions, run_export
@@ -22,6 +21,8 @@ from fracture_det.structures.radiograph import read_radiograph
 from fracture_det.training.trainer import train
 from tests.builders import build_dataset
 from tests.paths import ROOT
+
+pytestmark = pytest.mark.usefixtures("forget_data_sets")
 
 # scheme -> its small configuration, and the package that its network comes from.
 SCHEMES = {
@@ -156,11 +157,3 @@ def test_two_processes_train_on_one_machine_without_a_gpu(scheme, data, tmp_path
     assert done.returncode == 0, done.stderr + done.stdout
     assert "Rank of current process: 0. World size: 2" in done.stdout
     assert load_checkpoint(tmp_path / "model_final.pth")["iteration"] == 3
-
-
-@pytest.fixture(autouse=True)
-def forget_data_sets():
-    yield
-    for name in [name for name in DatasetCatalog.list() if "@" in name]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)

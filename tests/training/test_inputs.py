@@ -18,17 +18,11 @@ from fracture_det.training.trainer import FractureTrainer
 from fracture_det.training.validation_metrics import LetterboxCOCOEvaluator
 from tests.builders import draw_radiograph, write_image
 
+pytestmark = pytest.mark.usefixtures("forget_data_sets")
+
 ROOT = Path(__file__).parents[2]
 QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
 HEIGHT, WIDTH = 40, 30
-
-
-@pytest.fixture(autouse=True)
-def forget_data_sets():
-    yield
-    for name in [name for name in DatasetCatalog.list() if "@" in name]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 @pytest.fixture

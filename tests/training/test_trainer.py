@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.utils.events import EventStorage
 
@@ -25,6 +24,8 @@ from fracture_det.training.trainer import FractureTrainer, over_sources, train
 from fracture_det.training.validation_metrics import validation_losses
 from tests.builders import build_dataset
 from tools import train_net
+
+pytestmark = pytest.mark.usefixtures("forget_data_sets")
 
 ROOT = Path(__file__).parents[2]
 QUICK_CONFIG = ROOT / "configs" / "quick" / "faster_rcnn_R_18_FPN_cpu.yaml"
@@ -408,11 +409,3 @@ def test_several_processes_without_a_gpu_are_warned_of(monkeypatch, caplog, caps
     assert caplog.messages == []
     train_net.main([*arguments, "--num-gpus", "2"])
     assert caplog.messages == ["--num-gpus 2: PyTorch finds no GPU, so as many processes train on the CPU"]
-
-
-@pytest.fixture(autouse=True)
-def forget_data_sets():
-    yield
-    for name in [name for name in DatasetCatalog.list() if "@" in name]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
