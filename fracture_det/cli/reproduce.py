@@ -16,6 +16,7 @@ Exit code 1 when some models failed and the others were compared, 2 when nothing
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -49,9 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop(number: int, frame: object) -> None:
+    """End as an exception does, so that the step that is running is ended too."""
+    raise SystemExit(128 + number)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; return its exit code."""
     arguments = vars(build_parser().parse_args(argv))
+    signal.signal(signal.SIGTERM, _stop)
     try:
         budget = Budget.parse(arguments.pop("budget")) if arguments.get("budget") else Budget()
         arguments.pop("budget", None)

@@ -125,21 +125,23 @@ def _table_1(result: Reproduction) -> Iterator[Block]:
     yield Table("Beside the paper's Table I", columns, [("", rows)], brief=True)
     rows = [(model.title, [_bare(model.figures[name]) for name in MORE_FIGURES]) for model in models]
     yield Table("What the paper does not state", [Column(TITLES[name]) for name in MORE_FIGURES], [("", rows)])
-    yield from _differences(result, models[1:], "Differences to the first detector, on the same radiographs")
+    yield from _differences(result, models[1:], f"{result.reference.title} minus each, on the same radiographs")
 
 
 def _differences(result: Reproduction, models: Sequence[TrainedModel], caption: str) -> Iterator[Block]:
     if not models:
         return
+    columns = [Column(HERE, TITLES["AP50"]), Column("p", TITLES["AP50"]), Column(PAPER, TITLES["AP50"])]
+    columns += [Column(title, TITLES[name]) for name in MORE_FIGURES for title in (HERE, "p")]
     rows: list[Row] = []
     for model in models:
-        for name in ("AP50", "AUROC", "FROC@1"):
-            difference = model.differences[name]
-            paper = _paper_difference(result.reference, model, name)
-            rows.append((f"{model.title}, {TITLES[name]}", [_signed(difference), p_value(difference.p), paper]))
-    columns = [Column(f"{result.reference.title} minus the other"), Column("p"), Column(PAPER)]
-    note = "By paired bootstrap over groups. Without adjustment for multiple testing."
-    yield Table(caption, columns, [("", rows)], note)
+        ap50 = model.differences["AP50"]
+        cells: list[Cell] = [_signed(ap50), p_value(ap50.p), _paper_difference(result.reference, model, "AP50")]
+        for name in MORE_FIGURES:
+            cells += [_signed(model.differences[name]), p_value(model.differences[name].p)]
+        rows.append((model.title, cells))
+    note = "By paired bootstrap over groups; p values without adjustment for multiple testing."
+    yield Table(caption, columns, [("", rows)], note, brief=True)
 
 
 def _table_2(result: Reproduction) -> Iterator[Block]:
@@ -179,7 +181,7 @@ def _ablations(result: Reproduction) -> Iterator[Block]:
         for model in (result.reference, *models)
     ]
     yield Table("Ablations", columns, [("", rows)])
-    yield from _differences(result, models, "Differences to the first detector, on the same radiographs")
+    yield from _differences(result, models, f"{result.reference.title} minus each, on the same radiographs")
 
 
 def _trainings(result: Reproduction) -> Iterator[Block]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fracture_det.visualization.style import (
     COLOURS,
@@ -44,17 +45,19 @@ def draw_trainings(trainings: Mapping[str, TrainingCurves], path: str | Path) ->
 
     Losses of different detectors have different meanings, so that each panel has a scale of its own.
     """
-    rows = math.ceil((len(trainings) + 1) / COLUMNS)
-    figure = new_figure(FULL_IN, 0.3 + 2.1 * rows)
-    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
-    for panel, (title, curves) in zip(panels, trainings.items(), strict=False):
+    rows = math.ceil(len(trainings) / COLUMNS)
+    figure = new_figure(FULL_IN, 2.6 + 2.1 * rows)
+    grid = figure.add_gridspec(rows + 1, COLUMNS)
+    panels = [figure.add_subplot(grid[divmod(index, COLUMNS)]) for index in range(len(trainings))]
+    for panel, (title, curves) in zip(panels, trainings.items(), strict=True):
         _draw_losses(panel, curves)
         panel.set_title(wrapped(title, FULL_IN / COLUMNS - 0.4))
-    _draw_ap50(panels[len(trainings)], trainings)
-    for panel in panels[len(trainings) + 1 :]:
-        panel.set_axis_off()
-    for panel in panels:
+    below = figure.add_subplot(grid[rows, :])
+    _draw_ap50(below, trainings)
+    for panel in (*panels, below):
         panel.set_xlabel("Iteration")
+        panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     save(figure, path)
 
 
@@ -97,6 +100,7 @@ def _draw_ap50(panel: Axes, trainings: Mapping[str, TrainingCurves]) -> None:
             panel.plot(*zip(*curves.ap50, strict=True), marker="o", markersize=2.5, label=title, **style)
     if any(curves.ap50 for curves in trainings.values()):
         panel.set_ylim(0, None)
+        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     else:
         annotate_empty(panel)
     panel.set_title("Validation AP50 of all")

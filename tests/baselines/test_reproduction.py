@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
@@ -114,6 +115,17 @@ def test_another_budget_needs_another_folder(tmp_path):
         reproduce(options(tmp_path, budget=Budget(epochs=3)))
 
 
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    changes = options(tmp_path, budget=Budget(epochs=3))
+    plan_file = tmp_path / PLAN_FILE
+    with pytest.raises(ReproductionError, match=r"^prepare: failed"):
+        reproduce(changes, say=lambda text: None)  # there are no data
+    with plan_file.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ReproductionError, match="another process is at work there"):
+            reproduce(changes)
+
+
 def test_the_tool_says_what_is_wrong(tmp_path, capsys):
     assert tool.main(["--out", str(tmp_path), "--data", str(tmp_path), "--budget", "long"]) == 2
     assert "reproduce: --budget: expected epochs" in capsys.readouterr().err
@@ -141,10 +153,11 @@ def test_of_two_lines_of_one_iteration_the_later_counts_and_hours_are_not_counte
         {"iteration": 19, "total_loss": 3.0, "time": 9.0},
         {"iteration": 19, "total_loss": 2.0, "time": 9.0},
         {"iteration": 39, "total_loss": 1.0, "time": 18.0},
-        {"iteration": 40, "validation_loss": float("nan")},
+        {"iteration": 40, "validation_loss": float("nan"), "bbox/AP50": 7.0},
     ]
     assert _points(history, "total_loss") == [(20.0, 2.0), (40.0, 1.0)]
     assert _points(history, "validation_loss") == []
+    assert _points(history, "bbox/AP50", last=40) == [(40.0, 7.0)]
     assert _hours(history) == pytest.approx(540 / 3600)
 
 
@@ -208,8 +221,8 @@ def test_the_paragraph_follows_from_the_figures(result):
 
 
 def test_drawn_radiographs_are_said_to_show_nothing_about_detectors(result):
-    first = next(iter(agreement(replace(result, synthetic=True))))
-    assert "nothing about any detector" in first
+    (sentence,) = agreement(replace(result, synthetic=True))
+    assert "nothing about any detector" in sentence
 
 
 def test_a_difference_without_interval_or_value_is_not_interpreted(result):
@@ -231,7 +244,7 @@ def test_the_page_has_the_papers_figures_beside_ours_and_can_be_drawn_again(resu
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "OURS .500 (.400 to .600) n = 82 .900" in text  # precision here, and in the paper
     assert "8.2 (8 to 8.5) 8" in text
-    assert "A, mAP50 +.100 (.020 to .180) .010 +.105" in text  # .873 - .768
+    assert "A +.100 (.020 to .180) .010 +.105" in text  # .873 - .768
     assert "hand 20 12 .400 (.200 to .600)" in text
     assert "detr_seed1 is missing: failed with exit code 1" in text
     assert page.count("<svg") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def _trained(
     point = report.operating_points[0]
     history = _history(options.out / "runs" / run.name)
     training = _points(history, "total_loss")
+    iterations = int(max((x for x, _ in training), default=0))
     return TrainedModel(
         name=run.model.name,
         title=run.model.title,
@@ -116,7 +118,7 @@ def _trained(
         paper=run.model.paper,
         differences=differences.get(run.name, {}),
         ap50_by_seed=[reports[member.name].coco["AP50"].value for member in members],
-        iterations=int(max((x for x, _ in training), default=0)),
+        iterations=iterations,
         hours=_hours(history),
         body_parts=[
             BodyPart(row.value, row.n_images, row.n_boxes, row.figures)
@@ -125,8 +127,8 @@ def _trained(
         ],
         pr=report.curves["pr"],
         training=_thinned(training),
-        validation=_points(history, "validation_loss"),
-        ap50=[(x, y / 100) for x, y in _points(history, "bbox/AP50")],
+        validation=_points(history, "validation_loss", last=iterations),
+        ap50=[(x, y / 100) for x, y in _points(history, "bbox/AP50", last=iterations)],
         other_tests=[_other(run, number, text, options) for number, text in enumerate(options.other_tests, start=1)],
     )
 
@@ -147,9 +149,12 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
 
 
-def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """Return (iterations done, value) of a metric, the later of two lines of one iteration."""
-    values = {int(line["iteration"]) + 1: float(line[key]) for line in history if line.get(key) is not None}
+def _points(history: Sequence[Mapping[str, Any]], key: str, *, last: float = math.inf) -> list[tuple[float, float]]:
+    """Return (iterations done, value) of a metric, the later of two lines of one iteration.
+
+    last: of the training; Detectron2 counts the evaluation after it as one more.
+    """
+    values = {min(int(line["iteration"]) + 1, last): float(line[key]) for line in history if line.get(key) is not None}
     return sorted((float(x), y) for x, y in values.items() if y == y)  # not NaN
 
 

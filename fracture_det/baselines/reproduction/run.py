@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fracture_det.baselines.reproduction.progress import Steps
@@ -41,6 +43,22 @@ def reproduce(options: ReproductionOptions, *, say: Say = print) -> dict[str, st
     study = read_study()
     runs = plan(study, options)
     _check_same_plan(options, study)
+    with _alone(options.out):
+        return _do_all(study, runs, options, say)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder `out`; raise ReproductionError while another process does."""
+    with (out / PLAN_FILE).open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ReproductionError(f"{out}: another process is at work there") from error
+        yield
+
+
+def _do_all(study: Study, runs: Sequence[Run], options: ReproductionOptions, say: Say) -> dict[str, str]:
     budget = Budget(epochs=QUICK_EPOCHS) if options.quick and options.budget == Budget() else options.budget
     tests = 1 + len(options.other_tests)
     timed = [run for run in runs if budget.hours and run.seed == 1]
