@@ -245,7 +245,8 @@ def _signed(difference: Difference) -> SignedDifference:
 
 
 def _speed(fps: Estimate) -> str:
-    interval = "" if fps.low is None or fps.high is None else f" ({fps.low:.2g} to {fps.high:.2g})"
+    one_round = fps.low is None or fps.high is None or fps.low == fps.high
+    interval = "" if one_round else f" ({fps.low:.2g} to {fps.high:.2g})"
     return f"{fps.value:.2g}{interval}"
 
 
