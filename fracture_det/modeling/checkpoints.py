@@ -18,7 +18,8 @@ from detectron2.modeling import build_model
 from detectron2.modeling.backbone import ResNet
 from safetensors.torch import load_file
 
-from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, timm_weights
+from fracture_det.modeling.architectures.registry import register_architectures
+from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, register_backbones, timm_weights
 
 # URI -> (address, SHA-256). timm publishes only its first eight digits, in the file's name; they are what is checked.
 DOWNLOADS = {
@@ -221,6 +222,8 @@ def build_model_for(cfg: CfgNode, weights: str | Path) -> torch.nn.Module:
 
     Raises WeightsError when the file cannot be read or belongs to another network.
     """
+    register_backbones()  # a further process of a training has not loaded the configuration itself
+    register_architectures()
     model = build_model(cfg)
     if cfg.MODEL.PRUNED:
         fold_frozen_norms(model.backbone)
