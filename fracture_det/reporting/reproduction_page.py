@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fracture_det.evaluation.comparison import Difference
-from fracture_det.evaluation.report import Estimate
+from fracture_det.evaluation.report import SMALL_N, Estimate
 from fracture_det.reporting import formatting
 from fracture_det.reporting.blocks import (
     Block,
@@ -111,7 +111,7 @@ def _table_1(result: Reproduction) -> Iterator[Block]:
         f"{counted(counts['images_predicted'], 'test radiograph')}: {counts['images_fractured']:,} fractured, with "
         f"{counted(counts['boxes_truth'], 'annotated fracture')}, and {counts['images_healthy']:,} healthy. Each "
         "figure has its 95 % interval, by bootstrap over groups (of the speed: the slowest and the fastest round). A "
-        "box is right at IoU ≥ .5."
+        f"box is right at IoU ≥ .5. {formatting.SMALL}: fewer than {SMALL_N} cases."
     )
     models = result.of_kind(MODEL)
     columns = [Column(where, TITLES[name]) for name in (*FIGURES, "fps") for where in (HERE, PAPER)]
