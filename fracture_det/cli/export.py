@@ -41,7 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fracture-det export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--detector", required=True, help="d2:FOLDER, d2:FILE, ensemble:FOLDER or shipped")
+    parser.add_argument(
+        "--detector",
+        required=True,
+        help="d2:, yolov3:, efficientdet: or detr: with a FOLDER or FILE, ensemble:FOLDER or shipped",
+    )
     parser.add_argument(
         "--to", choices=[SAFETENSORS, *FORMATS], default=SAFETENSORS, help="form (default: safetensors)"
     )
