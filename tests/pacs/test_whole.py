@@ -18,7 +18,9 @@ from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-STUDIES, ASSOCIATIONS = 12, 4
+STUDIES, ASSOCIATIONS = 100, 8
+# The detector analyses one radiograph after the other; two slow processors that do other work need minutes.
+ALL_ANSWERED_S = 1200
 CONFIG = """
 quiet_s = 0.5
 first_pause_s = 0.5
@@ -85,13 +87,16 @@ def send_all(port, films):
     return threads
 
 
+def reported(mllp):
+    """Return the control IDs of the messages that came: one for each study, however often it was sent."""
+    return {message.split("|")[9] for message in mllp.messages}
+
+
 def is_answered(orthanc, mllp, films):
+    if len(reported(mllp)) != len(films):
+        return False  # before Orthanc, which has better to do, is asked about hundreds of series
     answers = orthanc.answers()
-    return (
-        len(answers) == len(films)
-        and all(len(objects) == 3 for objects in answers.values())
-        and len({message.split("|")[9] for message in mllp.messages}) == len(films)
-    )
+    return len(answers) == len(films) and all(len(objects) == 3 for objects in answers.values())
 
 
 def check_answers(orthanc, mllp, films):
@@ -117,10 +122,10 @@ def test_every_study_is_answered_once(node, beside, films, tmp_path):
     orthanc, mllp = beside
     for thread in send_all(node.port, films):
         thread.join()
-    wait_for(lambda: is_answered(orthanc, mllp, films), "all answers", 240)
+    wait_for(lambda: is_answered(orthanc, mllp, films), "all answers", ALL_ANSWERED_S)
     check_answers(orthanc, mllp, films)
     assert len(mllp.messages) == STUDIES  # without a kill not even twice
-    for objects in orthanc.answers().values():
+    for objects in list(orthanc.answers().values())[::10]:
         for kind, instance in objects:
             path = tmp_path / f"{kind}.dcm"
             path.write_bytes(orthanc.file(instance))
@@ -145,17 +150,17 @@ def test_every_study_is_answered_once(node, beside, films, tmp_path):
 
 def test_with_the_node_killed_twice_every_study_is_answered_once(node, beside, films):
     orthanc, mllp = beside
-    threads = send_all(node.port, films[:4])
+    threads = send_all(node.port, films[:30])
     time.sleep(1.0)
     node.kill()  # while objects come
-    threads += send_all(node.port, films[4:])
+    threads += send_all(node.port, films[30:])
     node.start()
-    wait_for(lambda: len(orthanc.answers()) >= 3, "some answers", 240)
+    wait_for(lambda: len(reported(mllp)) >= 20, "some answers", 240)
     node.kill()  # while outputs go
     node.start()
     for thread in threads:
         thread.join()
-    wait_for(lambda: is_answered(orthanc, mllp, films), "all answers", 240)
+    wait_for(lambda: is_answered(orthanc, mllp, films), "all answers", ALL_ANSWERED_S)
     check_answers(orthanc, mllp, films)
     done = node.command("status")
     assert "0 given up" in done.stdout.splitlines()[0]
