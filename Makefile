@@ -15,10 +15,12 @@ BIN := .venv/bin
 FRACATLAS ?= $(or $(FRACATLAS_DIR),datasets/fracatlas)
 SCIENCE2022 ?= $(or $(SCIENCE2022_DIR),datasets/science2022)
 BONEBREAK ?= $(or $(BONEBREAK_DIR),datasets/bonebreak)
-# How many tests run at a time, and the programs that they use: what is called, and the Debian package that has it.
+# How many tests run at a time, and the programs that they use: what is called (or the file of a plugin), and the Debian package
+# that has it.
 WORKERS ?= 2
 TEST_PROGRAMS := chromium:chromium initdb:postgresql nginx:nginx node:nodejs npm:npm \
-	storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc-dicomweb
+	storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc-dicomweb \
+	/usr/share/orthanc/plugins/libOrthancWebViewer.so:orthanc-webviewer dicomscope:dicomscope Xvfb:xvfb xdotool:xdotool
 # Of the node beside a PACS.
 PACS_CONFIG ?= pacs.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -57,10 +59,10 @@ coverage: .venv/.dev  ## lines that all tests run, in processes that they start 
 	$(PYTEST) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
 
 # Without one of them, the tests that need it skip and say so.
-test-deps:  ## Chromium, PostgreSQL, nginx, Node, dcmtk, dicom3tools and Orthanc for the tests: installed where apt-get can, else named
+test-deps:  ## Chromium, PostgreSQL, nginx, Node, dcmtk, dicom3tools, Orthanc and DICOMscope for the tests: installed where apt-get can, else named
 	@PATH="$$PATH:/usr/sbin:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)"; wanted=""; \
 	for pair in $(TEST_PROGRAMS); do \
-		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
+		command -v $${pair%%:*} >/dev/null || [ -f "$${pair%%:*}" ] || wanted="$$wanted $${pair##*:}"; done; \
 	if [ -z "$$wanted" ]; then echo "The tests have every program that they use"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing$$wanted"; \
 		{ apt-get update && apt-get install --yes --no-install-recommends $$wanted; } >/dev/null; \

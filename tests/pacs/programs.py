@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,7 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+PLUGINS = Path("/usr/share/orthanc/plugins")
 ORTHANC = {
     "Name": "test",
     "DicomAet": "ORTHANC",
@@ -71,9 +73,10 @@ class Orthanc:
     """A running Orthanc that takes objects from the node and can send to it.
 
     configuration: the text of a file in place of the settings of ORTHANC. password: of its user "orthanc".
+    plugins: which of PLUGINS it loads, where they are installed.
     """
 
-    def __init__(self, folder, *, configuration=None, password=None):
+    def __init__(self, folder, *, configuration=None, password=None, plugins=("libOrthancDicomWeb.so",)):
         self.folder, self.port, self.http_port = folder, free_port(), free_port()
         self._user = {}
         if password is not None:
@@ -84,7 +87,7 @@ class Orthanc:
             "IndexDirectory": str(folder / "storage"),
             "DicomPort": self.port,
             "HttpPort": self.http_port,
-            "Plugins": [str(path) for path in self._plugins()],
+            "Plugins": [str(PLUGINS / name) for name in plugins if (PLUGINS / name).exists()],
             **({} if password is None else {"RegisteredUsers": {"orthanc": password}}),
         }
         # Orthanc merges the files of a folder.
@@ -93,13 +96,6 @@ class Orthanc:
         self._log = (folder / "orthanc.log").open("w")
         self._process = None
         self.start()
-
-    @staticmethod
-    def _plugins():
-        from pathlib import Path
-
-        folder = Path("/usr/share/orthanc/plugins")
-        return sorted(folder.glob("libOrthancDicomWeb.so"))
 
     def start(self):
         command = [program("Orthanc"), str(self.folder / "configuration")]

@@ -1,7 +1,5 @@
 """The whole way with real programs: storescu, the node with the shipped detector, Orthanc, an MLLP server; kills."""
 
-import io
-import os
 import subprocess
 import sys
 import threading
@@ -9,12 +7,10 @@ import time
 from collections import Counter
 
 import pytest
-from PIL import Image
 from pydicom import dcmread
 
 from tests.pacs.films import dicom_object, drawn_pixels, encoded, example_pixels, write
 from tests.pacs.programs import MllpServer, Orthanc, RunningNode, program, storescu, wait_for
-from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -131,10 +127,6 @@ def test_every_study_is_answered_once(node, beside, films, tmp_path):
             path.write_bytes(orthanc.file(instance))
             done = subprocess.run([program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False)
             assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == [], kind
-    if "FRACTURE_SHOTS" in os.environ:
-        [shown] = [one for kind, one in orthanc.answers()[dcmread(films[0]).StudyInstanceUID] if kind == "OT"]
-        picture = dcmread(io.BytesIO(orthanc.file(shown))).pixel_array
-        Image.fromarray(picture).save(ROOT / os.environ["FRACTURE_SHOTS"] / "pacs.png")
     said = node.command("status").stdout
     assert f"studies: {STUDIES} answered, 0 to be answered" in said
     log = node.log.read_text()
