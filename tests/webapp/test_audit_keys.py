@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests.webapp.conftest import read_only
 from tests.webapp.test_audit import edit
-from tests.webapp.test_store import server, url  # noqa: F401
+from tests.webapp.test_store import url  # noqa: F401
 from webapp import admin
 from webapp.store import Store, StoreError, verify_audit
 from webapp.store.audit import AuditEntry
@@ -262,7 +262,7 @@ class TestFormerLogs:
         )
         with store._database.writing() as session:
             session.execute(text("ALTER TABLE audit DROP COLUMN key"))
-            for column in ("limb_probability", "suitability", "bits", "window", "spacing_mm"):
+            for column in ("limb_probability", "suitability", "bits", "window", "spacing_mm", "spacing_kind"):
                 session.execute(text(f'ALTER TABLE predictions DROP COLUMN "{column}"'))
             for table in ("pacs_deliveries", "pacs_objects", "pacs_studies"):
                 session.execute(text(f"DROP TABLE {table}"))
