@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = vars(build_parser().parse_args(argv))
     signal.signal(signal.SIGTERM, _stop)
     try:
-        budget = Budget.parse(arguments.pop("budget")) if arguments.get("budget") else Budget()
-        arguments.pop("budget", None)
+        text = arguments.pop("budget")
+        budget = Budget() if text is None else Budget.parse(text)
         arguments |= {name: tuple(arguments[name]) for name in ("models", "other_tests", "overrides")}
         options = ReproductionOptions(**arguments, budget=budget)
         failures = reproduce(options, say=lambda text: print(text, flush=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 from fracture_det.evaluation.comparison import Difference
 from fracture_det.evaluation.report import Estimate, from_json, to_json
 from fracture_det.reporting.formatting import format_number
+from fracture_det.structures.wording import counted
 
 FORMAT, VERSION = "fracture_det reproduction", 1
 FILE = "reproduction.json"
@@ -138,25 +139,21 @@ def _pairs(reference: TrainedModel, others: Sequence[TrainedModel]) -> Iterator[
     kinds: dict[str, list[str]] = {}
     for other in others:
         paper = reference.paper["AP50"] - other.paper["AP50"]
-        kinds.setdefault(_verdict(other.differences["AP50"], paper), []).append(other.title)
+        kinds.setdefault(_verdict(other.differences["AP50"], paper, reference.title), []).append(other.title)
     for verdict, titles in kinds.items():
         yield f"{_listed(titles)}: {verdict}."
 
 
-def _verdict(difference: Difference, paper: float) -> str:
+def _verdict(difference: Difference, paper: float, first: str) -> str:
     if difference.value is None:
-        return f"no difference of AP50 to the first model is defined here ({difference.reason})"
+        return f"no difference of AP50 to {first} is defined here ({difference.reason})"
     if difference.low is None or difference.high is None:
         return "there is no interval of the difference of AP50, so that nothing can be said"
     if difference.low <= 0 <= difference.high:
-        return "these data cannot tell its AP50 from that of the first model: the interval of the difference includes 0"
-    if difference.value * paper > 0:
-        return (
-            "as in the paper, its AP50 is below that of the first model, and the interval of the difference excludes 0"
-        )
-    return (
-        "unlike in the paper, its AP50 is above that of the first model, and the interval of the difference excludes 0"
-    )
+        return f"these data cannot tell AP50 from that of {first}: the interval of the difference includes 0"
+    agrees = "as" if difference.value * paper > 0 else "unlike"
+    side = "below" if difference.value > 0 else "above"
+    return f"{agrees} in the paper, AP50 is {side} that of {first}, and the interval of the difference excludes 0"
 
 
 def _ablation(reference: TrainedModel, model: TrainedModel) -> str:
@@ -177,10 +174,11 @@ def _level(models: Sequence[TrainedModel]) -> Iterator[str]:
     gaps = [model.paper["AP50"] - (_value(model) or 0.0) for model in models]
     if gaps:
         below = sum(gap > 0 for gap in gaps)
-        how_many = f"All {len(gaps)}" if below == len(gaps) else f"{below} of {len(gaps)}"
+        how_many = f"{below or 'None'} of {counted(len(gaps), 'detector')}"
+        low, high = (format_number(gap, signed=True) for gap in (min(gaps), max(gaps)))
         yield (
-            f"{how_many} detectors have an AP50 below the paper's; the paper's minus that here is "
-            f"{format_number(min(gaps), signed=True)} to {format_number(max(gaps), signed=True)}. The paper's data are "
+            f"{how_many} here {'has' if below == 1 else 'have'} an AP50 below the paper's; the paper's minus that here "
+            f"is {low if len(gaps) == 1 else f'{low} to {high}'}. The paper's data are "
             "not public: only orders and differences can be compared, not levels."
         )
 

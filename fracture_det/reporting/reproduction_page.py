@@ -38,6 +38,8 @@ from fracture_det.structures.wording import counted
 from fracture_det.visualization.model_curves import TrainingCurves, draw_precision_recall, draw_trainings
 
 PAGE_FILE = "reproduction.html"
+# The rule of a report where validation gave no score.
+FIXED_RULE = "paper"
 TITLES = {
     "precision": "Precision",
     "recall": "Recall",
@@ -80,15 +82,35 @@ def _notes(result: Reproduction) -> Iterator[str]:
         "The paper's radiographs are not public. Its figures stand here for their order and differences; levels on "
         "other data cannot agree."
     )
-    yield (
-        "Precision and recall are at an operating point that was chosen on validation for each detector, since equal "
-        "scores of different detectors mean different things; the paper takes .5."
-    )
+    yield from _operating_points(result)
     yield f"Every detector had {result.about['budget']}. A longer training may change the order."
     if len(result.reference.ap50_by_seed) == 1:
         yield "One seed each: the intervals cover the sampling of patients, and not that of the trainings."
+    else:
+        yield (
+            "All tables and curves are of the first seed of each detector, and their intervals cover the sampling of "
+            "patients alone; the AP50 of every seed is below Figure 6."
+        )
     for name, reason in result.failures.items():
         yield f"{name} is missing: {reason}"
+
+
+def _operating_points(result: Reproduction) -> Iterator[str]:
+    """Say where precision and recall come from, and which detectors have another rule than most."""
+    titles: dict[str, list[str]] = {}
+    for model in result.models:
+        titles.setdefault(model.rule, []).append(model.title)
+    fixed = titles.pop(FIXED_RULE, [])
+    if titles:
+        yield (
+            "Precision and recall are at an operating point that was chosen on validation for each detector, since "
+            "equal scores of different detectors mean different things; the paper takes .5."
+        )
+    if len(titles) > 1:
+        rules = "; ".join(f"{formatting.rule_title(rule)}: {', '.join(names)}" for rule, names in titles.items())
+        yield f"Validation did not reach one rule for all; precision and recall compare only within one: {rules}."
+    if fixed:
+        yield f"For {', '.join(fixed)} validation gave no operating point: precision and recall are at the paper's .5."
 
 
 def _sections(result: Reproduction) -> list[Section]:

@@ -63,6 +63,12 @@ def test_an_image_without_fracture_has_no_loss_of_boxes(name):
     assert float(losses["loss_cls"] + losses.get("loss_objectness", 0)) > 0
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_a_crop_has_left_of_a_box_may_have_no_width(name):
+    losses = build(name).train()([item(boxes=[[192.0, 20.0, 192.0, 60.0]])])
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
 def perfect(outputs):
     """Return the boxes (N, 4) whose score is above .5."""
     (found,) = outputs

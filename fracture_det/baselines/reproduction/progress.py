@@ -27,38 +27,58 @@ class Steps:
     """Runs commands one after the other and says how far it is.
 
     out: has records in steps/ and what each printed in logs/. total: how many steps there will be.
+    lock: a file descriptor that every step keeps open, so that a lock on it lasts until the step ends, too, also where
+        this process is killed before.
     """
 
-    def __init__(self, out: Path, total: int, *, say: Say) -> None:
+    def __init__(self, out: Path, total: int, *, say: Say, lock: int | None = None) -> None:
         self.out, self.total, self.say = out, total, say
+        self._kept_open = () if lock is None else (lock,)
         self.number = 0
         self._begun = time.monotonic()
+        # Kind of the step that is running, and since when.
+        self._current = ("", self._begun)
         # Kind of step -> seconds of those that ran, and how many are still to come.
         self._took: dict[str, list[float]] = {}
         self.remaining: dict[str, int] = {}
 
-    def run(self, name: str, arguments: Sequence[str], *, training: Path | None = None) -> None:
-        """Run `fracture-det ARGUMENTS` unless it is done. training: the OUTPUT_DIR whose metrics.json tells of it.
+    def run(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        kind: str | None = None,
+        training: Path | None = None,
+        makes_stale: Sequence[str] = (),
+    ) -> None:
+        """Run `fracture-det ARGUMENTS` unless it is done.
 
+        kind: of steps that take about as long; the first argument by default. training: the OUTPUT_DIR whose
+        metrics.json tells of it; without that file it is not done. makes_stale: patterns of the names of steps that use
+        what it makes, and are done again after it.
         Raises ReproductionError when it fails, with the end of its log.
         """
         self.number += 1
-        kind = arguments[0]
+        kind = kind or arguments[0]
         self.remaining[kind] = max(0, self.remaining.get(kind, 1) - 1)
         record = self.out / "steps" / f"{name}.txt"
         command = [sys.executable, "-m", "fracture_det.cli", *arguments]
-        if is_done(record, command):
+        if is_done(record, command) and (training is None or (training / METRICS_FILE).is_file()):
             self.say(f"[{self.number}/{self.total}] {name}: was done before")
             return
         self.say(f"[{self.number}/{self.total}] {name}")
         record.unlink(missing_ok=True)
+        for stale in [path for pattern in makes_stale for path in record.parent.glob(f"{pattern}.txt")]:
+            stale.unlink()
         log = self.out / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
+        self._current = (kind, begun)
         with log.open("w", encoding="utf-8") as file:
-            code = self._wait(
-                subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_environment()), name, training
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=_environment(), pass_fds=self._kept_open
             )
+            code = self._wait(process, name, training)
         if code:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-QUOTED_LINES:]
             raise ReproductionError(f"{name}: failed with exit code {code}; the end of {log}: {' | '.join(lines)}")
@@ -85,18 +105,20 @@ class Steps:
         last = _last_line(training) if training else {}
         if "iteration" not in last:
             return elapsed
-        left = float(last.get("eta_seconds", 0.0))
         text = f"iteration {int(last['iteration']) + 1}"
         if "eta_seconds" in last:
-            text += f", {_duration(left)} left of this training"
-        others = sum(
-            count * sum(self._took[kind]) / len(self._took[kind])
-            for kind, count in self.remaining.items()
-            if self._took.get(kind)
-        )
-        if others:
-            text += f", about {_duration(left + others)} of all"
+            left = float(last["eta_seconds"])
+            text += f", {_duration(left)} left of this training, {self._left_of_all(left)}"
         return f"{text}; {elapsed}"
+
+    def _left_of_all(self, left: float) -> str:
+        """Return what is left of all in words. left: seconds of the step that is running."""
+        kind, begun = self._current
+        means = {of_kind: sum(took) / len(took) for of_kind, took in self._took.items()}
+        means.setdefault(kind, time.monotonic() - begun + left)
+        kinds = [of_kind for of_kind, count in self.remaining.items() if count]
+        seconds = left + sum(self.remaining[of_kind] * means.get(of_kind, 0.0) for of_kind in kinds)
+        return f"{'about' if all(of_kind in means for of_kind in kinds) else 'at least'} {_duration(seconds)} of all"
 
 
 def _environment() -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import shlex
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fracture_det.baselines.reproduction.inputs import PLAN_FILE, check_inputs, check_same_plan, is_prepared
 from fracture_det.baselines.reproduction.progress import Steps
 from fracture_det.baselines.reproduction.results import write_results
 from fracture_det.baselines.reproduction.speed import measure_speed
@@ -29,7 +29,6 @@ from fracture_det.baselines.reproduction.study import (
 from fracture_det.data.synthetic import build_dataset
 from fracture_det.training.hooks import METRICS_FILE
 
-PLAN_FILE = "plan.json"
 # Iterations that hours are converted with; the median of the last twenty counts.
 TIMED_ITERATIONS = 40
 Say = Callable[[str], None]
@@ -42,28 +41,30 @@ def reproduce(options: ReproductionOptions, *, say: Say = print) -> dict[str, st
     """
     study = read_study()
     runs = plan(study, options)
-    _check_same_plan(options, study)
-    with _alone(options.out):
-        return _do_all(study, runs, options, say)
+    check_inputs(options)
+    with _alone(options.out) as lock:
+        check_same_plan(options)
+        return _do_all(study, runs, options, say, lock)
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder `out`; raise ReproductionError while another process does."""
-    with (out / PLAN_FILE).open(encoding="utf-8") as file:
+def _alone(out: Path) -> Iterator[int]:
+    """Hold the folder `out` by a lock, and give its file descriptor; raise ReproductionError while another has it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / PLAN_FILE).open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ReproductionError(f"{out}: another process is at work there") from error
-        yield
+        yield file.fileno()
 
 
-def _do_all(study: Study, runs: Sequence[Run], options: ReproductionOptions, say: Say) -> dict[str, str]:
+def _do_all(study: Study, runs: Sequence[Run], options: ReproductionOptions, say: Say, lock: int) -> dict[str, str]:
     budget = Budget(epochs=QUICK_EPOCHS) if options.quick and options.budget == Budget() else options.budget
     tests = 1 + len(options.other_tests)
     timed = [run for run in runs if budget.hours and run.seed == 1]
-    steps = Steps(options.out, total=1 + len(timed) + len(runs) * (1 + tests), say=say)
-    steps.remaining = {"train": len(runs) + len(timed), "eval": len(runs) * tests}
+    steps = Steps(options.out, total=1 + len(timed) + len(runs) * (1 + tests), say=say, lock=lock)
+    steps.remaining = {"timing": len(timed), "train": len(runs), "eval": len(runs) * tests}
     data, images = _prepare(options, steps)
     failures: dict[str, str] = {}
     for run in runs:
@@ -83,25 +84,6 @@ def _do_all(study: Study, runs: Sequence[Run], options: ReproductionOptions, say
     return failures
 
 
-def _check_same_plan(options: ReproductionOptions, study: Study) -> None:
-    """Write what a reproduction is of; raise ReproductionError where `out` holds one of something else."""
-    path = options.out / PLAN_FILE
-    mine = {
-        "data": "synthetic radiographs" if options.quick else str(Path(str(options.data)).resolve()),
-        "form": options.chosen_form,
-        "budget": str(options.budget),
-        "changes": shlex.join(options.overrides),
-    }
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if other := [
-            f"{key} {before.get(key)!r}, not {value!r}" for key, value in mine.items() if before.get(key) != value
-        ]:
-            raise ReproductionError(f"{options.out}: holds a reproduction of {'; '.join(other)}: name another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
-
-
 def _prepare(options: ReproductionOptions, steps: Steps) -> tuple[Path, Path]:
     """Return the folder of the splits and that of the images, which are prepared or drawn if need be."""
     prepared = options.out / "data"
@@ -114,11 +96,9 @@ def _prepare(options: ReproductionOptions, steps: Steps) -> tuple[Path, Path]:
         _run_prepare(steps, drawn, prepared, [*more, "--neighbours", "0"])
         return prepared, drawn / "images"
     source = Path(str(options.data))
-    if (source / "train.json").is_file():
-        if options.images is None:
-            raise ReproductionError(f"--images: name the folder of the images of {source}")
+    if is_prepared(source):
         steps.number += 1
-        return source, options.images
+        return source, Path(str(options.images))
     _run_prepare(steps, source, prepared, shlex.split(options.prepare))
     return prepared, source / "images"
 
@@ -153,9 +133,13 @@ def _iterations(
     out = options.out / "timing" / run.model.name
     if run.seed == 1:
         keys = ["SOLVER.EPOCHS", "0", "SOLVER.MAX_ITER", str(TIMED_ITERATIONS), "DATASETS.TEST", "()"]
-        steps.run(f"timing_{run.model.name}", _command(run, out, keys, options, study, places), training=out)
+        command = _command(run, out, keys, options, study, places)
+        steps.run(f"timing_{run.model.name}", command, kind="timing", training=out)
+    elif not (out / METRICS_FILE).is_file():
+        raise ReproductionError(f"{run.name}: its iterations are unknown, since the timing of seed 1 failed")
     lines = [json.loads(line) for line in (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
-    seconds = statistics.median(line["time"] for line in lines[-1:] if "time" in line)
+    if not (seconds := lines[-1].get("time") if lines else None):
+        raise ReproductionError(f"{out / METRICS_FILE}: its last line has no time of an iteration")
     return max(1, round(3600 * budget.hours / seconds))
 
 
@@ -170,7 +154,8 @@ def _train(
 ) -> None:
     out = options.out / "runs" / run.name
     keys = list(length_keys(budget, iterations))
-    steps.run(f"train_{run.name}", _command(run, out, keys, options, study, places), training=out)
+    stale = (f"eval_{run.name}", f"eval_{run.name}_other*")
+    steps.run(f"train_{run.name}", _command(run, out, keys, options, study, places), training=out, makes_stale=stale)
 
 
 def _evaluate(run: Run, options: ReproductionOptions, steps: Steps, places: tuple[Path, Path]) -> None:

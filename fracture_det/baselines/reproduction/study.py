@@ -127,7 +127,7 @@ class ReproductionOptions:
             if getattr(self, name) < 1:
                 raise ReproductionError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(self, name)}")
         for text in self.other_tests:
-            if not all(part for part in text.partition("@")):
+            if not all(text.rpartition("@")):
                 raise ReproductionError(f"--other-test: expected TEST.json@IMAGES, got {text!r}")
 
     @property

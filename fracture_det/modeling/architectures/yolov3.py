@@ -24,14 +24,17 @@ from fracture_det.modeling.backbones import use_group_norm
 ANCHORS_PER_LEVEL = 3
 # Before training, the chance that a place holds an object: most places are empty.
 PRIOR = 0.001
+# Width and height of an annotated box are at least this, in px: what a crop has left of one may have no logarithm.
+MIN_EXTENT = 1.0
 
 
 class YOLOv3(Architecture):
     """YOLOv3 on the feature maps res3, res4, res5 of MODEL.BACKBONE; with timm's darknet53, the network of its paper.
 
     As in the paper: each annotated box belongs to the one anchor whose shape fits it best; places of other anchors that
-    overlap a box by more than MODEL.YOLOV3.IGNORE_IOU are not counted as empty; squared errors of the boxes, small ones
-    weighing up to twice as much, as in the authors' darknet; cross entropy of everything else.
+    overlap a box by more than MODEL.YOLOV3.IGNORE_IOU are not counted as empty; squared errors of the logarithms of
+    width and height, cross entropy of everything else. As in the authors' darknet, small boxes weigh up to twice as
+    much.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -90,7 +93,7 @@ class YOLOv3(Architecture):
         """Return which places of one image have an object, which are ignored, and what the boxes should be."""
         boxes, _, _ = self.decode([level[image : image + 1] for level in levels])
         counted = torch.ones(boxes.shape[1], dtype=torch.bool, device=boxes.device)
-        extents = truth.boxes[:, 2:] - truth.boxes[:, :2]
+        extents = (truth.boxes[:, 2:] - truth.boxes[:, :2]).clamp(min=MIN_EXTENT)
         best = _shape_ious(extents, self.anchors.view(-1, 2)).argmax(dim=1)
         level, number = best // ANCHORS_PER_LEVEL, best % ANCHORS_PER_LEVEL
         heights, widths = (extents.new_tensor([each.shape[axis] for each in levels]) for axis in (1, 2))
