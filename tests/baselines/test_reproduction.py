@@ -202,11 +202,13 @@ def test_a_step_keeps_the_lock_of_a_process_that_was_killed(tmp_path, monkeypatc
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(KeyboardInterrupt):
             Steps(tmp_path, 1, say=lambda text: None, lock=file.fileno()).run("step", ["train"])
-    with (tmp_path / PLAN_FILE).open("a") as file:
-        with pytest.raises(BlockingIOError):
+    try:
+        with (tmp_path / PLAN_FILE).open("a") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
         go_on.touch()
-        assert started[0].wait() == 0
+    assert started[0].wait() == 0
+    with (tmp_path / PLAN_FILE).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
