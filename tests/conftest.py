@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -47,15 +44,8 @@ def browser() -> Iterator[object]:
 @pytest.fixture(scope="module")
 def postgresql_url() -> Iterator[str]:
     """The URL of a running PostgreSQL; skips where there is none."""
-    programs = postgres.server_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL here; make test-deps installs it")
-    # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
-    folder.chmod(0o755)
-    with postgres.running(programs, folder / "run") as url:
+    with postgres.temporary() as (url, _):
         yield url
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from fracture_det.cli.page import import_page
-from fracture_det.resources import resource
+from fracture_det.cli.page import calibrate_shipped, import_page
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +18,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run one action; return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     build_parser().parse_args(arguments)  # --help and a wrong option end here, before the environment is touched
-    if (os.environ.get("FRACTURE_DETECTOR") or "shipped") == "shipped":
-        os.environ.setdefault("FRACTURE_CALIBRATION", str(resource("weights/shipped/calibration.json")))
+    calibrate_shipped(None)
     code: int = import_page("pacs.command").main(arguments)
     return code

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 
-from fracture_det.resources import CHECKOUT
+from fracture_det.resources import CHECKOUT, resource
 
 
 def import_page(module: str = "") -> ModuleType:
@@ -20,3 +21,12 @@ def import_page(module: str = "") -> ModuleType:
         sys.path.insert(0, str(CHECKOUT))  # the folder `webapp` of the checkout itself is never installed
     package = "webapp" if CHECKOUT else "fracture_det_webapp"
     return importlib.import_module(f"{package}.{module}" if module else package)
+
+
+def calibrate_shipped(detector: str | None) -> None:
+    """Let the shipped detector be served with its calibration, unless FRACTURE_CALIBRATION names another.
+
+    detector: the URI that was asked for; None for that of FRACTURE_DETECTOR, else the shipped one.
+    """
+    if (detector or os.environ.get("FRACTURE_DETECTOR") or "shipped") == "shipped":
+        os.environ.setdefault("FRACTURE_CALIBRATION", str(resource("weights/shipped/calibration.json")))

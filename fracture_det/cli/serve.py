@@ -9,11 +9,9 @@ docs/api.md.
 
 from __future__ import annotations
 
-import os
 import sys
 
-from fracture_det.cli.page import import_page
-from fracture_det.resources import resource
+from fracture_det.cli.page import calibrate_shipped, import_page
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +19,5 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     server = import_page("__main__")
     given = server.build_parser(prog="fracture-det serve", description=__doc__).parse_args(arguments)
-    if (given.detector or os.environ.get("FRACTURE_DETECTOR") or "shipped") == "shipped":
-        os.environ.setdefault("FRACTURE_CALIBRATION", str(resource("weights/shipped/calibration.json")))
+    calibrate_shipped(given.detector)
     return server.main(arguments)

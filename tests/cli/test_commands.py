@@ -1,5 +1,6 @@
 """`fracture-det`: its help teaches, its commands are the tools, and what is not installed is a sentence."""
 
+import os
 import re
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_the_shipped_detector_is_served_with_its_calibration_and_others_are_not(
         monkeypatch.setenv("FRACTURE_CALIBRATION", "x")  # remembered, and put back at the end
         monkeypatch.delenv("FRACTURE_CALIBRATION")
         assert main(["serve", *arguments]) == 0
-        assert ("FRACTURE_CALIBRATION" in cli.serve.os.environ) == calibrated
+        assert ("FRACTURE_CALIBRATION" in os.environ) == calibrated
     assert served == [[], ["--detector", "d2:run"]]
 
 

@@ -6,9 +6,12 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
 
@@ -17,6 +20,20 @@ def server_programs() -> Path | None:
     """Return the folder of the newest PostgreSQL's programs, or None where there is none."""
     initdb = shutil.which("initdb")
     return Path(initdb).resolve().parent if initdb else next(iter(FOLDERS), None)
+
+
+@contextmanager
+def temporary() -> Iterator[tuple[str, Path]]:
+    """Run a server in a folder of its own, give its URL and the folder, and remove it; skip where there is none."""
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL here; make test-deps installs it")
+    # Below /tmp itself: the server's user cannot enter pytest's folders, and a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
+    folder.chmod(0o755)
+    with running(programs, folder / "run") as url:
+        yield url, folder / "run"
+    shutil.rmtree(folder)
 
 
 @contextmanager

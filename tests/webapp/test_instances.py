@@ -1,7 +1,5 @@
 """Several processes on one store, and a PostgreSQL that stops responding."""
 
-import shutil
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,14 +27,8 @@ FEW_S = 9.0
 
 @pytest.fixture
 def postgresql():
-    programs = postgres.server_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL here; make test-deps installs it")
-    folder = Path(tempfile.mkdtemp(prefix="fracture-pg-"))
-    folder.chmod(0o755)
-    with postgres.running(programs, folder / "run") as url:
-        yield url, folder / "run"
-    shutil.rmtree(folder)
+    with postgres.temporary() as server:
+        yield server
 
 
 @contextmanager
