@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Calibration:
         """Return the detections with calibrated box scores, in the same order; ties that the map makes keep theirs."""
         # The last bit of a logarithm may turn two neighbours around; their order is known.
         scores = np.minimum.accumulate(self.box(detections.scores)).astype(np.float32)
-        return Detections(detections.boxes, scores, detections.classes)
+        return replace(detections, scores=scores)
 
     def image_probability(self, detections: Detections) -> float:
         """Return the probability (0..1) that an image with these detections, of `apply`, shows a fracture.

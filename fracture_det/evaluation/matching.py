@@ -194,4 +194,4 @@ def _capped(detections: Detections) -> Detections:
     keep = np.zeros(len(detections), dtype=bool)
     for label in np.unique(detections.classes):
         keep[np.flatnonzero(detections.classes == label)[:MAX_DETECTIONS]] = True
-    return Detections(detections.boxes[keep], detections.scores[keep], detections.classes[keep])
+    return detections.take(keep)

@@ -41,6 +41,7 @@ class DetectorInfo:
     device: what the model runs on, such as "cpu" or a GPU's name; None where the detector does not say.
     input: what the network is fed, or None where it scales images by itself or has members that differ.
     about: what else is needed to reproduce its predictions, as text.
+    type_names: what the columns of `Detections.types` are (names of configs/fracture_types.yaml); () without types.
 
     Raises ValueError for an empty name, no class, or a score outside 0..1.
     """
@@ -56,6 +57,7 @@ class DetectorInfo:
     device: str | None = None
     input: ModelInput | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    type_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
@@ -109,6 +110,10 @@ class EnsembleDetector:
                 raise DetectorError(
                     f"{config.title}: {info.name} knows {info.class_names}, {infos[0].name} {infos[0].class_names}"
                 )
+            if info.type_names != infos[0].type_names:
+                raise DetectorError(
+                    f"{config.title}: {info.name} tells types {info.type_names}, {infos[0].name} {infos[0].type_names}"
+                )
         settings = [config.orientations, config.iou, [info.sha256 or info.name for info in infos]]
         sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         devices = dict.fromkeys(info.device for info in infos if info.device)
@@ -120,6 +125,7 @@ class EnsembleDetector:
             card=card,
             operating_score=config.operating_score,
             device=", ".join(devices) or None,
+            type_names=infos[0].type_names,
             input=inputs[0] if len(inputs) == 1 else None,
             about={
                 "members": ", ".join(f"{info.name} ({info.sha256 or '-'})" for info in infos),
@@ -173,7 +179,7 @@ def weighted_boxes_fusion(predictions: Sequence[Detections], *, iou: float = 0.5
 
     Boxes of a class that overlap by more than `iou` become one: the mean of them weighted by score, whose score is
     their sum over predictions (of each the best) divided by the number of predictions, so that what only one of them
-    sees counts for less. Scores stay in 0..1.
+    sees counts for less. Scores stay in 0..1. Types become the mean weighted by score, too.
     """
     boxes = np.concatenate([prediction.boxes for prediction in predictions]).astype(np.float64)
     scores = np.concatenate([prediction.scores for prediction in predictions]).astype(np.float64)
@@ -184,6 +190,8 @@ def weighted_boxes_fusion(predictions: Sequence[Detections], *, iou: float = 0.5
     centres, sums = np.zeros((2, len(boxes), 4))
     weights, shares = np.zeros((2, len(boxes)))
     labels, seen = np.zeros(len(boxes), np.int64), np.zeros((len(boxes), len(predictions)), bool)
+    types = _types_of(predictions)
+    type_sums = np.zeros(types.shape) if types is not None else None
     count = 0
     for index in np.argsort(-scores, kind="stable"):
         own = count
@@ -199,5 +207,15 @@ def weighted_boxes_fusion(predictions: Sequence[Detections], *, iou: float = 0.5
             shares[own] += scores[index]
         sums[own] += scores[index] * boxes[index]
         weights[own] += scores[index]
+        if types is not None and type_sums is not None:
+            type_sums[own] += scores[index] * types[index]
         centres[own] = sums[own] / weights[own]
-    return Detections.from_unsorted(centres[:count], shares[:count] / len(predictions), labels[:count])
+    fused_types = None if type_sums is None else type_sums[:count] / weights[:count, None]
+    return Detections.from_unsorted(centres[:count], shares[:count] / len(predictions), labels[:count], fused_types)
+
+
+def _types_of(predictions: Sequence[Detections]) -> NDArray[np.float64] | None:
+    """Return the types (N, T) of all boxes of `predictions`, or None where one of them has none."""
+    of_each = [prediction.types for prediction in predictions]
+    known = [types for types in of_each if types is not None]
+    return np.concatenate(known).astype(np.float64) if known and len(known) == len(of_each) else None

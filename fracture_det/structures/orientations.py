@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import cv2
@@ -71,4 +72,4 @@ def undo_orientation(detections: Detections, orientation: str, size: tuple[int, 
     """Return detections on `orient_image(pixels, orientation)` in the frame of the image itself, of `size` (h, w)."""
     oriented_size = size[::-1] if ORIENTATIONS[orientation][0] else size
     boxes = orient_boxes(detections.boxes, INVERSE.get(orientation, orientation), oriented_size)
-    return Detections(boxes, detections.scores, detections.classes)
+    return replace(detections, boxes=boxes)
