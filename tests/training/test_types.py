@@ -101,6 +101,7 @@ def test_boxes_and_types_are_trained_together(trained):
     assert any("loss_type" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_head_alone_leaves_every_other_weight_and_keeps_the_lowest_loss(data, trained, tmp_path):
     start = trained / "model_final.pth"
     alone = ("MODEL.TYPE_HEAD.ONLY", "True", "MODEL.WEIGHTS", str(start))
