@@ -36,6 +36,8 @@ FORMATS = {
     "torchscript": ("model.pt",),
 }
 OUTPUTS = ("boxes", "scores", "classes", "image")
+# A further output where the detector tells types of fracture.
+TYPES_OUTPUT = "types"
 # The latest that torch's tracing exporter supports completely.
 ONNX_OPSET = 17
 
@@ -44,24 +46,28 @@ class DetectorGraph(nn.Module):
     """From letterboxed images to detections, with normalisation, box decoding and NMS inside.
 
     Input (N, H, W, 3) uint8 RGB, of any size that the detector's letterbox gives. Output: boxes (M, 4) float32 XYXY in
-    letterbox px, scores (M,) float32 0..1, classes (M,) int64, image (M,) int64: which of the N a box is on.
+    letterbox px, scores (M,) float32 0..1, classes (M,) int64, image (M,) int64: which of the N a box is on; and where
+    the detector tells types of fracture, types (M, T) float32. outputs: their names.
     """
 
     def __init__(self, detector: D2Detector) -> None:
         super().__init__()
         self.model: Any = detector.predictor.model
         self.bgr = detector.predictor.input_format == "BGR"
+        self.outputs = (*OUTPUTS, TYPES_OUTPUT) if detector.info.type_names else OUTPUTS
         self.eval()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return (boxes, scores, classes, image)."""
+        """Return (boxes, scores, classes, image), and types where there are some."""
         per_image = self._detect(images.permute(0, 3, 1, 2).float())
-        columns = (
+        columns = [
             [instances.pred_boxes.tensor for instances in per_image],
             [instances.scores for instances in per_image],
             [instances.pred_classes for instances in per_image],
             [torch.full_like(instances.pred_classes, index) for index, instances in enumerate(per_image)],
-        )
+        ]
+        if TYPES_OUTPUT in self.outputs:
+            columns.append([instances.pred_types for instances in per_image])
         return tuple(torch.cat(column) for column in columns)
 
     def _detect(self, planes: torch.Tensor) -> list[Instances]:
@@ -124,6 +130,7 @@ def facts_of(source: D2Detector, *, batch_size: int = 1, calibration: Calibratio
         },
         calibration=None if calibration is None else calibration.as_dict(),
         letterbox_step=source.predictor.letterbox.step,
+        type_names=source.info.type_names,
     )
 
 
@@ -184,7 +191,7 @@ def write_onnx(graph: DetectorGraph, example: torch.Tensor, facts: GraphFacts, p
             dynamo=False,  # the newer exporter does not support Detectron2's data-dependent shapes
             opset_version=ONNX_OPSET,
             input_names=["images"],
-            output_names=list(OUTPUTS),
+            output_names=list(graph.outputs),
             dynamic_axes={"images": {1: "height", 2: "width"}},
         )
     model = onnx.load(path)

@@ -14,6 +14,7 @@ from fracture_det.inference.checksums import write_checksums
 from fracture_det.inference.detectron2 import CONFIG_FILE, D2Detector, find_weights
 from fracture_det.modeling.checkpoints import load_checkpoint
 from fracture_det.modeling.config import load_config
+from fracture_det.modeling.type_head import TYPE_KEYS
 
 WEIGHTS_NAME = "model.safetensors"
 # The training's metrics, which document how the weights were obtained.
@@ -23,8 +24,8 @@ TRAINING_FILES = {"metrics.json": "training_log.jsonl", "loss_curves.png": "loss
 def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *, title: str = "") -> ComparisonResult:
     """Write the weights in `source` (a training folder or file) to the folder `out`; return how well the two agree.
 
-    out: model.safetensors (half precision, but one-dimensional tensors in full), config.yaml without the paths of the
-    training, the training log and SHA256SUMS. title: MODEL.TITLE, if it should change.
+    out: model.safetensors (half precision, but one-dimensional tensors and the head of types in full), config.yaml
+    without the paths of the training, the training log and SHA256SUMS. title: MODEL.TITLE, if it should change.
     On `check_images` the export must predict what the source does: boxes within 1 px, scores within .01, except for 2 %
     of the boxes, for which NMS may decide differently.
 
@@ -33,7 +34,11 @@ def export_safetensors(source: Path, out: Path, check_images: Sequence[Path], *,
     weights = find_weights(source)
     detector = D2Detector.open(str(weights))
     out.mkdir(parents=True, exist_ok=True)
-    state = {key: _halved(value) for key, value in load_checkpoint(weights)["model"].items()}
+    state = {
+        # The head that tells types is small, and has little to lose.
+        key: value.contiguous() if key in TYPE_KEYS else _halved(value)
+        for key, value in load_checkpoint(weights)["model"].items()
+    }
     save_file(state, out / WEIGHTS_NAME, metadata={"format": "pt", "source_sha256": detector.sha256})
     (out / WEIGHTS_NAME).chmod(0o644)  # safetensors grants it to the owner only; a server runs as another user
     _write_config(weights.parent / CONFIG_FILE, out / CONFIG_FILE, title)

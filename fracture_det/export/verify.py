@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +23,8 @@ from fracture_det.structures.radiograph import read_radiograph
 # How far an export may move boxes and scores of the source's detections of at least SCORE_COMPARED.
 MAX_BOX_SHIFT_PX = 1.0
 MAX_SCORE_SHIFT = 0.01
+# Of the probability of a type of fracture, where the detector tells types.
+MAX_TYPE_SHIFT = 0.02
 SCORE_COMPARED = 0.05
 # Of two overlapping boxes with nearly equal scores, rounding may change which one survives NMS; its best match in the
 # other detector is then a neighbour. More of them than this share have another cause.
@@ -41,16 +44,18 @@ class ComparisonResult:
     """How well the detections of an export agree with those of its source.
 
     n_boxes: boxes that were compared. n_moved: of these, how many have no match within the allowed shifts.
-    largest_shift: of the scores of all others.
+    largest_shift: of the scores of all others. largest_type_shift: of their probabilities of types; None without types.
     """
 
     n_boxes: int
     n_moved: int
     largest_shift: float
+    largest_type_shift: float | None = None
 
     def __str__(self) -> str:
         same = f"{self.n_boxes - self.n_moved} of {self.n_boxes} boxes"
-        return f"{same} stay, with scores within {self.largest_shift:.5f}"
+        types = "" if self.largest_type_shift is None else f" and types within {self.largest_type_shift:.5f}"
+        return f"{same} stay, with scores within {self.largest_shift:.5f}{types}"
 
 
 @dataclass(frozen=True)
@@ -75,41 +80,65 @@ class Accuracy:
 def compare_detectors(source: Detector, export: Detector, images: Sequence[Path]) -> ComparisonResult:
     """Return how well two detectors agree on `images`, in their boxes with a score of at least SCORE_COMPARED.
 
-    Raises ExportError when more than MAX_SHARE_MOVED of the boxes of both have no match within the allowed shifts, or
-    when there is no image to compare on.
+    Raises ExportError when more than MAX_SHARE_MOVED of the boxes of both have no match within the allowed shifts, when
+    they tell other types of fracture, or when there is no image to compare on.
     """
     if not images:
         raise ExportError("no images to compare on")
+    if source.info.type_names != export.info.type_names:
+        raise ExportError(f"the types are {export.info.type_names}, those of the source {source.info.type_names}")
     score_shifts: list[float] = []
+    type_shifts: list[float] = []
     moved: list[str] = []
     for path in tqdm(images, desc="comparing", unit="image", disable=None):
         pixels = read_radiograph(path).pixels
         (expected,), (exported,) = source.predict([pixels]), export.predict([pixels])
         for detections, others in ((expected, exported), (exported, expected)):
-            for score, box_shift_px, score_shift in _shifts(detections.above(SCORE_COMPARED), others):
-                if box_shift_px > MAX_BOX_SHIFT_PX or score_shift > MAX_SCORE_SHIFT:
-                    moved.append(
-                        f"{path}: a box of score {score:.3f} moved by {box_shift_px:.2f} px, "
-                        f"its score by {score_shift:.4f}"
-                    )
+            for shift in _shifts(detections.above(SCORE_COMPARED), others):
+                if shift.too_far:
+                    moved.append(f"{path}: {shift}")
                 else:
-                    score_shifts.append(score_shift)
+                    score_shifts.append(shift.of_score)
+                    type_shifts.append(shift.of_types)
     n_boxes = len(score_shifts) + len(moved)
     if len(moved) > MAX_SHARE_MOVED * n_boxes:
         raise ExportError(f"{len(moved)} of {n_boxes} boxes differ, such as {moved[0]}")
-    return ComparisonResult(n_boxes, len(moved), max(score_shifts, default=0.0))
+    of_types = max(type_shifts, default=0.0) if source.info.type_names else None
+    return ComparisonResult(n_boxes, len(moved), max(score_shifts, default=0.0), of_types)
 
 
-def _shifts(detections: Detections, others: Detections) -> Iterator[tuple[float, float, float]]:
-    """Yield each box's score, and how far the sides (pixels) and the score of its best match by IoU differ."""
+class _Shift(NamedTuple):
+    """How far a box's best match by IoU differs: its sides in pixels, its score, its probabilities of types."""
+
+    score: float
+    box_px: float
+    of_score: float
+    of_types: float = 0.0
+
+    @property
+    def too_far(self) -> bool:
+        """Whether it is more than rounding."""
+        shifts = (self.box_px, self.of_score, self.of_types)
+        return any(a > b for a, b in zip(shifts, (MAX_BOX_SHIFT_PX, MAX_SCORE_SHIFT, MAX_TYPE_SHIFT), strict=True))
+
+    def __str__(self) -> str:
+        types = f", its types by {self.of_types:.4f}" if self.of_types else ""
+        return f"a box of score {self.score:.3f} moved by {self.box_px:.2f} px, its score by {self.of_score:.4f}{types}"
+
+
+def _shifts(detections: Detections, others: Detections) -> Iterator[_Shift]:
+    """Yield how far the best match by IoU of each box differs."""
     iou = box_iou(detections.boxes, others.boxes)
     for index, score in enumerate(detections.scores):
         if not len(others):
-            yield float(score), np.inf, float(score)
+            yield _Shift(float(score), np.inf, float(score))
             continue
         match = int(iou[index].argmax())
         box_shift_px = float(np.abs(detections.boxes[index] - others.boxes[match]).max())
-        yield float(score), box_shift_px, float(abs(score - others.scores[match]))
+        of_types = 0.0
+        if detections.types is not None and others.types is not None:
+            of_types = float(np.abs(detections.types[index] - others.types[match]).max())
+        yield _Shift(float(score), box_shift_px, float(abs(score - others.scores[match])), of_types)
 
 
 def measure_accuracy(detector: Detector, dataset: Dataset, images: Path, *, batch_size: int = 8) -> Accuracy:

@@ -35,10 +35,9 @@ def letterbox_of(cfg: CfgNode) -> Letterbox:
 
 def undo_letterbox(instances: Any, letterbox: Letterbox, size: tuple[int, int]) -> Detections:
     """Return a model's Instances, which are in the letterbox frame, as Detections on the image of `size` (h, w)."""
-    boxes = instances.pred_boxes.tensor.float().cpu().numpy()
-    return detections_on_image(
-        boxes, instances.scores.float().cpu().numpy(), instances.pred_classes.cpu().numpy(), letterbox, size
-    )
+    boxes, scores = (tensor.float().cpu().numpy() for tensor in (instances.pred_boxes.tensor, instances.scores))
+    types = instances.pred_types.float().cpu().numpy() if instances.has("pred_types") else None
+    return detections_on_image(boxes, scores, instances.pred_classes.cpu().numpy(), letterbox, size, types)
 
 
 class LetterboxPredictor(DefaultPredictor):
@@ -114,6 +113,7 @@ class D2Detector:
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             input=ModelInput(predictor.letterbox, predictor.input_format),
             about=about or {},
+            type_names=tuple(predictor.cfg.MODEL.TYPE_HEAD.NAMES),
         )
 
     @classmethod

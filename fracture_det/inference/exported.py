@@ -21,8 +21,9 @@ from fracture_det.structures.strict_json import convert_json, parse_json
 
 # Key of the JSON in a file's own metadata that makes the file enough to predict.
 FACTS_KEY = "fracture_det"
-# Of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch.
-GraphOutputs = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+# Of one call of the graph: boxes (M, 4) XYXY letterbox px, scores (M,), classes (M,), image (M,) in the batch; and of a
+# graph that tells types of fracture, types (M, T).
+GraphOutputs = tuple[NDArray[Any], ...]
 # From batches (batch_size, H, W, 3) uint8 RGB to the outputs of each, in order.
 Engine = Callable[[Sequence[Pixels]], list[GraphOutputs]]
 
@@ -37,6 +38,7 @@ class GraphFacts:
     precision: of the arithmetic, "fp32" or "int8". source_sha256: of the weights that were exported.
     about: what else is needed to reproduce it, such as normalisation, NMS IoU and what was changed on the way.
     calibration: content of the source's calibration.json, for readers; it holds for the source's scores.
+    type_names: what the columns of the output `types` are; () for a graph without it, as all of earlier versions.
     """
 
     title: str
@@ -49,9 +51,11 @@ class GraphFacts:
     about: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     letterbox_step: int | None = None
+    type_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "type_names", tuple(self.type_names))
         sizes = {
             "letterbox_px": self.letterbox_px,
             "batch_size": self.batch_size,
@@ -110,6 +114,7 @@ class ExportedDetector:
                 "precision": facts.precision,
                 **facts.about,
             },
+            type_names=facts.type_names,
         )
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
@@ -123,11 +128,26 @@ class ExportedDetector:
             outputs = self._engine(batches)
         with stage("postprocess"):
             detections = {
-                index: detections_on_image(*of_image, self.letterbox, images[index].shape[:2])
+                index: self._detections(of_batch, place, images[index].shape[:2])
                 for group, of_batch in zip(groups, outputs, strict=True)
-                for index, of_image in zip(group, _split(of_batch, len(group)), strict=True)
+                for place, index in enumerate(group)
             }
             return [detections[index] for index in range(len(images))]
+
+    def _detections(self, outputs: GraphOutputs, place: int, size: tuple[int, int]) -> Detections:
+        """Return what the outputs of a batch say of its image `place`, of `size` (h, w).
+
+        Raises DetectorError for other outputs than the file's metadata say.
+        """
+        boxes, scores, classes, image, *types = outputs
+        if [of_each.shape[1:] for of_each in types] != [(len(self.facts.type_names),)] * bool(self.facts.type_names):
+            raise DetectorError(
+                f"{self.info.name}: {len(outputs)} outputs, of shapes {[output.shape for output in outputs]}, for the "
+                f"types {list(self.facts.type_names)} of its metadata"
+            )
+        on = image == place
+        of_types = types[0][on] if types else None
+        return detections_on_image(boxes[on], scores[on], classes[on], self.letterbox, size, of_types)
 
     def _batch(self, images: Sequence[Pixels]) -> Pixels:
         """Return (batch_size, H, W, 3) of images of one letterbox size; what is missing is black."""
@@ -136,11 +156,6 @@ class ExportedDetector:
         for out, image in zip(batch, images, strict=False):
             self.letterbox.apply_image(image, out=out)
         return batch
-
-
-def _split(outputs: GraphOutputs, count: int) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    boxes, scores, classes, image = outputs
-    return [(boxes[image == n], scores[image == n], classes[image == n]) for n in range(count)]
 
 
 def model_file(target: str, name: str) -> Path:

@@ -39,7 +39,7 @@ def open_openvino(target: str) -> ExportedDetector:
         raise DetectorError(f"{path}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from error
     text = model.get_rt_info([FACTS_KEY]).astype(str) if model.has_rt_info([FACTS_KEY]) else None
     facts = GraphFacts.from_json(text, path)
-    engine: Any = openvino_engine(model)  # four outputs, as every export of ours has
+    engine: Any = openvino_engine(model)  # four or five outputs, as every export of ours has
     runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
     return ExportedDetector(engine, facts, runtime=runtime, sha256=sha256, card=card_beside(path))
 

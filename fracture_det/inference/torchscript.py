@@ -66,5 +66,4 @@ def _device() -> str:
 
 
 def _arrays(outputs: Sequence[torch.Tensor]) -> GraphOutputs:
-    boxes, scores, classes, image = (np.asarray(output.cpu()) for output in outputs)
-    return boxes, scores, classes, image
+    return tuple(np.asarray(output.cpu()) for output in outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 import urllib.error
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from fracture_det.modeling.architectures.registry import register_architectures
 from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, register_backbones, timm_weights
+from fracture_det.modeling.type_head import TYPE_KEYS, register_type_head
 
 # URI -> (address, SHA-256). timm publishes only its first eight digits, in the file's name; they are what is checked.
 DOWNLOADS = {
@@ -48,6 +50,7 @@ PACKAGES = {
 }
 # Part of the name of a file that is being saved.
 _PARTIAL = ".partial"
+_logger = logging.getLogger("detectron2")
 
 
 class WeightsError(ValueError):
@@ -213,6 +216,14 @@ class FractureCheckpointer(DetectionCheckpointer):
         if place == "backbone.":
             # A model without FPN has its ResNet directly under `backbone`.
             state = {key.replace("backbone.bottom_up.", "backbone."): value for key, value in state.items()}
+        own = self.model.state_dict()
+        missing = [key for key in TYPE_KEYS if key in own and key not in state]
+        if missing and any(key.startswith("roi_heads.") for key in state):
+            _logger.warning(
+                "%s: trained without types of fracture; the head that tells them (MODEL.TYPE_HEAD.NAMES) starts from "
+                "random weights",
+                filename,
+            )
         checkpoint["model"] = state
         return checkpoint
 
@@ -224,6 +235,7 @@ def build_model_for(cfg: CfgNode, weights: str | Path) -> torch.nn.Module:
     """
     register_backbones()  # a further process of a training has not loaded the configuration itself
     register_architectures()
+    register_type_head()
     model = build_model(cfg)
     if cfg.MODEL.PRUNED:
         fold_frozen_norms(model.backbone)

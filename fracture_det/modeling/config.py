@@ -15,7 +15,9 @@ from detectron2.config import CfgNode, get_cfg
 
 from fracture_det.modeling.architectures.registry import missing_package, register_architectures
 from fracture_det.modeling.backbones import TIMM_BUILDERS, register_backbones
+from fracture_det.modeling.type_head import STANDARD, TYPED, register_type_head, select_roi_heads
 from fracture_det.resources import how_to_install
+from fracture_det.structures.fracture_types import TYPES_FILE, fracture_types
 
 # Earlier name of a key -> its name now. Files and overrides that use the earlier one are read, with a warning.
 RENAMED_KEYS = {
@@ -48,6 +50,17 @@ def add_fracture_config(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM.FREEZE_DEPTHWISE = False
 
     _add_architectures(cfg)
+
+    # A head that tells the type of fracture of each box, beside its class: names of configs/fracture_types.yaml, in the
+    # order of its outputs; () for none. The heads with it (MODEL.ROI_HEADS.NAME) are then chosen by themselves.
+    cfg.MODEL.TYPE_HEAD = CfgNode()
+    cfg.MODEL.TYPE_HEAD.NAMES = ()
+    # Weight of its loss on boxes of a known type; boxes without one cost nothing.
+    cfg.MODEL.TYPE_HEAD.LOSS_WEIGHT = 1.0
+    # Weight of its loss on radiographs whose type is known as a whole (attribute `type`), which teaches their boxes.
+    cfg.MODEL.TYPE_HEAD.IMAGE_LOSS_WEIGHT = 0.5
+    # Train this head alone, with everything else frozen: boxes and scores stay those of MODEL.WEIGHTS.
+    cfg.MODEL.TYPE_HEAD.ONLY = False
 
     # The backbone was pruned: its batch statistics are folded into its convolutions, whose numbers of channels are
     # those in the file MODEL.WEIGHTS.
@@ -142,6 +155,7 @@ def default_config() -> CfgNode:
     """Return Detectron2's defaults with this project's keys added."""
     register_backbones()
     register_architectures()
+    register_type_head()
     cfg = get_cfg()
     add_fracture_config(cfg)
     return cfg
@@ -176,6 +190,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     except (KeyError, ValueError, AssertionError) as error:
         raise ConfigError(f"override {' '.join(overrides)}: {error.args[0] if error.args else error}") from error
     _check_device(cfg, path, named_in_file="DEVICE" in file_keys.get("MODEL", {}), overrides=overrides)
+    select_roi_heads(cfg)
     check_config(cfg)
     return cfg
 
@@ -254,6 +269,7 @@ def check_config(cfg: CfgNode) -> None:
     if cfg.MODEL.TIMM.NORM not in ("FrozenBN", "GN"):
         raise ConfigError(f"MODEL.TIMM.NORM: expected FrozenBN or GN, got {cfg.MODEL.TIMM.NORM!r}")
     _check_architecture(cfg)
+    _check_type_head(cfg)
     if not 0 <= cfg.DATALOADER.FRACTURED_SHARE < 1:
         raise ConfigError(f"DATALOADER.FRACTURED_SHARE: expected 0 <= share < 1, got {cfg.DATALOADER.FRACTURED_SHARE}")
     weights = cfg.DATALOADER.SOURCE_WEIGHTS
@@ -289,6 +305,29 @@ def _check_architecture(cfg: CfgNode) -> None:
         )
     if cfg.SOLVER.OPTIMIZER not in ("SGD", "AdamW"):
         raise ConfigError(f"SOLVER.OPTIMIZER: expected SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}")
+
+
+def _check_type_head(cfg: CfgNode) -> None:
+    head = cfg.MODEL.TYPE_HEAD
+    names, listed = list(head.NAMES), fracture_types().names
+    if unlisted := [name for name in names if name not in listed]:
+        raise ConfigError(f"MODEL.TYPE_HEAD.NAMES: {unlisted[0]!r} is not in {TYPES_FILE}: {', '.join(listed)}")
+    if len(names) == 1 or len(set(names)) < len(names):
+        raise ConfigError(f"MODEL.TYPE_HEAD.NAMES: expected () or several different names, got {names}")
+    for key in ("LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT"):
+        if not 0 <= head[key] < float("inf"):
+            raise ConfigError(f"MODEL.TYPE_HEAD.{key}: expected 0 or more, got {head[key]}")
+    if head.ONLY and not names:
+        raise ConfigError("MODEL.TYPE_HEAD.ONLY: there is no head to train; name its types in MODEL.TYPE_HEAD.NAMES")
+    for key in ("RESNETS", "FPN", "ROI_BOX_HEAD"):
+        norm = cfg.MODEL[key].NORM
+        if head.ONLY and norm not in ("", "FrozenBN", "GN", "LN"):
+            raise ConfigError(
+                f"MODEL.TYPE_HEAD.ONLY: MODEL.{key}.NORM {norm} would change with every batch; use FrozenBN"
+            )
+    kind = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME)
+    if names and kind != ("GeneralizedRCNN", TYPED):
+        raise ConfigError(f"MODEL.TYPE_HEAD.NAMES: only Faster R-CNN with {STANDARD} can tell types, not {kind}")
 
 
 def iterations_per_epoch(cfg: CfgNode, n_images: int) -> int:

@@ -84,12 +84,19 @@ def group_by_letterbox_size(
 
 
 def detections_on_image(
-    boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], letterbox: Letterbox, size: tuple[int, int]
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    classes: NDArray[Any],
+    letterbox: Letterbox,
+    size: tuple[int, int],
+    types: NDArray[Any] | None = None,
 ) -> Detections:
     """Return boxes (N, 4) x0 y0 x1 y1 in letterbox px with scores and classes (N,), on an image of `size` (h, w).
 
+    types: (N, T), see `Detections`; None where the detector tells none.
     Boxes are clipped to the image; those that lie entirely in the padding are dropped: there is no image there.
     """
     undone = np.clip(letterbox.undo_boxes(boxes, size), 0, [size[1], size[0]] * 2)
     inside = (undone[:, 2:] > undone[:, :2]).all(1)
-    return Detections.from_unsorted(undone[inside], scores[inside], classes[inside])
+    of_boxes = None if types is None else types[inside]
+    return Detections.from_unsorted(undone[inside], scores[inside], classes[inside], of_boxes)

@@ -6,6 +6,7 @@ import atexit
 import functools
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,9 @@ def register_training_data(cfg: CfgNode, *, progress: Progress | None = None) ->
     if all(usable[name] for name in cfg.DATASETS.TRAIN):
         problems += _check_training_sets(cfg)
     problems += [line for name in cfg.DATASETS.TEST if usable[name] for line in _check_validation_set(name)]
+    if cfg.MODEL.TYPE_HEAD.ONLY and cfg.DATASETS.TEST and all(usable[name] for name in cfg.DATASETS.TEST):
+        unknown = _check_types(cfg.MODEL.TYPE_HEAD.NAMES, _items(cfg.DATASETS.TEST), ", ".join(cfg.DATASETS.TEST))
+        problems += [] if unknown is None else [unknown]
     if all(usable.values()):
         problems += find_overlap(*(_items(names) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)))
     _raise_if_any(problems)
@@ -222,8 +226,14 @@ def _to_dicts(dataset: Dataset, image_folder: str) -> list[dict[str, Any]]:
             "width": record.width,
             "group": record.group_id,
             "image_root": str(Path(image_folder).resolve()),
+            "type": record.image_type,
             "annotations": [
-                *(_annotation(b, c) for b, c in zip(record.boxes.tolist(), record.classes.tolist(), strict=True)),
+                *(
+                    _annotation(box, index) | {"type": kind}
+                    for box, index, kind in zip(
+                        record.boxes.tolist(), record.classes.tolist(), record.types, strict=True
+                    )
+                ),
                 *(_annotation(box, 0) | {"iscrowd": 1} for box in record.crowd_boxes.tolist()),
             ],
         }
@@ -267,6 +277,8 @@ def _check_training_sets(cfg: CfgNode) -> list[str]:
     n_crowd = sum(map(len, sets.values())) - len(items)
     n_fractured = sum(bool(item.get("annotations")) for item in items)
     files = ", ".join(map(_file, sets))
+    if unknown := _check_types(cfg.MODEL.TYPE_HEAD.NAMES, items, files):
+        return [unknown]
     if not n_fractured:
         left_out = f" ({n_crowd} more with regions marked iscrowd are left out)" if n_crowd else ""
         return [f"{files}: no fractured image to train on: none of {len(items)} images has a box{left_out}"]
@@ -284,6 +296,27 @@ def _check_training_sets(cfg: CfgNode) -> list[str]:
         len(items),
     )
     return []
+
+
+def _check_types(names: Sequence[str], items: Sequence[dict[str, Any]], files: str) -> str | None:
+    """Return what is wrong with types of fracture that nothing in the training data has; log what it has besides."""
+    if not names:
+        return None
+    kinds = Counter(annotation.get("type") for item in items for annotation in item.get("annotations", ()))
+    kinds += Counter(item.get("type") for item in items)
+    del kinds[None]
+    if not set(kinds) & set(names):
+        return (
+            f"{files}: no box and no radiograph has one of the types of MODEL.TYPE_HEAD.NAMES {list(names)}; prepare "
+            f"the data with types (docs/types.md), or set it to ()"
+        )
+    absent = [name for name in names if name not in kinds]
+    if absent:
+        _logger.warning("%s: no box and no radiograph is of type %s, which cannot be learnt", files, ", ".join(absent))
+    others = {kind: n for kind, n in kinds.items() if kind not in names}
+    if others:
+        _logger.warning("%s: types that MODEL.TYPE_HEAD.NAMES does not name count as unknown: %s", files, others)
+    return None
 
 
 def _check_validation_set(name: str) -> list[str]:

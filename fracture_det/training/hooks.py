@@ -18,6 +18,8 @@ from fracture_det.visualization.training_curves import draw_ap_curve, draw_loss_
 
 METRICS_FILE = "metrics.json"
 BEST_METRIC = "bbox/AP50"
+# Where the type head alone is trained: the other losses, of which it is the sum too, stay as they are.
+TYPE_METRIC = "validation_loss"
 
 
 class EarlyStopping(BaseException):
@@ -25,14 +27,16 @@ class EarlyStopping(BaseException):
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
-    """Save the weights with the best validation AP50 as model_best.pth; stop early.
+    """Save the weights with the best validation AP50, or the lowest TYPE_METRIC, as model_best.pth; stop early.
 
-    patience: stop after this many evaluations without a better AP50; 0: never. The best AP50 is part of the
+    patience: stop after this many evaluations without a better metric; 0: never. The best metric is part of the
     checkpoint, so that a resumed training does not overwrite a better model.
     """
 
-    def __init__(self, period: int, checkpointer: FractureCheckpointer, patience: int) -> None:
-        super().__init__(period, checkpointer, BEST_METRIC)
+    def __init__(
+        self, period: int, checkpointer: FractureCheckpointer, patience: int, metric: str = BEST_METRIC
+    ) -> None:
+        super().__init__(period, checkpointer, metric, "max" if metric == BEST_METRIC else "min")
         self.patience = patience
         self.evaluations_since_best = 0
 
@@ -43,7 +47,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
         self.evaluations_since_best = 0 if self.best_iter != best_before else self.evaluations_since_best + 1
         stop = bool(self.patience) and self.evaluations_since_best >= self.patience
         if comm.all_gather(stop)[0] and self.trainer.iter + 1 < self.trainer.max_iter:
-            raise EarlyStopping(f"no better {BEST_METRIC} in {self.patience} evaluations")
+            raise EarlyStopping(f"no better {self._val_metric} in {self.patience} evaluations")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this hook."""

@@ -21,8 +21,17 @@ from detectron2.utils import comm
 from fracture_det.inference.detectron2 import letterbox_of
 from fracture_det.modeling.checkpoints import FractureCheckpointer, build_model_for, load_checkpoint
 from fracture_det.modeling.config import ConfigError, iterations_per_epoch, resolve_epochs
+from fracture_det.modeling.type_head import freeze_all_but_types
 from fracture_det.training.datasets import register_training_data, source_names, training_images, without_crowds
-from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
+from fracture_det.training.hooks import (
+    BEST_METRIC,
+    TYPE_METRIC,
+    BestCheckpoint,
+    EarlyStopping,
+    EMAHook,
+    PlotCurves,
+    build_ema_model,
+)
 from fracture_det.training.mapper import FractureMapper
 from fracture_det.training.optimizer import build_optimizer
 from fracture_det.training.samplers import build_sampler
@@ -125,12 +134,14 @@ class FractureTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """Return the hooks in the order in which they must run: save, evaluate, keep the best, save again, write, draw.
 
-        A checkpoint before each evaluation, so that a failing one loses nothing; and after it, with the best AP50.
+        The best has the highest AP50; with MODEL.TYPE_HEAD.ONLY, which leaves AP50 as it is, the lowest loss. A
+        checkpoint before each evaluation, so that a failing one loses nothing; and after it, with the best.
         """
         period = self.cfg.TEST.EVAL_PERIOD
         epoch_iterations = iterations_per_epoch(self.cfg, self.n_images)
         best_checkpointer = FractureCheckpointer(self.evaluated_model, self.cfg.OUTPUT_DIR)
         best_checkpointer.keeps_last = False  # a killed training does not resume from model_best
+        metric = TYPE_METRIC if self.cfg.MODEL.TYPE_HEAD.ONLY else BEST_METRIC
         update: list[HookBase | None] = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
@@ -138,7 +149,9 @@ class FractureTrainer(DefaultTrainer):
         ]
         evaluate = [
             hooks.EvalHook(period, self.evaluate),
-            BestCheckpoint(period, best_checkpointer, self.cfg.TEST.PATIENCE) if self.cfg.DATASETS.TEST else None,
+            BestCheckpoint(period, best_checkpointer, self.cfg.TEST.PATIENCE, metric)
+            if self.cfg.DATASETS.TEST
+            else None,
         ]
         if not comm.is_main_process():
             return [*update, *evaluate]
@@ -184,8 +197,13 @@ class FractureTrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """Return the model on its device; if MODEL.PRUNED, with the numbers of channels in MODEL.WEIGHTS."""
+        """Return the model on its device; if MODEL.PRUNED, with the numbers of channels in MODEL.WEIGHTS.
+
+        With MODEL.TYPE_HEAD.ONLY all else is frozen.
+        """
         model = build_model_for(cfg, cfg.MODEL.WEIGHTS)
+        if cfg.MODEL.TYPE_HEAD.ONLY:
+            freeze_all_but_types(model)
         _logger.info("Model:\n%s", model)
         return model
 

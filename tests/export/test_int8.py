@@ -79,3 +79,26 @@ def test_what_costs_too_much_in_any_form_is_refused(exported, tmp_path, monkeypa
     monkeypatch.setattr(int8_module, "_find_parts", lambda _: ("bottom_up/stem", "bottom_up/res2/res2.0"))
     with pytest.raises(ExportError, match=r"AP50 drops by 0\.1000, allowed are 0\.005"):
         run(exported, tmp_path, [GOOD, BAD, BAD, BAD], monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_head_of_types_stays_in_float(tmp_path, monkeypatch):
+    write_coco(build_dataset(tmp_path, n_fractured=1, n_healthy=1, seed=1), tmp_path / "val.json")
+    names = ("MODEL.TYPE_HEAD.NAMES", "('spiral', 'oblique')")
+    source = write_random_detector(tmp_path / "source", overrides=names)
+    export_graph(str(source), "openvino", tmp_path / "float", sorted((tmp_path / "images").rglob("*.png"))[:1])
+    run(tmp_path, tmp_path / "int8", [GOOD, GOOD], monkeypatch)
+
+    operations = quiet_openvino().Core().read_model(tmp_path / "int8" / "model.xml").get_ordered_ops()
+    products = {op.get_friendly_name(): op for op in operations if op.get_type_name() == "MatMul"}
+    quantized = {name for name, op in products.items() if _kind_of_input(op) == "FakeQuantize"}
+    assert any("box_head" in name for name in quantized)
+    (head,) = (name for name in products if "type_predictor" in name)
+    assert head not in quantized
+    pixels = np.asarray(Image.open(next((tmp_path / "images").rglob("*.png"))).convert("RGB"))
+    (found,) = open_detector(f"openvino:{tmp_path / 'int8'}").predict([pixels])
+    assert found.types.shape == (len(found), 2)
+
+
+def _kind_of_input(operation):
+    return operation.input_value(0).get_node().get_type_name()

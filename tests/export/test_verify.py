@@ -62,6 +62,29 @@ def test_more_than_that_is_an_error(images, export, message):
         compare_detectors(Fixed(), export, images)
 
 
+class Typed(Fixed):
+    """Tells of every box that it is spiral with a probability."""
+
+    info = DetectorInfo("typed", ("fracture",), type_names=("spiral", "oblique"))
+
+    def __init__(self, spiral):
+        types = np.tile([spiral, 1 - spiral], (len(BOXES), 1))
+        self.found = Detections(BOXES, SCORES, np.zeros(len(SCORES), np.int64), types)
+
+
+def test_types_are_compared_too(images):
+    agreement = compare_detectors(Typed(0.7), Typed(0.69), images)
+    assert (agreement.n_moved, agreement.largest_type_shift) == (0, pytest.approx(0.01, abs=1e-6))
+    assert str(agreement).endswith("scores within 0.00000 and types within 0.01000")
+    with pytest.raises(ExportError, match=r"200 of 200 boxes differ, .* its types by 0\.1000"):
+        compare_detectors(Typed(0.7), Typed(0.6), images)
+
+
+def test_an_export_that_lost_its_types_is_an_error(images):
+    with pytest.raises(ExportError, match=r"the types are \(\), those of the source \('spiral', 'oblique'\)"):
+        compare_detectors(Typed(0.7), Fixed(), images)
+
+
 def test_boxes_below_the_compared_scores_do_not_count(images):
     assert (
         compare_detectors(Fixed(), Fixed(np.vstack([BOXES, [[5, 50, 9, 60]]]), [*SCORES, 0.03]), images).n_boxes == 200

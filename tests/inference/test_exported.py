@@ -50,6 +50,28 @@ class TestPredict:
         assert second.boxes.tolist() == [[0, 0, 25, 25]]
         assert [first.scores[0], second.scores[0]] == pytest.approx([0.0, 0.1])
 
+    def test_types_are_those_of_the_boxes_of_each_image(self):
+        types = np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)
+
+        def engine(batches):
+            return [(*outputs, types) for outputs in Recorder(2)(batches)]
+
+        facts = replace(FACTS, type_names=("spiral", "oblique"))
+        toy = ExportedDetector(engine, facts, runtime="Toy 1", sha256="b" * 64)
+        first, second = toy.predict([np.zeros((100, 100, 3), np.uint8)] * 2)
+        assert toy.info.type_names == ("spiral", "oblique")
+        np.testing.assert_array_equal(np.concatenate([first.types, second.types]), types)
+
+    @pytest.mark.parametrize("names", [("spiral", "oblique"), ()])
+    def test_outputs_that_the_metadata_do_not_describe_are_refused(self, names):
+        def engine(batches):
+            more = () if names else (np.ones((2, 1), np.float32),)
+            return [(*outputs, *more) for outputs in Recorder(2)(batches)]
+
+        toy = ExportedDetector(engine, replace(FACTS, type_names=names), runtime="Toy 1", sha256="b" * 64)
+        with pytest.raises(DetectorError, match="for the types"):
+            toy.predict([np.zeros((100, 100, 3), np.uint8)])
+
     def test_the_last_batch_is_filled_with_black_and_its_boxes_left_out(self, toy, engine):
         found = toy.predict([np.full((10, 10, 3), 200, np.uint8)] * 3)
         assert len(found) == 3
@@ -124,6 +146,11 @@ def test_so_many_are_worked_on_side_by_side(inputs, cpus, streams, monkeypatch):
 class TestFacts:
     def test_they_come_back_from_a_file(self):
         assert GraphFacts.from_json(FACTS.to_json(), Path("x")) == FACTS
+
+    def test_a_file_of_before_there_were_types_has_none(self):
+        content = json.loads(FACTS.to_json())
+        del content["type_names"]
+        assert GraphFacts.from_json(json.dumps(content), Path("x")).type_names == ()
 
     def test_what_a_later_version_adds_is_passed_over(self):
         text = json.dumps({**json.loads(FACTS.to_json()), "colour": "red"})

@@ -19,7 +19,14 @@ from detectron2.utils.events import EventStorage
 from fracture_det.data.coco import write_coco
 from fracture_det.modeling.checkpoints import FractureCheckpointer, load_checkpoint
 from fracture_det.modeling.config import load_config
-from fracture_det.training.hooks import BestCheckpoint, EarlyStopping, EMAHook, PlotCurves, build_ema_model
+from fracture_det.training.hooks import (
+    TYPE_METRIC,
+    BestCheckpoint,
+    EarlyStopping,
+    EMAHook,
+    PlotCurves,
+    build_ema_model,
+)
 from fracture_det.training.trainer import FractureTrainer, over_sources, train
 from fracture_det.training.validation_metrics import validation_losses
 from tests.builders import build_dataset
@@ -304,7 +311,8 @@ class Scripted:
         with EventStorage() as self.storage:
             for iteration, value in enumerate(self.values):
                 self.iter = self.storage.iter = iteration
-                self.storage.put_scalar("bbox/AP50", value)
+                for metric in ("bbox/AP50", "validation_loss"):
+                    self.storage.put_scalar(metric, value)
                 hook.after_step()
 
 
@@ -316,6 +324,12 @@ def test_the_best_is_kept_and_two_evaluations_without_a_better_one_stop():
     assert script.saved == [("model_best", 0), ("model_best", 1)]
     assert script.iter == 3
     assert hook.state_dict() == {"best_metric": 30.0, "best_iter": 1, "evaluations_since_best": 2}
+
+
+def test_where_types_alone_are_trained_the_lowest_loss_is_kept():
+    script = Scripted([3.0, 2.0, 5.0, 2.5])
+    script.run(BestCheckpoint(1, script, 0, TYPE_METRIC))
+    assert script.saved == [("model_best", 0), ("model_best", 1)]
 
 
 def test_a_resumed_training_does_not_overwrite_a_better_model():
