@@ -74,7 +74,7 @@ def draw_confusion(
     titles = [f"{_short(name)} ({n:.0f})" for name, n in zip(rows, total[:, 0], strict=True)]
     panel.set_yticks(np.arange(len(rows)) + 0.5, titles)
     panel.set_xticks(np.arange(len(columns)) + 0.5, [_short(name) for name in columns], rotation=90)
-    panel.set(xlabel="Answer: the most probable type", ylabel="True type (images)")
+    panel.set(xlabel="Answer", ylabel="True type (images)")
     right = sum(table[rows.index(name), columns.index(name)] for name in rows if name in columns)
     add_title(figure, f"Right on {right:.0f} of {table.sum():.0f} images (framed); shade: share of the row")
     save(figure, path)

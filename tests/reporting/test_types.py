@@ -92,3 +92,9 @@ def test_why_no_confidence_was_frozen_is_said(tmp_path):
     report = replace(report, types=replace(report.types, not_reached=None))
     (section,) = (section for section in sections(report) if section.id == "types")
     assert "run with `--val`" in str(section.blocks)
+
+
+def test_the_subgroups_by_type_have_a_heading_in_words(pages):
+    assert "Type of fracture" in {
+        cell for row in pages["report.md"].table("Performance by body part").rows for cell in row
+    }
