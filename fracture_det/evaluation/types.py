@@ -308,7 +308,7 @@ def _rows(answers: TypeAnswers, results: Results) -> Iterator[TypeRow]:
         bases = {
             "precision": Basis(given[index], f"no answer is {name}", true),
             "recall": Basis(asked[index], f"no image with an answer is {name}", true),
-            "f1": Basis(given[index] + asked[index], f"no image with an answer, and no answer, is {name}"),
+            "f1": Basis(given[index] + asked[index], f"no image, and no answer, is {name}"),
         }
         figures = {key: estimate(results[TypeStatistic(key, name)], basis) for key, basis in bases.items()}
         yield TypeRow(name, round(images[index]), figures)

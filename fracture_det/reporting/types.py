@@ -42,8 +42,8 @@ def types_section(report: Report) -> Iterator[Block]:
     n, answered = _n(types.fractured["accuracy"]), _n(types.answered["accuracy"])
     yield Text(
         f"Asked of {counted(n, 'fractured image')} with one known type. The answer is the most probable type, by the "
-        f"mean of the boxes' probabilities weighted by their scores; {n - answered:,} of the images have no box, and "
-        "so no answer. Chance always gives the most frequent type."
+        f"mean of the boxes' probabilities weighted by their scores; {n - answered:,} of the images have no box with "
+        "types, and so no answer. Chance always gives the most frequent type."
     )
     yield Figure(
         CONFUSION,
