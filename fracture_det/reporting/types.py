@@ -123,8 +123,9 @@ def _confusion(types: Types) -> Table:
     parts: list[tuple[str, list[Row]]] = []
     for name, cells in zip(types.names, types.confusion, strict=True):
         given = zip([*types.names, NO_ANSWER], cells, strict=True)
-        rows: list[Row] = [(answer, [cell]) for answer, cell in given if cell.count]
-        parts += [(f"Truly {name}", rows)] if rows else []
+        ordered = sorted(given, key=lambda pair: -(pair[1].count or 0))
+        rows: list[Row] = [(answer, [cell]) for answer, cell in ordered if cell.count]
+        parts += [(f"True type: {name}", rows)] if rows else []
     note = "An answer that is not listed for a type was never given for it."
     return Table("Answers to each true type", [Column("Share of the images of this type")], parts, note)
 
