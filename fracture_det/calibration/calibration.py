@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fracture_det.calibration.score_maps import IDENTITY, METHODS, CalibrationError, Floats, ScoreMap, require
+from fracture_det.calibration.type_threshold import TypeThreshold
 from fracture_det.data.predictions import WEIGHTS_SHA256
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.strict_json import convert_json, parse_json
@@ -40,6 +41,7 @@ class Calibration:
     operating_points: rule -> score on the raw scale. not_reached: rule -> why there is none.
     not_fitted: "box" or "image" -> why its map is the identity.
     fitted_on: the data and the detector it was fitted on, as text and SHA-256s; it names at least the `detector`.
+    types: the confidence from which a type of fracture is told; None of a detector that tells none.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Calibration:
     not_reached: Mapping[str, str] = field(default_factory=dict)
     not_fitted: Mapping[str, str] = field(default_factory=dict)
     fitted_on: Mapping[str, str] = field(default_factory=dict)
+    types: TypeThreshold | None = None
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
@@ -110,7 +113,9 @@ class Calibration:
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         content |= {field.name.removesuffix("_map"): getattr(self, field.name) for field in fields(self)}
         content |= {name: asdict(content[name]) for name in ("box", "image")}
-        return content | {name: dict(value) for name, value in content.items() if isinstance(value, Mapping)}
+        content |= {"types": asdict(self.types)} if self.types is not None else {}
+        content |= {name: dict(value) for name, value in content.items() if isinstance(value, Mapping)}
+        return {name: value for name, value in content.items() if value is not None}
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -141,7 +146,7 @@ class _Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of calibration.json; every field must be there."""
+    """The content of calibration.json; every field must be there, but for `types`."""
 
     format: str
     version: int
@@ -152,6 +157,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_reached: dict[str, str]
     not_fitted: dict[str, str]
     fitted_on: dict[str, str]
+    types: TypeThreshold | None = None
 
 
 def _read(content: Any) -> Calibration:
@@ -168,4 +174,5 @@ def _read(content: Any) -> Calibration:
         file.not_reached,
         file.not_fitted,
         file.fitted_on,
+        file.types,
     )

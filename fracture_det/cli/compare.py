@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> Comparison:
         n_bootstrap=arguments.bootstrap,
         seed=arguments.seed,
         about=provenance(data=arguments.data),
+        type_names={name: run.type_names for name, (run, _) in zip(names, runs, strict=True)},
         progress=sys.stderr.isatty(),
     )
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from fracture_det.calibration.score_maps import DEFAULT_METHOD, METHODS
+from fracture_det.calibration.type_threshold import DEFAULT_ACCURACY
 from fracture_det.evaluation.estimates import PREVALENCES
 from fracture_det.evaluation.pipeline import EvaluationOptions, run_evaluation
 from fracture_det.reporting.summary import summary_text
@@ -43,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--val-predictions", type=Path, metavar="FILE", help="predictions of --val, where --predictions lacks them")
     add("--calibration-method", choices=METHODS, default=DEFAULT_METHOD, help="(default: %(default)s)")
     add("--fp-target", type=float, default=1.0, metavar="N", help="false positives per image to allow (default: 1)")
+    exclusive = group.add_mutually_exclusive_group()
+    exclusive.add_argument("--type-accuracy", type=float, metavar="A", help=_TYPE_ACCURACY)
+    exclusive.add_argument("--type-coverage", type=float, metavar="C", help="or: as many of the images have an answer")
     add(
         "--operating-score",
         type=float,
@@ -63,6 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_TYPE_ACCURACY = (
+    f"share of answers that must be right; gives the confidence from which a type is told (default: {DEFAULT_ACCURACY})"
+)
 _PREVALENCE = "shares of fractured images at which to report PPV and NPV (default: .05 .2 .5)"
 
 
@@ -80,6 +87,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--bootstrap must be at least 0, and --fp-target above 0")
     if not 0 <= (arguments.operating_score or 0) <= 1 or not all(0 < share < 1 for share in arguments.prevalence):
         parser.error("--operating-score must be 0..1, and each --prevalence above 0 and below 1")
+    for option in ("type_accuracy", "type_coverage"):
+        value = getattr(arguments, option)
+        if value is not None and (not 0 < value <= 1 or not arguments.val):
+            parser.error(f"--{option.replace('_', '-')} needs --val, and must be above 0, up to 1; got {value}")
     try:
         report = run_evaluation(EvaluationOptions(**vars(arguments)), progress=sys.stderr.isatty())
         report = write_report_with_gallery(report, arguments.out, data=arguments.data, images_dir=arguments.images)

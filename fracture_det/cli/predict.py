@@ -28,7 +28,7 @@ from pathlib import Path
 
 from fracture_det.inference.predict import ENGINES, PredictOptions, run_predict
 from fracture_det.inference.prediction_folder import SKIPPED, TABLE, FolderRun, Shard, join_shards
-from fracture_det.inference.prediction_tables import write_skipped
+from fracture_det.inference.prediction_tables import TYPES_COLUMN, write_skipped
 from fracture_det.structures.image_files import FoundImages, printable
 from fracture_det.structures.wording import counted
 from fracture_det.suitability.assess import BURNED_IN, BURNED_IN_UNKNOWN, SEVERAL_FILMS
@@ -80,6 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"{counted(done.predicted, 'radiograph')} predicted, {done.with_boxes} with a box from score {done.score:g} on"
     )
+    if done.types:
+        named = ", ".join(f"{count} {name}" for name, count in done.types.items())
+        print(f"Most probable type of fracture: {named} (column {TYPES_COLUMN} in {TABLE})")
     if done.failed:
         print(
             f"{done.failed} of {counted(done.files, 'file')} could not be predicted",

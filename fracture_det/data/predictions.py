@@ -5,6 +5,8 @@ Each further line is one image: `{"file_name", "height", "width", "detections": 
 or `{"file_name", "error"}` where reading or predicting failed. `"unsuitable"` is why an image does not look like a
 radiograph of a limb: beside an error it was not analysed, beside detections it was analysed all the same. `"notes"` are
 what else is worth knowing of its file, such as `burned_in`; both are words of docs/suitability.md.
+Of a detector that tells types of fracture, `"type_names"` in the header lists them, and `"types"` of a detection is the
+probability of each, in that order.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,8 @@ VERSION = 1
 WEIGHTS_SHA256 = "weights SHA-256"
 # Of a wrong value, in a message.
 SHOWN_LETTERS = 80
+# By how much the probabilities of a box's types, which are written rounded, may miss a sum of 1.
+TYPES_TOLERANCE = 1e-3
 
 
 class PredictionsError(ValueError):
@@ -70,6 +74,7 @@ class Predictions:
     operating_score: score (0..1) from which the detector counts a box as a fracture, or None where it states none.
     about: facts that the detector states about itself, such as the SHA-256 of its weights.
     notes: sentences about what was read with tolerance.
+    type_names: what the columns of `Detections.types` are; () of a detector that tells no types.
     """
 
     detector: str
@@ -78,6 +83,7 @@ class Predictions:
     operating_score: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    type_names: tuple[str, ...] = ()
 
     @property
     def weights_sha256(self) -> str | None:
@@ -96,6 +102,7 @@ class _Row(msgspec.Struct):
     box_xyxy_px: tuple[float, float, float, float]
     score: Annotated[float, msgspec.Meta(ge=0, le=1)]
     label: str
+    types: list[Annotated[float, msgspec.Meta(ge=0, le=1)]] | None = None
 
 
 class _ImageLine(msgspec.Struct):
@@ -117,6 +124,7 @@ class _Header(msgspec.Struct):
     class_names: list[str]
     operating_score: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     about: dict[str, str] = {}
+    type_names: list[str] = []
 
 
 _image_decoder = msgspec.json.Decoder(_ImageLine)
@@ -138,7 +146,13 @@ def read_predictions(path: str | Path) -> Predictions:
     encoding = _marked_encoding(Path(path))
     notes = (f"Predictions: the file begins with a byte order mark ({encoding.upper()}).",) if encoding else ()
     return Predictions(
-        header.detector, tuple(header.class_names), tuple(by_name.values()), header.operating_score, header.about, notes
+        header.detector,
+        tuple(header.class_names),
+        tuple(by_name.values()),
+        header.operating_score,
+        header.about,
+        notes,
+        tuple(header.type_names),
     )
 
 
@@ -160,7 +174,8 @@ def _open(path: str | Path) -> tuple[dict[str, Any], Iterator[tuple[str, ImagePr
     header = _decode_header(place, text)
     names: list[str] = header["class_names"]
     class_indices = {name: names.index(name) for name in names}
-    return header, ((place, _decode_image(place, text, class_indices)) for place, text in lines)
+    n_types = len(header.get("type_names", ()))
+    return header, ((place, _decode_image(place, text, class_indices, n_types)) for place, text in lines)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -198,13 +213,15 @@ def _decode_header(place: str, text: bytes) -> dict[str, Any]:
         if value != expected:
             raise PredictionsError(f"{place}, {name}: expected {expected!r} in the first line, got {_shown(value)}")
     try:
-        msgspec.convert(content, _Header)
+        types = msgspec.convert(content, _Header).type_names
     except msgspec.ValidationError as error:
         raise _explain(place, content, error) from error
+    if len(set(types)) < len(types):
+        raise PredictionsError(f"{place}, type_names: expected different names, got {_shown(types)}")
     return dict(content)
 
 
-def _decode_image(place: str, text: bytes, class_indices: Mapping[str, int]) -> ImagePrediction:
+def _decode_image(place: str, text: bytes, class_indices: Mapping[str, int], n_types: int) -> ImagePrediction:
     try:
         line = _image_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -224,12 +241,32 @@ def _decode_image(place: str, text: bytes, class_indices: Mapping[str, int]) -> 
             expected = f"expected one of {list(class_indices)}"
             raise PredictionsError(f"{place}, detections[{number}].label: {expected}, got {row.label!r}")
     classes = [class_indices[row.label] for row in rows]
+    types = _types_of(place, rows, n_types)
     try:
-        detections = Detections.from_unsorted([row.box_xyxy_px for row in rows], [row.score for row in rows], classes)
+        boxes = [row.box_xyxy_px for row in rows]
+        detections = Detections.from_unsorted(boxes, [row.score for row in rows], classes, types)
     except ValueError as error:
         raise PredictionsError(f"{place}, detections: {error}, got {[row.box_xyxy_px for row in rows]}") from error
     size = (line.height, line.width)
     return ImagePrediction(line.file_name, size, detections, unsuitable=line.unsuitable, notes=line.notes)
+
+
+def _types_of(place: str, rows: Sequence[_Row], n_types: int) -> list[list[float]] | None:
+    """Return the types (N, T) of the detections of an image, or None where none has any; checked."""
+    types = [row.types for row in rows if row.types is not None]
+    if not types:
+        return None
+    for number, row in enumerate(rows):
+        where, got = f"{place}, detections[{number}].types", _shown(row.types)
+        if not n_types:
+            raise PredictionsError(f"{where}: expected none, since the first line has no type_names, got {got}")
+        if row.types is None:
+            raise PredictionsError(f"{where}: missing, and other detections of the image have it")
+        if len(row.types) != n_types:
+            raise PredictionsError(f"{where}: expected {n_types} numbers, one for each of type_names, got {got}")
+        if not abs(sum(row.types) - 1) <= TYPES_TOLERANCE:  # NaN is wrong too
+            raise PredictionsError(f"{where}: expected probabilities whose sum is 1, got {got}")
+    return types
 
 
 def _as_python(place: str, text: bytes) -> Any:
@@ -324,4 +361,4 @@ def _fit(image: ImagePrediction, record: ImageRecord, names: tuple[str, ...], wa
     if unknown:
         raise PredictionsError(f"{image.file_name}, label: expected one of {list(wanted)}, got {unknown[0]!r}")
     classes = [wanted.index(names[index]) for index in detections.classes.tolist()]
-    return Detections(detections.boxes, detections.scores, np.array(classes, dtype=np.int64))
+    return replace(detections, classes=np.array(classes, dtype=np.int64))

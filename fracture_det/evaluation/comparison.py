@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +26,20 @@ from fracture_det.evaluation.estimates import (
 )
 from fracture_det.evaluation.image_level import UnitScores, auroc, confusion_counts, images_of
 from fracture_det.evaluation.lesion_level import lesion_counts
-from fracture_det.evaluation.matching import Matches, match_dataset
+from fracture_det.evaluation.matching import Matches, match_dataset, shared_records
 from fracture_det.evaluation.report import Estimate, from_json, rounded, to_json
 from fracture_det.evaluation.significance import DeLong as DeLong
 from fracture_det.evaluation.significance import McNemar as McNemar
 from fracture_det.evaluation.significance import delong as delong
 from fracture_det.evaluation.significance import mcnemar as mcnemar
+from fracture_det.evaluation.types import (
+    FRACTURED,
+    NO_IMAGE,
+    TypeAnswers,
+    TypeStatistic,
+    answers_of,
+    population_statistics,
+)
 from fracture_det.structures.detections import Detections
 
 Test = TypeVar("Test", DeLong, McNemar)
@@ -43,6 +51,12 @@ MATCH_RULE = "iou50"
 FROC_FIGURES = {
     **{f"FROC@{target:g}": Statistic("sensitivity", rule=MATCH_RULE, at=target) for target in (0.5, 1.0, 2.0)},
     "FROC mean": Statistic("mean sensitivity", rule=MATCH_RULE),
+}
+# Likewise of types of fracture, where every detector tells them: of all images of known type, so that they are the same
+# ones for each; an image without an answer counts as wrong.
+TYPE_FIGURES = {
+    "type accuracy": TypeStatistic("accuracy", FRACTURED),
+    "type macro F1": TypeStatistic("macro_f1", FRACTURED),
 }
 NO_FRACTURED, NO_HEALTHY = "no fractured image", "no healthy image"
 
@@ -132,6 +146,7 @@ class _MatchedDetector:
     matches: Matches
     coco: CocoMatches
     images: UnitScores
+    answers: TypeAnswers | None
 
     def statistics(self, weights: Floats) -> dict[str, float]:
         coco = self.coco.figures(weights)
@@ -147,15 +162,26 @@ class _MatchedDetector:
             "recall": lesions.recall,
             "sensitivity": images.sensitivity,
             "specificity": images.specificity,
+            **self._types(weights),
         }
+
+    def _types(self, weights: Floats) -> dict[str, float]:
+        if self.answers is None:
+            return {}
+        values = population_statistics(self.answers, weights[self.answers.image])
+        return {name: values[statistic] for name, statistic in TYPE_FIGURES.items()}
 
     def bases(self) -> dict[str, Basis]:
         """Return what each figure rests on; the others rest on the truth boxes."""
-        return {
+        bases = {
             **lesion_bases(lesion_counts(self.matches, self.score), self.score),
             **unit_bases(confusion_counts(self.images, self.score), "image"),
             "AUROC": auroc_basis(self.images, "image"),
         }
+        if self.answers is None:
+            return bases
+        n, right = len(self.answers.truth), int(self.answers.right.sum())
+        return {**bases, "type accuracy": Basis(n, NO_IMAGE, right), "type macro F1": Basis(n, NO_IMAGE)}
 
     @property
     def predicted(self) -> NDArray[np.bool_]:
@@ -172,20 +198,26 @@ def compare(
     seed: int = 0,
     about: Mapping[str, str] | None = None,
     progress: bool = False,
+    type_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Comparison:
     """Compare detectors on the images that all of them predicted.
 
     detections: name -> image id -> Detections, two detectors or more, the first of which is set against each other.
     An image of `dataset` that one of them lacks failed: it is left out for all of them, and counted.
     scores: name -> operating score, 0..1, chosen beforehand, never on this data. about: kept in the comparison.
+    type_names: name -> what the columns of `Detections.types` are; types are compared where every detector tells them.
 
     Raises ComparisonError for fewer than two detectors, a missing or impossible score, and images that are not in
     `dataset`.
     """
     _check(dataset, detections, scores)
+    silent = [name for name in detections if not (type_names or {}).get(name)]
+    told: Mapping[str, Sequence[str]] = {} if silent else type_names or {}
     shared = set.intersection(*(set(by_image) for by_image in detections.values()))
     matched = {
-        name: _match(dataset, {image_id: by_image[image_id] for image_id in shared}, float(scores[name]))
+        name: _match(
+            dataset, {image_id: by_image[image_id] for image_id in shared}, float(scores[name]), told.get(name)
+        )
         for name, by_image in detections.items()
     }
     first = next(iter(matched))
@@ -225,7 +257,12 @@ def compare(
             if record.image_id not in shared
         },
     )
-    return dataclasses.replace(comparison, notes=list(_notes(comparison)))
+    notes = list(_notes(comparison))
+    if silent and len(silent) < len(detections):
+        notes.append(f"Types of fracture are not compared: {', '.join(silent)} tells none.")
+    elif told and matched[first].answers is None:
+        notes.append("Types of fracture are not compared: no image has one known type.")
+    return dataclasses.replace(comparison, notes=notes)
 
 
 def _check(dataset: Dataset, detections: Mapping[str, Mapping[int, Detections]], scores: Mapping[str, float]) -> None:
@@ -242,9 +279,15 @@ def _check(dataset: Dataset, detections: Mapping[str, Mapping[int, Detections]],
             raise ComparisonError(f"{name}: image id {min(unknown)} is predicted, but not in the data set")
 
 
-def _match(dataset: Dataset, detections: Mapping[int, Detections], score: float) -> _MatchedDetector:
+def _match(
+    dataset: Dataset, detections: Mapping[int, Detections], score: float, type_names: Sequence[str] | None
+) -> _MatchedDetector:
     matches = match_dataset(dataset, detections, rule=MATCH_RULE)
-    return _MatchedDetector(score, matches, coco_matches(dataset, detections), images_of(matches))
+    answers = None
+    if type_names is not None:
+        answers = answers_of(shared_records(dataset, detections), detections, type_names)
+        answers = answers if len(answers.truth) else None
+    return _MatchedDetector(score, matches, coco_matches(dataset, detections), images_of(matches), answers)
 
 
 def _counts(dataset: Dataset, shared: set[int], matches: Matches) -> dict[str, int]:

@@ -23,6 +23,7 @@ from fracture_det.evaluation.matching import MATCH_RULES, MAX_DETECTIONS, Matche
 from fracture_det.evaluation.reliability import reliability
 from fracture_det.evaluation.report import Curve, Estimate, Report, froc_curve_name
 from fracture_det.evaluation.strata import by_box_size, left_out, strata
+from fracture_det.evaluation.type_report import evaluated_types
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.timing import Timing
 
@@ -85,6 +86,7 @@ def evaluate(
     about: Mapping[str, str] | None = None,
     timing: Timing | None = None,
     progress: bool = False,
+    type_names: Sequence[str] = (),
 ) -> Report:
     """Evaluate predictions, by image id, with raw scores, against the truth of a data set.
 
@@ -95,9 +97,11 @@ def evaluate(
     prevalences: shares of fractured images (0..1) at which PPV and NPV are stated.
     failures: image id -> error, for images without a prediction; they are counted and excluded from every figure.
     about, timing: stated by the caller and kept in the report.
+    type_names: what the columns of `Detections.types` are; () for a detector that tells no types of fracture.
 
     Raises EvaluationError when an image has neither a prediction nor a failure, or is not in the data set, and for a
-    score or a prevalence outside 0..1; OperatingPointError when the calibration was fitted on images of this data set.
+    score or a prevalence outside 0..1; OperatingPointError when the calibration was fitted on images of this data set;
+    TypeNameError for a type that the house does not list.
     """
     failed = dict(failures or {})
     _check_shares({"operating_score": operating_score, "detector_score": detector_score}, prevalences)
@@ -140,14 +144,16 @@ def evaluate(
         failures={record.file_name: failed[record.image_id] for record in dataset if record.image_id in failed},
         timing=timing,
     )
+    types, type_notes = evaluated_types(dataset, predictions, type_names, calibration, **resampling)
     notes = [
         *_notes(report, results, predictions),
         *_crowd_notes(main),
         *_calibration_notes(calibration),
         *_left_out_notes(records),
+        *type_notes,
         *dataset.notes,
     ]
-    return replace(report, notes=notes)
+    return replace(report, notes=notes, types=types)
 
 
 def evaluate_predictions(
@@ -173,6 +179,7 @@ def evaluate_predictions(
         failures=aligned.failures,
         calibration=calibration,
         about={"detector": predictions.detector, **(about or {})},
+        type_names=predictions.type_names,
         **options,
     )
     notes = [*report.notes, *predictions.notes, *aligned.notes]

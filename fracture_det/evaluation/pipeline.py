@@ -8,6 +8,7 @@ from pathlib import Path
 from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import check_apart, check_fitted_apart
 from fracture_det.calibration.score_maps import DEFAULT_METHOD
+from fracture_det.calibration.type_threshold import ACCURACY, COVERAGE, DEFAULT_ACCURACY
 from fracture_det.data.coco import read_coco
 from fracture_det.data.prediction_writer import write_predictions
 from fracture_det.data.predictions import Predictions, align, read_predictions
@@ -53,12 +54,21 @@ class EvaluationOptions:
     calibration: Path | None = None
     calibration_method: str = DEFAULT_METHOD
     fp_target: float = 1.0
+    type_accuracy: float | None = None
+    type_coverage: float | None = None
     operating_score: float | None = None
     prevalence: tuple[float, ...] = PREVALENCES
     robustness: bool = False
     robustness_images: int | None = None
     seed: int = 0
     bootstrap: int = 2000
+
+    @property
+    def type_target(self) -> tuple[str, float]:
+        """The rule and the target of the confidence from which a type of fracture is told."""
+        if self.type_coverage is not None:
+            return COVERAGE, self.type_coverage
+        return ACCURACY, DEFAULT_ACCURACY if self.type_accuracy is None else self.type_accuracy
 
 
 def run_evaluation(options: EvaluationOptions, *, progress: bool = False) -> Report:
@@ -176,7 +186,13 @@ def _calibration(options: EvaluationOptions, test: Dataset, detector: Detector |
     check_predicted(validation, align(predictions, validation), options.val)
     about = {"data": options.val.name, **predictions.about}
     calibration = freeze(
-        validation, predictions, test=test, method=options.calibration_method, fp_target=options.fp_target, about=about
+        validation,
+        predictions,
+        test=test,
+        method=options.calibration_method,
+        fp_target=options.fp_target,
+        about=about,
+        type_target=options.type_target,
     )
     calibration.save(options.out / CALIBRATION_FILE)
     return calibration

@@ -47,8 +47,9 @@ def reliability(
     """
     if bins < 1:
         raise ValueError(f"reliability.bins: expected at least 1, got {bins}")
+    truth = matches.truth.sum(axis=1)
     return [
-        _reliability(forecasts, matches, n_bootstrap=n_bootstrap, seed=seed, bins=bins)
+        reliability_of(forecasts, matches.group, truth, n_bootstrap=n_bootstrap, seed=seed, bins=bins)
         for forecasts in _all_forecasts(matches, calibration)
     ]
 
@@ -57,8 +58,8 @@ def reliability(
 
 
 @dataclass(frozen=True, eq=False)
-class _Forecasts:
-    """S probabilities of images or boxes. probability: (S,) 0..1. event: (S,) bool. image: (S,) index."""
+class Forecasts:
+    """S probabilities of images, boxes or answers. probability: (S,) 0..1. event: (S,) bool. image: (S,) index."""
 
     of: str
     scores: str
@@ -67,17 +68,17 @@ class _Forecasts:
     image: NDArray[np.int64]
 
 
-def _all_forecasts(matches: Matches, calibration: Calibration | None) -> Iterator[_Forecasts]:
+def _all_forecasts(matches: Matches, calibration: Calibration | None) -> Iterator[Forecasts]:
     units = images_of(matches)
     of_images = (units.positive, units.image)
     of_boxes = (matches.hit, matches.image)
-    yield _Forecasts(IMAGE, RAW, units.score.astype(np.float64), *of_images)
-    yield _Forecasts(BOX, RAW, matches.score.astype(np.float64), *of_boxes)
+    yield Forecasts(IMAGE, RAW, units.score.astype(np.float64), *of_images)
+    yield Forecasts(BOX, RAW, matches.score.astype(np.float64), *of_boxes)
     if calibration is not None:
         if IMAGE not in calibration.not_fitted:
-            yield _Forecasts(IMAGE, calibration.method, calibration.image(units.score), *of_images)
+            yield Forecasts(IMAGE, calibration.method, calibration.image(units.score), *of_images)
         if BOX not in calibration.not_fitted:
-            yield _Forecasts(BOX, calibration.method, calibration.box(matches.score), *of_boxes)
+            yield Forecasts(BOX, calibration.method, calibration.box(matches.score), *of_boxes)
 
 
 def bin_of(probability: ArrayLike, bins: int) -> NDArray[np.int64]:
@@ -103,7 +104,7 @@ class _Cells:
     sums: Floats
 
     @classmethod
-    def of(cls, forecasts: _Forecasts, n_images: int, bins: int) -> _Cells:
+    def of(cls, forecasts: Forecasts, n_images: int, bins: int) -> _Cells:
         keys, cell = np.unique(bin_of(forecasts.probability, bins) * n_images + forecasts.image, return_inverse=True)
         p, event = forecasts.probability, forecasts.event.astype(np.float64)
         columns = (np.ones(len(p)), p, event, p * (1 - p), (p - event) ** 2)
@@ -122,7 +123,7 @@ class _Cells:
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _statistics(forecasts: _Forecasts, cells: _Cells, truth: NDArray[np.int64], weights: Floats) -> Values:
+def _statistics(forecasts: Forecasts, cells: _Cells, truth: NDArray[np.int64], weights: Floats) -> Values:
     """Return every figure for image weights (I,); NaN means "not defined".
 
     ECE: sum over bins of n_bin / n * |observed frequency - mean probability| (Naeini et al. 2015, Guo et al. 2017); of
@@ -138,7 +139,7 @@ def _statistics(forecasts: _Forecasts, cells: _Cells, truth: NDArray[np.int64], 
         "ECE": ratio(float(abs(sums["events"] - sums["probability"]).sum()), n),
         "ECE by chance": ratio(float(np.sqrt(2 / np.pi * sums["variance"]).sum()), n),
     }
-    if forecasts.of == IMAGE:
+    if forecasts.of != BOX:
         base_rate = ratio(events, n)
         values["Brier"] = ratio(float(sums["squared_error"].sum()), n)
         values["Brier of the base rate"] = base_rate * (1 - base_rate)
@@ -148,19 +149,28 @@ def _statistics(forecasts: _Forecasts, cells: _Cells, truth: NDArray[np.int64], 
     return values | {BinRate(index): rate for index, rate in enumerate(rates.tolist())}
 
 
-def _reliability(forecasts: _Forecasts, matches: Matches, *, n_bootstrap: int, seed: int, bins: int) -> Reliability:
-    cells, truth = _Cells.of(forecasts, matches.n_images, bins), matches.truth.sum(axis=1)
+def reliability_of(
+    forecasts: Forecasts,
+    group: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    *,
+    n_bootstrap: int,
+    seed: int,
+    bins: int = BINS,
+) -> Reliability:
+    """Return how reliable the probabilities on I images are. group, truth: (I,) group and number of truth boxes."""
+    cells = _Cells.of(forecasts, len(group), bins)
     results = bootstrap_intervals(
-        lambda weights: _statistics(forecasts, cells, truth, weights), matches.group, n_bootstrap=n_bootstrap, seed=seed
+        lambda weights: _statistics(forecasts, cells, truth, weights), group, n_bootstrap=n_bootstrap, seed=seed
     )
     all_cases = Basis(len(forecasts.probability), f"no {forecasts.of}")
-    hits = Basis(matches.n_truth, NO_TRUTH, count=int(forecasts.event.sum()))
+    hits = Basis(int(truth.sum()), NO_TRUTH, count=int(forecasts.event.sum()))
     figures = {
         name: estimate(result, hits if name == "recall" else all_cases)
         for name, result in results.items()
         if isinstance(name, str)
     }
-    sums = cells.by_bin(np.ones(matches.n_images))
+    sums = cells.by_bin(np.ones(len(group)))
     return Reliability(forecasts.of, forecasts.scores, figures, _bins(forecasts.of, sums, results))
 
 

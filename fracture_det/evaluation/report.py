@@ -27,7 +27,7 @@ DECIMALS = 10
 # GalleryItem.kind
 FALSE_POSITIVE, MISS, HIT = "false positive", "miss", "hit"
 # Reliability.of and Reliability.scores; other scores are named by the method of their calibration.
-IMAGE, BOX, RAW = "image", "box", "raw"
+IMAGE, BOX, ANSWER, RAW = "image", "box", "answer", "raw"
 # Stratum.column and HealthyRow.anatomy: the row of all images, and the column of the body part.
 ALL, ANATOMY = "all", "anatomy"
 # Where an old report's OperatingPoint.origin holds what is `chosen_on` now.
@@ -139,7 +139,7 @@ class ReliabilityBin:
 class Reliability:
     """Whether scores can be read as probabilities.
 
-    of: IMAGE (highest box score; the event: the image is fractured) or BOX (box score; the event: it hits).
+    of: IMAGE (highest box score; the event: the image is fractured), BOX (... it hits), ANSWER (a type; it is right).
     scores: RAW, or the method of the calibration that was applied.
     figures: ECE, Brier score (and that of always predicting the base rate), recall of boxes.
     """
@@ -218,6 +218,54 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class AboveChance:
+    """A figure of the detector, that of always giving the most frequent type, and the first minus the second."""
+
+    detector: Estimate
+    chance: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class TypeRow:
+    """One type. n: images of it. figures: of the answers. boxes: AP50 and so on, where truth boxes have types."""
+
+    name: str
+    n: int
+    figures: dict[str, Estimate]
+    boxes: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConfidenceRow:
+    """Answers of a confidence or more: their share of all images, how many are right; origin: "" or what froze it."""
+
+    confidence: float
+    origin: str
+    coverage: Estimate
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Types:
+    """Types of fracture, on fractured images whose true type is known: the most probable type is the answer.
+
+    names: rows of `confusion`, whose columns are these and no answer; cells are shares of the row. answered, fractured:
+    of images with an answer; of all. curve: from the surest answer on. not_reached: why no confidence is frozen.
+    """
+
+    names: list[str]
+    confusion: list[list[Estimate]]
+    answered: dict[str, AboveChance]
+    fractured: dict[str, AboveChance]
+    rows: list[TypeRow]
+    reliability: Reliability
+    above: list[ConfidenceRow]
+    curve: Curve
+    not_reached: str | None = None
+
+
+@dataclass(frozen=True)
 class RobustnessRow:
     """AP50 and AUROC under one perturbation. strength: 1 to 5, 0 for the original; setting: e.g. "quality 30"."""
 
@@ -242,6 +290,7 @@ class Report:
     curves: pr and image_pr (recall, precision), roc (fpr, tpr); of each match rule `froc_curve_name` (fp_per_image,
         sensitivity).
     failures: image -> error; no figure includes these images. notes: limitations that a reader must know, in sentences.
+    types: None of a detector that tells none, or without an image whose type is known; the file then lacks it.
     """
 
     about: dict[str, str]
@@ -261,6 +310,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     robustness: list[RobustnessRow] = field(default_factory=list)
     timing: Timing | None = None
+    types: Types | None = None
 
     def to_json(self) -> str:
         """Return the report as JSON text: fields in order, no NaN, the same bytes for the same content."""
@@ -316,7 +366,8 @@ def rounded(value: float | None, *, significant: bool = False) -> float | None:
 
 def to_json(name: str, version: int, content: Any) -> str:
     """Return a dataclass as JSON text that says its format and version first. Raises ValueError for NaN."""
-    return json.dumps({"format": name, "version": version, **asdict(content)}, indent=1, allow_nan=False) + "\n"
+    values = {key: value for key, value in asdict(content).items() if key != "types" or value is not None}
+    return json.dumps({"format": name, "version": version, **values}, indent=1, allow_nan=False) + "\n"
 
 
 def from_json(

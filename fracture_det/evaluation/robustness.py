@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -83,6 +84,7 @@ class _Cell:
             width=truth.size[1],
             boxes=truth.boxes,
             classes=record.classes[truth.kept],
+            types=tuple(compress(record.types, truth.kept)),
             crowd_boxes=crowd.boxes,
             crowd_classes=record.crowd_classes[crowd.kept],
         )

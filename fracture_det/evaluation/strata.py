@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,10 +73,16 @@ def by_box_size(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[
             truth = _within(record.boxes, low, below)
             image, index = detections[record.image_id], hit[record.image_id]
             keep = np.where(index < 0, _within(image.boxes, low, below), np.append(truth, False)[index])
-            records.append(replace(record, boxes=record.boxes[truth], classes=record.classes[truth], types=()))
+            records.append(of_boxes(record, truth))
             of_size[record.image_id] = image.take(keep)
         by_size[name] = match_dataset(Dataset(tuple(records), dataset.class_names), of_size)
     return by_size
+
+
+def of_boxes(record: ImageRecord, keep: NDArray[np.bool_]) -> ImageRecord:
+    """Return a record with only the truth boxes of the mask `keep` (M,)."""
+    types = tuple(compress(record.types, keep))
+    return replace(record, boxes=record.boxes[keep], classes=record.classes[keep], types=types)
 
 
 def _within(boxes: ArrayLike, low: float, below: float) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.fitting import fit_maps
@@ -13,11 +14,13 @@ from fracture_det.calibration.operating_points import (
     fitted_images,
 )
 from fracture_det.calibration.score_maps import DEFAULT_METHOD
+from fracture_det.calibration.type_threshold import ACCURACY, DEFAULT_ACCURACY
 from fracture_det.data.predictions import Predictions, align
 from fracture_det.data.records import Dataset
 from fracture_det.evaluation.froc import froc_curve
 from fracture_det.evaluation.image_level import images_of
-from fracture_det.evaluation.matching import Matches, match_dataset
+from fracture_det.evaluation.matching import Matches, match_dataset, shared_records
+from fracture_det.evaluation.types import answers_of, known_names, type_threshold
 
 
 def choose(matches: Matches, *, fp_target: float = 1.0) -> OperatingPoints:
@@ -61,12 +64,15 @@ def freeze(
     method: str,
     fp_target: float = 1.0,
     about: Mapping[str, str] | None = None,
+    type_target: tuple[str, float] = (ACCURACY, DEFAULT_ACCURACY),
 ) -> Calibration:
     """Return the calibration and the operating points that validation data give, to be applied to `test`.
 
     predictions: raw scores of the validation images; images that failed take no part.
     method: one of `calibration.METHODS`.
     fp_target: false positives per image that the rule "fp target" allows. about: kept in the file.
+    type_target: rule and target of the confidence from which a type is told, see `TypeThreshold`; of a detector that
+    tells types, on data that state them.
 
     Raises OperatingPointError when validation and test share an image or a group, PredictionsError when the
     predictions do not fit, and CalibrationError when nothing can be fitted.
@@ -82,6 +88,13 @@ def freeze(
         "n fractured": str(int(matches.fractured.sum())),
         "images": fitted_images(validation),
     }
-    return fit_calibration(
+    calibration = fit_calibration(
         matches, method, fitted_on=fitted_on, operating_points=points.scores, not_reached=points.not_reached
     )
+    if not predictions.type_names:
+        return calibration
+    answers = answers_of(
+        shared_records(validation, aligned.detections), aligned.detections, known_names(predictions.type_names)
+    )
+    rule, target = type_target
+    return replace(calibration, types=type_threshold(answers, rule=rule, target=target))

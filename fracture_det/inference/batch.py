@@ -216,4 +216,4 @@ def writer_for(
 ) -> PredictionWriter:
     """Return the writer of a predictions file with a detector's own header; archive, append: see PredictionWriter."""
     header = (info.name, info.class_names, info.operating_score, info.provenance)
-    return PredictionWriter(path, *header, archive=archive or {}, append=append)
+    return PredictionWriter(path, *header, archive=archive or {}, append=append, type_names=info.type_names)

@@ -18,7 +18,7 @@ from fracture_det.data.prediction_writer import PredictionWriter, ResumePoint, i
 from fracture_det.data.predictions import ImagePrediction, stream_predictions
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import PredictedFile, Screening, predict_files, writer_for
-from fracture_det.inference.prediction_tables import write_csv, write_parquet
+from fracture_det.inference.prediction_tables import types_of, write_csv, write_parquet
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.image_files import NamedFile, printable
 from fracture_det.suitability.assess import BURNED_IN, BURNED_IN_CAPTION, CAPTION
@@ -140,7 +140,7 @@ class FolderRun:
 
     resumed: how many of them an earlier run had done. unsuitable: how many were not analysed because they do not look
     like radiographs of a limb; they are not among the failed. notes: how many files each note of docs/suitability.md
-    is said of.
+    is said of. types: of how many of those with a box each type of fracture is the most probable, most first.
     """
 
     predicted: int
@@ -150,6 +150,7 @@ class FolderRun:
     resumed: int = 0
     unsuitable: int = 0
     notes: Mapping[str, int] = field(default_factory=dict)
+    types: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
@@ -248,7 +249,8 @@ def join_shards(folder: Path, *, score: float | None = None, parquet: bool = Fal
         header.get("about", {}),
     )
     unfinished = folder / f"{PREDICTIONS}.part"  # a join that is killed must not look like a whole result
-    with PredictionWriter(unfinished, *detector, archive=header["archive"]) as joined:
+    types = tuple(header.get("type_names", ()))
+    with PredictionWriter(unfinished, *detector, archive=header["archive"], type_names=types) as joined:
         for path in parts.values():
             with path.open(encoding="utf-8") as lines:
                 next(lines)
@@ -299,8 +301,10 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
     if parquet:
         write_parquet(folder / PREDICTIONS, folder / PARQUET)
     predicted = failed = unsuitable = 0
-    notes = Counter[str]()
-    for image in stream_predictions(folder / PREDICTIONS)[1]:
+    notes, types = Counter[str](), Counter[str]()
+    header, images = stream_predictions(folder / PREDICTIONS)
+    for image in images:
+        types.update([name for name, _ in types_of(image, header.get("type_names", ()), score)[:1]])
         predicted += image.error is None
         notes.update(image.notes)
         refused = image.error is not None and image.unsuitable is not None
@@ -308,4 +312,4 @@ def _write_tables(folder: Path, score: float, *, parquet: bool, resumed: int = 0
         failed += image.error is not None and not refused
         if image.error is not None:
             print(f"{printable(image.file_name)}: {image.error}", file=sys.stderr)
-    return FolderRun(predicted, failed, with_boxes, score, resumed, unsuitable, notes)
+    return FolderRun(predicted, failed, with_boxes, score, resumed, unsuitable, notes, dict(types.most_common()))

@@ -30,6 +30,8 @@ TITLES = {
     "recall": "Recall, boxes, at the operating score",
     "sensitivity": "Sensitivity, image, at the operating score",
     "specificity": "Specificity, image, at the operating score",
+    "type accuracy": "Type of fracture, accuracy",
+    "type macro F1": "Type of fracture, macro F1",
 }
 # Without level and operating score, for a sentence.
 SHORT_TITLES = {
@@ -42,6 +44,8 @@ SHORT_TITLES = {
     "recall": "recall of boxes",
     "sensitivity": "image-level sensitivity",
     "specificity": "image-level specificity",
+    "type accuracy": "accuracy of the type",
+    "type macro F1": "macro F1 of the type",
 }
 READING = (
     "All figures are of the same images. Each is followed by its 95 % confidence interval, from a bootstrap over "

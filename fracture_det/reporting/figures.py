@@ -6,11 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fracture_det.evaluation.report import ALL, Estimate, OperatingPoint, Reliability, Report, froc_curve_name
+from fracture_det.evaluation.report import ALL, Estimate, OperatingPoint, Reliability, Report, Types, froc_curve_name
+from fracture_det.reporting import types
 from fracture_det.reporting.analyses import FORESTS, forest_name
-from fracture_det.reporting.formatting import column_title, format_estimate, rule_title, scores_title, titled
-from fracture_det.visualization.charts import draw_errors, draw_forest, draw_reliability, draw_robustness
+from fracture_det.reporting.formatting import (
+    column_title,
+    format_estimate,
+    format_number,
+    rule_title,
+    scores_title,
+    titled,
+)
+from fracture_det.visualization.charts import Bin, draw_errors, draw_forest, draw_reliability, draw_robustness
 from fracture_det.visualization.curves import Mark, draw_froc, draw_overview, draw_pr_curve, draw_roc
+from fracture_det.visualization.types import draw_confusion, draw_risk_coverage
 
 FOLDER = "figures"
 SUFFIXES = (".png", ".svg")
@@ -54,14 +63,18 @@ def _figures(report: Report) -> dict[str, DrawFunction]:
         if any(figure in row.figures for row in report.strata):
             figures[forest_name(figure)] = _forest(report, figure)
     if report.errors.types:
-        types = {name: (error.count, error.delta_ap50) for name, error in report.errors.types.items()}
-        figures["errors"] = _late(draw_errors, types, base_ap50=report.errors.base_ap50)
+        kinds = {name: (error.count, error.delta_ap50) for name, error in report.errors.types.items()}
+        figures["errors"] = _late(draw_errors, kinds, base_ap50=report.errors.base_ap50)
     if report.robustness:
         figures["robustness"] = _robustness(report)
+    if report.types is not None:
+        figures |= _types(report.types)
     return figures
 
 
-ALL_NAMES = ("overview", "froc", "roc", "pr", "reliability", *map(forest_name, FORESTS), "errors", "robustness")
+ALL_NAMES = (
+    "overview", "froc", "roc", "pr", "reliability", *map(forest_name, FORESTS), "errors", "robustness", *types.FIGURES,
+)  # fmt: skip
 
 
 def _late(function: Callable[..., None], *values: Any, **options: Any) -> DrawFunction:
@@ -149,14 +162,44 @@ def _auroc(report: Report) -> str | None:
 
 
 def _reliability(report: Report) -> DrawFunction:
-    panels = {
-        _panel_title(reliability): [
-            (bin_.low, bin_.high, bin_.n, bin_.mean_score, bin_.rate.value, bin_.rate.low, bin_.rate.high)
-            for bin_ in reliability.bins
-        ]
-        for reliability in report.calibration
+    return _late(
+        draw_reliability, {_panel_title(reliability): _bins(reliability) for reliability in report.calibration}
+    )
+
+
+def _types(found: Types) -> dict[str, DrawFunction]:
+    rows, columns = types.present(found)
+    counts = [
+        [cells[index].count or 0 for index in columns]
+        for name, cells in zip(found.names, found.confusion, strict=True)
+        if name in rows
+    ]
+    places = [
+        (row, (row.coverage.value or 0.0, row.accuracy.value, row.accuracy.low, row.accuracy.high))
+        for row in found.above
+    ]
+    ece = found.reliability.figures["ECE"]
+    title = "Answers" if ece.value is None else f"Answers: ECE {format_estimate(ece).value}"
+    return {
+        types.CONFUSION: _late(draw_confusion, counts, rows, types.column_names(found, columns)),
+        types.COVERAGE: _late(
+            draw_risk_coverage,
+            (found.curve["coverage"], found.curve["accuracy"]),
+            points=[(row.confidence, place) for row, place in places if not row.origin],
+            frozen=next(
+                ((f"{row.origin}: {format_number(row.confidence)}", at) for row, at in places if row.origin), None
+            ),
+            chance=found.answered["accuracy"].chance.value,
+        ),
+        types.RELIABILITY: _late(draw_reliability, {title: _bins(found.reliability)}),
     }
-    return _late(draw_reliability, panels)
+
+
+def _bins(reliability: Reliability) -> list[Bin]:
+    return [
+        (bin_.low, bin_.high, bin_.n, bin_.mean_score, bin_.rate.value, bin_.rate.low, bin_.rate.high)
+        for bin_ in reliability.bins
+    ]
 
 
 def _panel_title(reliability: Reliability) -> str:

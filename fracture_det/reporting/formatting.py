@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fracture_det.calibration.operating_points import RULES
+from fracture_det.data.records import TYPE_ATTRIBUTE
 from fracture_det.evaluation.report import (
     ANATOMY,
     BOX,
@@ -117,7 +118,8 @@ def rule_title(rule: str) -> str:
 
 def column_name(column: str) -> str:
     """Return the name of a column of subgroups in a sentence."""
-    return "body part" if column == ANATOMY else column.replace("_", " ")
+    names = {ANATOMY: "body part", TYPE_ATTRIBUTE: "type of fracture"}
+    return names.get(column, column.replace("_", " "))
 
 
 def column_title(column: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fracture_det.evaluation.report import Report
 from fracture_det.reporting import analyses, performance
 from fracture_det.reporting.blocks import Figure, Files, Section
+from fracture_det.reporting.types import SECTION, types_section
 
 SUMMARY_TITLE, NOTES_TITLE = "Summary", "Notes and limitations"
 NO_NOTES = "None."
@@ -35,6 +36,7 @@ def sections(report: Report) -> list[Section]:
         ("boxes", "Lesion-level performance"): performance.lesion_level(report),
         ("images", "Image-level and group-level performance"): performance.image_level(report),
         ("calibration", "Calibration"): performance.calibration(report),
+        SECTION: types_section(report),
         ("strata", "Subgroup analysis"): analyses.subgroups(report),
         ("errors", "Error analysis"): analyses.errors(report),
         ("robustness", "Robustness"): analyses.robustness(report),
@@ -43,4 +45,5 @@ def sections(report: Report) -> list[Section]:
         ("failures", "Failures"): analyses.failures(report),
         ("files", "Checklists and data files"): [Files((*CHECKLISTS, *DATA_FILES))],
     }
-    return [Section(name, title, list(blocks)) for (name, title), blocks in contents.items()]
+    made = [Section(name, title, list(blocks)) for (name, title), blocks in contents.items()]
+    return [section for section in made if section.blocks or section.id != SECTION[0]]

@@ -19,6 +19,7 @@ from fracture_det.visualization.charts import draw_errors, draw_forest, draw_rel
 from fracture_det.visualization.curves import Mark, draw_froc, draw_overview, draw_pr_curve, draw_roc
 from fracture_det.visualization.dataset import draw_anchor_fit, draw_box_sizes, draw_image_size
 from fracture_det.visualization.speed_chart import draw_benchmark
+from fracture_det.visualization.types import draw_confusion, draw_risk_coverage
 
 SVG = "{http://www.w3.org/2000/svg}"
 RULES = ("paper", "youden", "sensitivity", "specificity", "fp target", "detector")
@@ -66,6 +67,8 @@ SPEEDS = [
     ("torchvision Faster R-CNN R50-FPN, OpenVINO FP32", "torchvision", 0.52, 0.5, 0.55),
 ]
 
+TYPES = ("transverse", "oblique", "comminuted", "pathological")
+CONFUSION = [[41, 5, 2, 0, 9], [7, 20, 3, 0, 1], [4, 0, 31, 0, 2], [0, 0, 0, 0, 1]]
 # name -> function, arguments without the path, options
 BOX_SIDES = np.geomspace(4, 900, 200)
 BOX_IOUS = np.linspace(0.1, 0.9, 200)
@@ -95,6 +98,16 @@ PLAUSIBLE = {
     "box sizes": (draw_box_sizes, (BOX_SIDES, ANCHORS), {"letterbox_px": 800}),
     "anchor fit": (draw_anchor_fit, (dict.fromkeys(ANCHORS, BOX_IOUS), ANCHORS), {}),
     "image size": (draw_image_size, (SIZE_BINS, 0.731), {}),
+    "types": (draw_confusion, (CONFUSION, TYPES, (*TYPES, "no answer")), {}),
+    "types by coverage": (
+        draw_risk_coverage,
+        (([0.02, 0.1, 0.4, 0.8], [1.0, 0.9, 0.8, 0.7]),),
+        {
+            "points": [(0.9, (0.02, 1.0, 1.0, 1.0)), (0.7, (0.4, 0.8, 0.7, 0.9)), (0.0, (0.8, 0.7, 0.6, 0.8))],
+            "frozen": ("accuracy 0.8 on val.json: .561", (0.45, 0.78, 0.7, 0.85)),
+            "chance": 0.3,
+        },
+    ),
 }
 _NO_CURVE = ([], [])
 _NAN_CURVE = ([0.0, 1.0], [math.nan, math.nan])
@@ -153,6 +166,18 @@ POOR = {
     "errors of a perfect detector": (draw_errors, (dict.fromkeys(ERRORS, (0, 0.0)),), {"base_ap50": 1.0}),
     "errors that help": (draw_errors, ({"missed": (1, -0.01), _LONG: (2, 0.2)},), {"base_ap50": 0.5}),
     "robustness of nothing": (draw_robustness, ({},), {}),
+    "types of nothing": (draw_confusion, ([], [], ["no answer"]), {}),
+    "types of many images": (draw_confusion, ([[123456]], [_LONG], [_LONG]), {}),
+    "types by coverage of nothing": (
+        draw_risk_coverage,
+        (([], []),),
+        {"points": [(0.5, (0.0, None, None, None))], "frozen": None, "chance": None},
+    ),
+    "types by coverage of one": (
+        draw_risk_coverage,
+        (([1.0], [0.0]),),
+        {"points": [(x, (1.0, 0.0, 0.0, 0.0)) for x in (0.0, 0.3, 0.5)], "frozen": None, "chance": 1.0},
+    ),
     "robustness not defined": (draw_robustness, ({"AP50": {"blur": [(1, None, None, None)]}},), {}),
     "robustness with gaps": (
         draw_robustness,

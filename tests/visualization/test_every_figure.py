@@ -114,6 +114,8 @@ def test_figures_in_one_page_share_no_id():
         ("anchor fit of nothing", "no box"),
         ("image size of nothing", "no image"),
         ("robustness of nothing", "no perturbation was measured"),
+        ("types of nothing", "no image of known type"),
+        ("types by coverage of nothing", "not defined: no image has an answer"),
         ("robustness not defined", "not defined"),
     ],
 )
