@@ -10,8 +10,10 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from fracture_det.inference.service import overlay_png
+from fracture_det.structures.wording import percent
 
-from .presentation import overlay_caption, percent
+from .fracture_types import definition_of, leading
+from .presentation import overlay_caption
 from .schemas import PredictionSchema
 from .store import StoredPrediction
 
@@ -34,6 +36,7 @@ def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) 
         write_line(pdf, result.suitability.notice, size=10, bold=True)
     write_line(pdf, headline(result), size=14, bold=True)
     write_line(pdf, result.finding.advice, size=10)
+    _types(pdf, result)
     overlay = overlay_png(
         image, stored.detections, stored.class_names, minimum_score=result.score, caption=overlay_caption(stored)
     )
@@ -99,6 +102,15 @@ def _image(pdf: FPDF, overlay: bytes) -> None:
         pdf.ln(2)
         pdf.image(image, w=width * scale, h=height * scale, x=MARGIN_MM + (pdf.epw - width * scale) / 2)
     pdf.ln(3)
+
+
+def _types(pdf: FPDF, result: PredictionSchema) -> None:
+    if result.type is None:
+        return
+    write_line(pdf, f"{result.type.title}. {result.type.notice}", size=10)
+    if not result.type.uncertain:
+        for kind in leading(result.types or []):
+            write_line(pdf, f"{kind.title}: {definition_of(kind.name)}", size=8)
 
 
 def _boxes(pdf: FPDF, result: PredictionSchema) -> None:

@@ -28,7 +28,8 @@ BOX = [10.0, 10.0, 20.0, 20.0]
 def test_a_type_is_found_by_every_spelling(text: str, name: str) -> None:
     kind = fracture_types().find(text)
 
-    assert kind is not None and kind.name == name
+    assert kind is not None
+    assert kind.name == name
 
 
 @pytest.mark.parametrize("text", ["", "fracture", "healthy", "spira"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..presentation import percent
+from fracture_det.structures.wording import percent
+
 from .answers import Box, ImageResult
 
 
