@@ -16,6 +16,14 @@ def headline(result: ImageResult) -> str:
     return f"{result.title} ({percent(result.confidence)} probability)"
 
 
+def type_line(result: ImageResult) -> str:
+    """Return the type of fracture that is named, with its probability, or an empty text."""
+    if result.type is None:
+        return ""
+    name, probability = result.type
+    return f"Type of fracture: {name} ({percent(probability)} probability). It is only a hint."
+
+
 def box_text(box: Box, verdict: str) -> str:
     """Return the text beside a box: its number, level and score, and a reader's verdict on it."""
     said = f", reader: {verdict}" if verdict else ""
