@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--group-column", metavar="COLUMN", help="patient: images of one value are never divided between splits")
     add = parser.add_argument_group("how to understand it").add_argument
     add("--classes", nargs="+", default=["fracture"], metavar="NAME", help="final classes (default: fracture)")
-    add("--class-map", nargs="+", default=[], metavar="NAME=CLASS", help="e.g. angle=fracture line=fracture")
+    add("--class-map", nargs="+", default=[], metavar="NAME=CLASS", help=_CLASS_MAP)
+    add("--types-from-classes", action="store_true", help=_TYPES_FROM_CLASSES)
     add("--repair", nargs="+", default=[], choices=REPAIRS, metavar="HOW", help=_list_repairs())
     add("--missing-xml-is-healthy", action="store_true", help="images without annotation count as reviewed and healthy")
     add("--strict", action="store_true", help=_STRICT)
@@ -82,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_CLASS_MAP = "e.g. angle=fracture line=fracture; with a type of fracture: twisted=fracture:spiral"
+_TYPES_FROM_CLASSES = (
+    'classes that are types of fracture, such as "spiral" or "Oblique fracture" (configs/fracture_types.yaml), are the '
+    "first class, of that type"
+)
 _STRICT = (
     "when anything is left out (an image, an annotation, a file of a kind that is not read): list all of it, write no "
     "split, exit with 1, or with 2 where an annotation cannot be read, nothing is usable or a split would be empty"
@@ -133,7 +139,10 @@ def _mention_earlier_splits(out: Path) -> None:
 def _options(arguments: dict[str, Any]) -> PrepareOptions:
     pairs = [pair.partition("=") for pair in arguments.pop("class_map")]
     rules = AnnotationRules(
-        tuple(arguments.pop("classes")), {a: b for a, _, b in pairs}, frozenset(arguments.pop("repair"))
+        tuple(arguments.pop("classes")),
+        {a: b for a, _, b in pairs},
+        frozenset(arguments.pop("repair")),
+        arguments.pop("types_from_classes"),
     )
     given: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items() if v is not None

@@ -34,6 +34,7 @@ class RawBox:
     name: its class. box: x0 y0 x1 y1 as written. difficult: LabelImg's flag.
     crowd: COCO's `iscrowd`, a region to ignore rather than one box.
     rotation: degrees that the file turns the box by, about its centre, and that `box` does not contain (CVAT).
+    type: its type of fracture as written in an attribute `type`; empty where it has none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class RawBox:
     difficult: bool = False
     crowd: bool = False
     rotation: float = 0.0
+    type: str = ""
 
     def __post_init__(self) -> None:
         if len(self.box) != 4:
@@ -64,6 +66,7 @@ class RawAnnotation:
     boxes: as written; pixels, or fractions of the image's width and height when `relative`.
     notes: (kind, detail) of what was read with tolerance; reported, and the image is kept.
     fault: why it cannot be used, or None. Its image has an annotation, and is excluded: it is not healthy.
+    type: the type of fracture of the image as a whole, as written; empty where none is stated.
     """
 
     file: str
@@ -76,6 +79,7 @@ class RawAnnotation:
     relative: bool = False
     notes: tuple[tuple[str, str], ...] = ()
     fault: AnnotationError | None = None
+    type: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from fracture_det.data.annotation_formats.coco import HEALTHY_IN_DOUBT, REPEATED_ANNOTATION_ID
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.image_info import ImageInfo, read_image_info
-from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, Dataset, ImageRecord, Problem
+from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, TYPE_ATTRIBUTE, Dataset, ImageRecord, Problem
+from fracture_det.data.stated_types import UNKNOWN_TYPE, known_type, no_type, split_target, states_type
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.image_files import list_image_names
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
@@ -50,27 +52,41 @@ Box = tuple[float, float, float, float]
 class AnnotationRules:
     """How annotations are understood.
 
-    class_names: the final classes; class_map: name in the files -> final class; repairs: keys of REPAIRS.
+    class_names: the final classes. class_map: name in the files -> final class, or class and type as `fracture:spiral`.
+    repairs: keys of REPAIRS. types_from_classes: a name that is a type of fracture (configs/fracture_types.yaml), and
+    no class, means the first class, of that type.
     """
 
     class_names: tuple[str, ...] = ("fracture",)
     class_map: Mapping[str, str] = field(default_factory=dict)
     repairs: frozenset[str] = frozenset()
+    types_from_classes: bool = False
 
     def __post_init__(self) -> None:
         for name, target in self.class_map.items():
-            if target not in self.class_names:
-                raise ValueError(
-                    f"class map {name}={target}: expected one of the classes {', '.join(self.class_names)}"
-                )
+            try:
+                split_target(target, self.class_names)
+            except ValueError as error:
+                raise ValueError(f"class map {name}={target}: {error}") from None
         unknown = sorted(set(self.repairs) - set(REPAIRS))
         if unknown:
             raise ValueError(f"repair {unknown[0]!r}: expected one of {', '.join(REPAIRS)}")
 
     def class_index(self, name: str) -> int | None:
         """Return the index of the final class that `name` stands for, or None."""
-        target = self.class_map.get(name, name)
+        target = self._target(name)[0]
         return self.class_names.index(target) if target in self.class_names else None
+
+    def class_type(self, name: str) -> str | None:
+        """Return the type of fracture that `name` states besides its class, or None."""
+        return self._target(name)[1]
+
+    def _target(self, name: str) -> tuple[str, str | None]:
+        if name in self.class_map:
+            return split_target(self.class_map[name], self.class_names)
+        if self.types_from_classes and name not in self.class_names and (kind := known_type(name)) is not None:
+            return self.class_names[0], kind
+        return name, None
 
 
 @dataclass
@@ -118,20 +134,15 @@ def build_record(
     if annotation.fault is not None and not _lift(annotation.fault, problems):
         return None, problems.noted
     _check_names(info.file_name, annotation, problems)
-    fractions = _look_like_fractions(annotation)
-    boxes, classes, crowds = [], [], []
-    for raw in _to_upright_px(info, annotation, problems):
-        index = _class_of(raw, problems)
-        box = _clip_box(raw, info.size, problems, fractions=fractions)
-        if index is not None and box is not None:
-            boxes.append(box)
-            classes.append(index)
-            crowds.append(raw.crowd)
-    crowd = np.array(crowds, dtype=bool)
-    corners, labels = np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(classes, dtype=np.int64)
-    kept = np.flatnonzero(~crowd)
-    kept = kept[_without_duplicates(corners[kept], labels[kept], problems)]
-    if annotation.boxes and not boxes and not problems.excluded:
+    marks = _usable_marks(info, annotation, problems)
+    crowd = np.array([mark.crowd for mark in marks], dtype=bool)
+    corners = np.array([mark.box for mark in marks], dtype=np.float64).reshape(-1, 4)
+    labels = np.array([mark.class_index for mark in marks], dtype=np.int64)
+    single = np.flatnonzero(~crowd)
+    types = [marks[index].type for index in single]
+    keep = _without_duplicates(corners[single], labels[single], types, problems)
+    kept = single[keep]
+    if annotation.boxes and not marks and not problems.excluded:
         problems.add("no_box_left", "every box was left out; the image is not thereby healthy", EXCLUDED)
     elif crowd.any() and crowd.all() and not stored:
         detail = "only crowd regions (iscrowd) are marked: neither a box to learn from, nor a healthy image"
@@ -147,8 +158,32 @@ def build_record(
         classes=labels[kept],
         crowd_boxes=corners[crowd],
         crowd_classes=labels[crowd],
+        types=tuple(kind for kind, is_kept in zip(types, keep, strict=True) if is_kept),
+        attributes=_image_type(annotation, problems),
     )
     return record, problems.noted
+
+
+class _Mark(NamedTuple):
+    """One usable box in pixels of the upright image. type: of fracture, or None where unknown."""
+
+    box: Box
+    class_index: int
+    type: str | None
+    crowd: bool
+
+
+def _usable_marks(info: ImageInfo, annotation: RawAnnotation, problems: _ImageProblems) -> list[_Mark]:
+    """Return what can be used of the boxes of an annotation; notes the rest."""
+    assert info.size is not None
+    fractions = _look_like_fractions(annotation)
+    marks = []
+    for raw in _to_upright_px(info, annotation, problems):
+        index = _class_of(raw, problems)
+        box = _clip_box(raw, info.size, problems, fractions=fractions)
+        if index is not None and box is not None:
+            marks.append(_Mark(box, index, _type_of(raw, problems), raw.crowd))
+    return marks
 
 
 def check_record(record: ImageRecord, class_names: Sequence[str]) -> list[Problem]:
@@ -198,9 +233,12 @@ def _look_like_fractions(annotation: RawAnnotation) -> bool:
 
 
 def _without_duplicates(
-    boxes: NDArray[np.float64], classes: NDArray[np.int64], problems: _ImageProblems
+    boxes: NDArray[np.float64], classes: NDArray[np.int64], types: list[str | None], problems: _ImageProblems
 ) -> NDArray[np.bool_]:
-    """Return which boxes (M,) are not those of an earlier one again; report these, and boxes that nearly are."""
+    """Return which boxes (M,) are not those of an earlier one again; report these, and boxes that nearly are.
+
+    types: of the boxes; an earlier box gets, in place, what is known of it and of those that are it again.
+    """
     keep = np.ones(len(boxes), dtype=bool)
     for index in range(1, len(boxes)):
         iou = box_iou(boxes[index], boxes[:index])[0]
@@ -215,6 +253,7 @@ def _without_duplicates(
                 problems.add("near_duplicate_box", f"box {here} is marked with two classes")
         elif equal:
             keep[index] = not problems.repair_or_exclude("duplicate_box", f"box {here} twice", "drop-duplicates")
+            types[near] = _one_type(types[near], types[index], f"box {here} twice", problems)
         else:
             problems.add("near_duplicate_box", f"boxes {there} and {here} overlap with IoU {iou[near]:.2f}")
     return keep
@@ -287,6 +326,35 @@ def _class_of(raw: RawBox, problems: _ImageProblems) -> int | None:
             return None
         problems.add("difficult", f"box {_show(raw.box)} is marked difficult; used like any other")
     return index
+
+
+def _type_of(raw: RawBox, problems: _ImageProblems) -> str | None:
+    """Return the type of fracture that the class of a box or its attribute states; what is no type is noted."""
+    of_class, of_attribute, where = problems.rules.class_type(raw.name), None, f"box {_show(raw.box)}"
+    if states_type(raw.type):
+        of_attribute = known_type(raw.type)
+        if of_attribute is None:
+            problems.add(UNKNOWN_TYPE, f"attribute type of {where}: {no_type(raw.type)}; it does not count")
+    return _one_type(of_class, of_attribute, where, problems)
+
+
+def _one_type(first: str | None, second: str | None, where: str, problems: _ImageProblems) -> str | None:
+    """Return the type that two statements on a box give, None where they differ."""
+    if first is not None and second is not None and first != second:
+        problems.add("types_differ", f"{where} is of type {first} and of type {second}; its type counts as unknown")
+        return None
+    return first or second
+
+
+def _image_type(annotation: RawAnnotation, problems: _ImageProblems) -> dict[str, str]:
+    """Return the attribute with the type of fracture that an annotation states of its image as a whole."""
+    if problems.stored or not states_type(annotation.type):
+        return {}
+    kind = known_type(annotation.type)
+    if kind is None:
+        problems.add(UNKNOWN_TYPE, f"attribute type of the image: {no_type(annotation.type)}; it does not count")
+        return {}
+    return {TYPE_ATTRIBUTE: kind}
 
 
 def _clip_box(raw: RawBox, size: tuple[int, int], problems: _ImageProblems, *, fractions: bool) -> Box | None:

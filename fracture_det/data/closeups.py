@@ -63,6 +63,7 @@ def cut_closeups(
         for number, window in enumerate(_windows(grey, record.boxes, per_fracture, rng)):
             name = f"{record.file_name}_{number}.jpg"  # with its suffix, since hand.png is another film than hand.jpg
             boxes, size = _write(grey, window, record.boxes, out / name)
+            inside = _inside(record.boxes, window)
             records.append(
                 replace(
                     record,
@@ -71,7 +72,8 @@ def cut_closeups(
                     height=size[0],
                     width=size[1],
                     boxes=boxes,
-                    classes=record.classes[_inside(record.boxes, window)],
+                    classes=record.classes[inside],
+                    types=tuple(kind for kind, shown in zip(record.types, inside, strict=True) if shown),
                 )
             )
     return Dataset(tuple(records), dataset.class_names)

@@ -14,7 +14,7 @@ from fracture_det.data.annotation_formats.text import MISSING, expected, show
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.checks import AnnotationRules, build_record
 from fracture_det.data.image_info import ImageInfo
-from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
+from fracture_det.data.records import EXCLUDED, TYPE_ATTRIBUTE, Dataset, ImageRecord, Problem
 
 
 def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> None:
@@ -22,7 +22,8 @@ def write_coco(dataset: Dataset, path: str | Path, *, description: str = "") -> 
 
     Boxes are x, y, width, height as floats, crowd regions likewise, with `iscrowd` 1. Where x + width or y + height
     does not reproduce a corner to the last bit, the corners are stored beside them as `bbox_xyxy`, so that a round trip
-    is exact. Category ids are class index + 1.
+    is exact. A known type of fracture is the attribute `type`, as CVAT writes attributes. Category ids are class
+    index + 1.
     """
     Path(path).write_text(json.dumps(to_coco(dataset, description=description), ensure_ascii=False), encoding="utf-8")
 
@@ -43,9 +44,13 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
                 "attributes": dict(record.attributes),
             }
         )
-        marks = ((record.boxes, record.classes, 0), (record.crowd_boxes, record.crowd_classes, 1))
-        for boxes, classes, crowd in marks:
-            for (x0, y0, x1, y1), index in zip(boxes.tolist(), classes.tolist(), strict=True):
+        no_types = (None,) * len(record.crowd_boxes)
+        marks = (
+            (record.boxes, record.classes, record.types, 0),
+            (record.crowd_boxes, record.crowd_classes, no_types, 1),
+        )
+        for boxes, classes, types, crowd in marks:
+            for (x0, y0, x1, y1), index, kind in zip(boxes.tolist(), classes.tolist(), types, strict=True):
                 width, height = x1 - x0, y1 - y0
                 annotations.append(
                     {
@@ -57,6 +62,8 @@ def to_coco(dataset: Dataset, *, description: str = "") -> dict[str, Any]:
                         "iscrowd": crowd,
                     }
                 )
+                if kind is not None:
+                    annotations[-1]["attributes"] = {TYPE_ATTRIBUTE: kind}
                 if (x0 + width, y0 + height) != (x1, y1):
                     annotations[-1][EXACT_KEY] = [x0, y0, x1, y1]
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.class_names)]

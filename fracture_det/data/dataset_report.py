@@ -83,6 +83,7 @@ def write_report(
         _head(numbers, notes if files is None else [f"{files}.", *notes]),
         _problems_section(numbers["problems"]),
         _split_section(numbers["splits"]),
+        *_types_section(numbers["splits"]),
         _boxes_section(numbers["box_side_px"], boxes),
         _anchor_section(numbers["anchors"], sets, len(train_boxes)),
         _size_section(numbers["image_size"]),
@@ -203,6 +204,23 @@ def _split_section(splits: Mapping[str, Any]) -> str:
         f"## Splits\n\n{markdown_table(['split', *columns], rows)}\n\nImages (of them fractured) by body part; "
         f"no group lies in two splits.\n\n{markdown_table(['anatomy', *SPLITS], anatomy_rows)}\n"
     )
+
+
+def _types_section(splits: Mapping[str, Any]) -> list[str]:
+    """Return the section on types of fracture; none where no type is known."""
+    kinds = list(dict.fromkeys(kind for split in SPLITS for kind in splits[split]["types"]))
+    if not kinds:
+        return []
+    none = {"boxes": 0, "images": 0}
+    rows = []
+    for kind in kinds:
+        counts = [splits[split]["types"].get(kind, none) for split in SPLITS]
+        rows.append([kind, *(f"{count['boxes']:,} ({count['images']:,})" for count in counts)])
+    of_known = [sum(count["boxes"] for count in splits[split]["types"].values()) for split in SPLITS]
+    unknown = [splits[split]["boxes"] - known for split, known in zip(SPLITS, of_known, strict=True)]
+    rows.append(["unknown", *(f"{count:,}" for count in unknown)])
+    table = markdown_table(["type", *SPLITS], rows)
+    return [f"## Types of fracture\n\nBoxes of each type (images of which it is said as a whole).\n\n{table}\n"]
 
 
 def _boxes_section(quantiles: Mapping[str, float], boxes: NDArray[np.float64]) -> str:

@@ -12,6 +12,7 @@ from fracture_det.data.inventory import nfc
 from fracture_det.data.records import Problem
 from fracture_det.data.stated_folders import folder_parts
 from fracture_det.data.stated_labels import fractured_by_row
+from fracture_det.data.stated_types import use_type_column
 from fracture_det.data.tables import MetadataError, find_column, read_table
 
 # With a point or a comma: tables with empty cells often hold whole numbers as decimal ones.
@@ -23,8 +24,8 @@ class Metadata:
     """What the table says, per image file name.
 
     anatomies: body part; absent where unknown. patients: value of the group column, None when no column was named.
-    attributes: all other columns. fractured: which column says that the image is fractured; also of rows that are not
-    used because they fit several images, or are a second one.
+    attributes: all other columns; of a column `type`, the names of types of fracture. fractured: which column says that
+    the image is fractured; also of rows that are not used because they fit several images, or are a second one.
     """
 
     anatomies: dict[str, str] = field(default_factory=dict)
@@ -92,6 +93,10 @@ def read_metadata(
             problems.append(Problem(files[0], "metadata_twice", f"a second row {row[key]!r}; not used"))
         else:
             _take_row(metadata, files[0], row, (anatomy_columns, group_column, others), problems)
+    types, of_types = use_type_column(metadata.attributes, Path(path).name)
+    problems += of_types
+    for file_name, kind in types.items():
+        metadata.fractured.setdefault(file_name, f"column type says {kind} in {Path(path).name}")
     for file_name in file_names:
         if file_name not in metadata.attributes:
             problems.append(Problem(file_name, "metadata_missing", f"no row in {Path(path).name}; anatomy unknown"))

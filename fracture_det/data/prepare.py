@@ -260,7 +260,7 @@ def _with_groups(
             record,
             group_id=groups[record.file_name],
             anatomy=metadata.anatomies.get(record.file_name),
-            attributes=metadata.attributes.get(record.file_name, {}),
+            attributes={**record.attributes, **metadata.attributes.get(record.file_name, {})},
         )
         for record in dataset
     )

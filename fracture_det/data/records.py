@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fracture_det.structures.fracture_types import fracture_types
 from fracture_det.structures.image_files import escaped
 
 KEPT, REPAIRED, EXCLUDED = "kept", "repaired", "excluded"
+# Of boxes in annotation files, and of whole radiographs in `ImageRecord.attributes`.
+TYPE_ATTRIBUTE = "type"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class ImageRecord:
     crowd_boxes: (K, 4) float64, COCO's `iscrowd` regions, in which fractures are not told apart: neither truth nor
     background, so that no metric of boxes counts a box in them.
     crowd_classes: (K,) int64, their classes; the first class where not given.
+    types: of each of the M boxes, its type of fracture (a name of configs/fracture_types.yaml), or None where unknown;
+    of all unknown where not given.
     """
 
     image_id: int
@@ -62,6 +67,7 @@ class ImageRecord:
     attributes: Mapping[str, str] = field(default_factory=dict)
     crowd_boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     crowd_classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    types: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float64)
@@ -81,6 +87,10 @@ class ImageRecord:
                 f"{self.file_name}: expected crowd_boxes (K, 4) and crowd_classes (K,), got {crowd_boxes.shape} and "
                 f"{crowd_classes.shape}"
             )
+        types = tuple(self.types) if any(self.types) else (None,) * len(boxes)
+        if len(types) != len(boxes):
+            raise ValueError(f"{self.file_name}: expected a type, or None, for each of {len(boxes)} boxes, got {types}")
+        object.__setattr__(self, "types", types)
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "crowd_boxes", crowd_boxes)
         object.__setattr__(self, "crowd_classes", crowd_classes)
@@ -95,6 +105,12 @@ class ImageRecord:
     def fractured(self) -> bool:
         """True when at least one box or crowd region is marked: a region holds fractures that are not told apart."""
         return len(self.boxes) > 0 or len(self.crowd_boxes) > 0
+
+    @property
+    def image_type(self) -> str | None:
+        """The type of fracture that is stated for the radiograph as a whole (attribute `type`); None where none is."""
+        kind = fracture_types().find(self.attributes.get(TYPE_ATTRIBUTE, ""))
+        return None if kind is None else kind.name
 
 
 @dataclass(frozen=True, eq=False)

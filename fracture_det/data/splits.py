@@ -14,6 +14,7 @@ from fracture_det.data.annotation_formats.data_yaml import YAML_SUFFIXES, read_d
 from fracture_det.data.annotations import AnnotationError
 from fracture_det.data.metadata import NameIndex
 from fracture_det.data.records import EXCLUDED, Dataset, ImageRecord, Problem
+from fracture_det.data.stated_types import count_types
 from fracture_det.data.tables import MetadataError, find_column, read_table
 from fracture_det.structures.wording import counted
 
@@ -185,7 +186,10 @@ def read_split(
 
 
 def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return per split: images, fractured, healthy, boxes, groups, boxes by class, images and fractured by anatomy."""
+    """Return per split: images, fractured, healthy, boxes, groups, boxes by class, images and fractured by anatomy.
+
+    types: boxes by known type of fracture, and images by that of the radiograph as a whole.
+    """
     counts: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         members = take(dataset, assignment, split).records
@@ -203,6 +207,7 @@ def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, di
                 anatomy: {"images": anatomies[anatomy], "fractured": fractured[anatomy]}
                 for anatomy in sorted(anatomies)
             },
+            "types": count_types(members),
         }
     return counts
 

@@ -9,6 +9,7 @@ from fracture_det.data.formats import CheckedDataset
 from fracture_det.data.pairing import AnnotationSource
 from fracture_det.data.prepare_options import PrepareOptions
 from fracture_det.data.records import EXCLUDED
+from fracture_det.data.stated_types import known_type
 from fracture_det.structures.wording import counted
 
 
@@ -51,7 +52,8 @@ def class_hint(checked: CheckedDataset, options: PrepareOptions) -> str:
     target = rules.class_names[0] if len(rules.class_names) == 1 else "CLASS"
     ordered = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
     found = ", ".join(f"{name} ({counted(n, 'box', 'boxes')})" for name, n in ordered)
-    mapped = " ".join(shlex.quote(f"{name}={target}") for name in sorted(unknown))
+    kinds = {name: f":{kind}" if (kind := known_type(name)) else "" for name in sorted(unknown)}
+    mapped = " ".join(shlex.quote(f"{name}={target}{kind}") for name, kind in kinds.items())
     return (
         f"the annotations have the class{'es' * (len(unknown) > 1)} {found}, expected {', '.join(rules.class_names)}; "
         f"where they mean the same, give --class-map {mapped}"

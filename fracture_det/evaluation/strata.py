@@ -72,7 +72,7 @@ def by_box_size(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[
             truth = _within(record.boxes, low, below)
             image, index = detections[record.image_id], hit[record.image_id]
             keep = np.where(index < 0, _within(image.boxes, low, below), np.append(truth, False)[index])
-            records.append(replace(record, boxes=record.boxes[truth], classes=record.classes[truth]))
+            records.append(replace(record, boxes=record.boxes[truth], classes=record.classes[truth], types=()))
             of_size[record.image_id] = image.take(keep)
         by_size[name] = match_dataset(Dataset(tuple(records), dataset.class_names), of_size)
     return by_size

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -24,13 +25,13 @@ class FractureTypeError(ValueError):
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A code of a terminology. scheme: as DICOM writes it, such as SCT for SNOMED CT. value: the code itself.
 
-    meaning: its text there. relation: `equivalent`, or `broader` where the terminology has only a more general concept.
+    meaning: its text there. relation: `equivalent`, `broader` where the concept there is more general, or `narrower`.
     """
 
     scheme: str
     value: str
     meaning: str
-    relation: str = "equivalent"
+    relation: Literal["equivalent", "broader", "narrower"] = "equivalent"
 
 
 class FractureType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -188,6 +188,7 @@ def test_counts_are_by_split_class_and_anatomy():
         "groups": 1,
         "classes": {"fracture": 1},
         "anatomies": {"hand": {"images": 2, "fractured": 1}},
+        "types": {},
     }
     assert counts["test"]["images"] == 0
 

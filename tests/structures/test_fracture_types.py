@@ -53,6 +53,36 @@ def test_a_file_with_a_wrong_field_is_refused(tmp_path: Path) -> None:
         fracture_types(path)
 
 
+def test_a_relation_that_no_code_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "types.yaml"
+    code = "{scheme: SCT, value: '1', meaning: x, relation: like}"
+    path.write_text(f"types:\n- {{name: spiral, definition: A., codes: [{code}]}}\n")
+
+    with pytest.raises(FractureTypeError, match=r"types\.yaml.*relation.*like"):
+        fracture_types(path)
+
+
+def test_every_snomed_code_has_its_check_digit() -> None:
+    """Verhoeff's check digit, by the dihedral group of ten elements, as SNOMED CT's specification (5.5) has it."""
+    codes = [code.value for kind in fracture_types().types for code in kind.codes if code.scheme == "SCT"]
+
+    assert len(codes) == len(set(codes)) >= 4
+    for code in codes:
+        assert _verhoeff(code) == 0, code
+        assert _verhoeff(code[:-1] + str((int(code[-1]) + 1) % 10)) != 0
+
+
+def _verhoeff(digits: str) -> int:
+    """Return 0 for a number with a right check digit; rotations and reflections of a pentagon, composed."""
+    rotation, reflected = 0, False
+    for place, digit in enumerate(map(int, reversed(digits))):
+        for _ in range(place % 8):
+            digit = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)[digit]
+        rotation = (rotation + (-1 if reflected else 1) * (digit % 5)) % 5
+        reflected ^= digit >= 5
+    return rotation + 5 * reflected
+
+
 def test_types_follow_their_boxes() -> None:
     detections = Detections.from_unsorted([BOX, BOX], [0.2, 0.8], [0, 0], [[0.9, 0.1], [0.3, 0.7]])
 

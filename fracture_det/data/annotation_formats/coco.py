@@ -25,6 +25,7 @@ from fracture_det.data.annotation_formats.text import (
 )
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.data.stated_types import written_type
 from fracture_det.structures.wording import counted
 
 # Our own files hold the corners too, where x + width or y + height does not reproduce them to the last bit.
@@ -139,6 +140,7 @@ class _Image:
             size=self.size,
             notes=one_note_per_kind(self.notes),
             fault=self._fault(file, orphans),
+            type=written_type(self.entry.get("attributes")),
         )
 
     def _fault(self, file: str, orphans: int) -> AnnotationError | None:
@@ -220,8 +222,7 @@ def _image(place: str, item: Mapping[str, Any]) -> _Image:
         image.size = _size(item)
     except ValueError as error:
         image.faults.append((image.place, str(error)))
-    inside = [key for key in _BOX_KEYS if item.get(key)]
-    if inside:
+    if inside := [key for key in _BOX_KEYS if item.get(key)]:
         image.faults.append((image.place, f"{inside[0]}: boxes inside the image's own entry, where COCO has none"))
     return image
 
@@ -306,7 +307,7 @@ def _box(item: Mapping[str, Any], names: Mapping[Id, str], image: _Image) -> Raw
         raise ValueError(f"rotation: {error}") from None
     if not math.isfinite(degrees):
         raise ValueError(f"rotation: expected degrees, got {show(rotation)}")
-    return RawBox(names[category], _corners(item, image), crowd=crowd in (1, "1"), rotation=degrees)
+    return RawBox(names[category], _corners(item, image), False, crowd in (1, "1"), degrees, written_type(attributes))
 
 
 def _corners(item: Mapping[str, Any], image: _Image) -> Corners:

@@ -12,6 +12,7 @@ from fracture_det.data.annotation_formats.shapes import Box, Point, ellipse_box,
 from fracture_det.data.annotation_formats.text import MISSING, Notes, read_xml
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
 from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.data.stated_types import written_type
 
 _CUBOID = [f"{side}{face}" for face in "12" for side in ("tl", "bl", "tr", "br")]
 
@@ -62,7 +63,9 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
             degrees = reader.degrees(shape.get("rotation", MISSING), f"{place}: rotation")
             # About its centre, as RawBox means it; an ellipse's box contains it.
             rotation = degrees if shape.tag == "box" else 0.0
-            boxes.append(RawBox(label, _corners(reader, shape, place, degrees), rotation=rotation))
+            own = {attribute.get("name"): attribute.text for attribute in shape.iterfind("attribute")}
+            corners = _corners(reader, shape, place, degrees)
+            boxes.append(RawBox(label, corners, rotation=rotation, type=written_type(own)))
         check_image_labels(reader, tags, boxes)
         if not boxes and not tags:
             detail = "no shape: healthy, if it was opened; CVAT lists every image of a task"

@@ -15,7 +15,7 @@ from fracture_det.data.annotation_formats.image_names import one_per_image, refe
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box, rotated_about_corner
 from fracture_det.data.annotation_formats.text import MISSING, Notes, read_json, show
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
-from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.data.records import EXCLUDED, TYPE_ATTRIBUTE, Problem
 from fracture_det.structures.image_files import IMAGE_SUFFIXES
 
 NOT_REVIEWED = "not_reviewed"
@@ -30,21 +30,26 @@ _SAME_PX, _SAME_DEGREES = 1.0, 1.0
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one reader saw in one image: boxes in pixels, or in fractions where no size is stated."""
+    """What one reader saw in one image: boxes in pixels, or in fractions where no size is stated.
+
+    labels: chosen of the image. type: of fracture, chosen of the image in a control of that name.
+    """
 
     boxes: tuple[RawBox, ...]
     size: tuple[int, int] | None
     labels: tuple[str, ...]
+    type: str = ""
 
 
 def parse_label_studio(path: str | Path, data: bytes | None = None) -> ParsedExport:
     """Read a JSON or JSON-MIN export of Label Studio (`data`: its bytes, where already read).
 
-    A submitted annotation without a result means reviewed and healthy. A task that has no annotation, or only
-    skipped ones, is not reviewed, whatever its predictions say: a fault. Of several annotations of one task, those
-    marked as ground truth count; they have to agree. Ellipses and polygons become the box that encloses them; brushes,
-    key points and vectors are a fault. Sizes are of the upright image, as the browser shows it. Raises AnnotationError
-    for another file.
+    A submitted annotation without a result means reviewed and healthy. A task that has no annotation, or only skipped
+    ones, is not reviewed, whatever its predictions say: a fault. Of several annotations of one task, those marked as
+    ground truth count; they have to agree. Ellipses and polygons become the box that encloses them; brushes, key points
+    and vectors are a fault. What is chosen in a control called `type`, of a box or of the image, is its type of
+    fracture (JSON-MIN does not say of which control a choice is). Sizes are of the upright image, as the browser shows
+    it. Raises AnnotationError for another file.
     """
     file = str(path)
     content, notes = read_json(file, read_bytes(path) if data is None else data)
@@ -148,7 +153,8 @@ def _annotation(
     except AnnotationError as error:
         return replace(annotation, notes=reader.notes, fault=error)
     relative = reading.size is None and bool(reading.boxes)
-    return replace(annotation, boxes=reading.boxes, size=reading.size, relative=relative, notes=reader.notes)
+    annotation = replace(annotation, boxes=reading.boxes, size=reading.size, type=reading.type)
+    return replace(annotation, relative=relative, notes=reader.notes)
 
 
 def _submitted(reader: FieldReader, task: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -193,6 +199,7 @@ def _same(first: RawBox, second: RawBox, tolerance: float) -> bool:
 def _reading(reader: FieldReader, item: Mapping[str, Any], place: str) -> _Reading:
     regions: dict[object, list[Mapping[str, Any]]] = defaultdict(list)
     labels: list[str] = []
+    kinds: list[str] = []
     for number, result in enumerate(reader.list(item.get("result", MISSING), f"{place}: result"), 1):
         where = f"{place}: result {number}"
         result = reader.object(result, where)
@@ -204,6 +211,8 @@ def _reading(reader: FieldReader, item: Mapping[str, Any], place: str) -> _Readi
             # JSON-MIN has no ids: what was said of one region repeats its geometry.
             geometry = str([value.get(key) for key in (*_GEOMETRY, "width", "height")])
             regions[own_id if isinstance(own_id, str | int) else geometry].append(result)
+        elif _is_of_type(result):
+            kinds += _image_labels(value)
         else:
             labels += _image_labels(value)
     boxes: list[RawBox] = []
@@ -214,7 +223,8 @@ def _reading(reader: FieldReader, item: Mapping[str, Any], place: str) -> _Readi
         boxes += region_boxes
     if len(sizes) > 1:
         raise reader.fail(place, "its results state different sizes of the image")
-    return _Reading(tuple(boxes), next(iter(sizes), None), tuple(labels))
+    labels += [] if boxes else kinds  # of a fracture without a box
+    return _Reading(tuple(boxes), next(iter(sizes), None), tuple(labels), ", ".join(kinds))
 
 
 def _image_labels(value: Mapping[str, Any]) -> list[str]:
@@ -246,7 +256,14 @@ def _region(
         raise reader.fail(place, "marked on an image that was rotated in Label Studio; rotate it back and export again")
     size = reader.size(shape.get("original_height", MISSING), shape.get("original_width", MISSING))
     box, rotation = _corners(reader, shape["value"], size, place)
-    return size, [RawBox(name, box, rotation=rotation) for name in names]
+    kinds = [choice for result in results if _is_of_type(result) for choice in _image_labels(result["value"])]
+    kind = ", ".join(dict.fromkeys(kinds))  # of several none is known
+    return size, [RawBox(name, box, rotation=rotation, type=kind) for name in names]
+
+
+def _is_of_type(result: Mapping[str, Any]) -> bool:
+    """Return whether a result is what a reader chose in a control called `type`: the type of fracture."""
+    return str(result.get("from_name", "")).lower() == TYPE_ATTRIBUTE
 
 
 def _corners(

@@ -12,6 +12,7 @@ from fracture_det.data.annotation_formats.image_names import plain_path
 from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclosing_box
 from fracture_det.data.annotation_formats.text import MISSING, read_json, show
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
+from fracture_det.data.stated_types import written_type
 
 _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 
@@ -56,7 +57,8 @@ def parse_labelme(path: str | Path, data: bytes | None = None) -> RawAnnotation:
 def _box(reader: FieldReader, shape: Any, place: str) -> RawBox:
     shape = reader.object(shape, place)
     name = reader.name(shape.get("label", MISSING), f"{place}: label")
-    return RawBox(name, _corners(reader, shape, place), bool(shape.get("difficult")))
+    kind = written_type(shape.get("attributes"))  # of X-AnyLabeling, which writes labelme's format
+    return RawBox(name, _corners(reader, shape, place), bool(shape.get("difficult")), type=kind)
 
 
 def _corners(reader: FieldReader, shape: dict[str, Any], place: str) -> Box:

@@ -17,7 +17,7 @@ from fracture_det.data.annotation_formats.shapes import Box, ellipse_box, enclos
 from fracture_det.data.annotation_formats.tensorflow_csv import read_csv
 from fracture_det.data.annotation_formats.text import MISSING, Notes, read_json, show
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
-from fracture_det.data.records import EXCLUDED, Problem
+from fracture_det.data.records import EXCLUDED, TYPE_ATTRIBUTE, Problem
 
 CSV_COLUMNS = ("filename", "region_count", "region_shape_attributes", "region_attributes")
 # The class of a region without one: unknown until --class-map names it.
@@ -39,12 +39,13 @@ class _Entry:
 def parse_via(path: str | Path, data: bytes | None = None, *, class_names: Sequence[str] = ()) -> ParsedExport:
     """Read what VIA 2 or 1 saves (`data`: its bytes, where already read).
 
-    class_names: known names of classes; where regions have several attributes, that whose values are among them is
-    the class, or else one that is called class, label, type or the like. A region without a value is of the class
-    `region`. VIA lists every image that was added and does not say which were looked at: an image without regions has
-    no annotation, unless a file attribute says that it is healthy; another file attribute is then a fault. Circles,
-    ellipses and polygons become the box that encloses them; points and polylines are a fault of their image. Raises
-    AnnotationError for another file, one of VIA 3, and where several attributes may be the class.
+    class_names: known names of classes; where regions have several attributes, that whose values are among them is the
+    class, or else one that is called class, label, type or the like; `type` beside it is the type of fracture. A region
+    without a value is of the class `region`. VIA lists every image that was added and does not say which were looked
+    at: an image without regions has no annotation, unless a file attribute says that it is healthy; another file
+    attribute is then a fault. Circles, ellipses and polygons become the box that encloses them; points and polylines
+    are a fault of their image. Raises AnnotationError for another file, one of VIA 3, and where several attributes may
+    be the class.
     """
     file = str(path)
     data = read_bytes(path) if data is None else data
@@ -160,9 +161,12 @@ def _class_attribute(file: str, entries: Sequence[_Entry], class_names: Sequence
     used = [name for name, counts in values.items() if counts]
     if len(used) < 2:
         return used[0] if used else None
+    called_class = [name for name in used if "".join(filter(str.isalpha, name.lower())) in _CLASS_ATTRIBUTES]
     for candidates in (
         [name for name in used if class_names and set(values[name]) <= set(class_names)],
-        [name for name in used if "".join(filter(str.isalpha, name.lower())) in _CLASS_ATTRIBUTES],
+        # Beside another one of these, `type` is the type of fracture.
+        [name for name in called_class if name != TYPE_ATTRIBUTE],
+        called_class,
     ):
         if len(candidates) == 1:
             return candidates[0]
@@ -200,8 +204,11 @@ def _boxes(
     region = reader.object(region, place)
     box = _corners(reader, reader.object(region.get("shape_attributes", MISSING), f"{place}: shape_attributes"), place)
     attributes = region.get("region_attributes")
-    named = {attribute: attributes.get(attribute)} if attribute and isinstance(attributes, dict) else {}
-    return [RawBox(options.get(value, value), box) for value in _values(named) or [UNNAMED]]
+    attributes = attributes if isinstance(attributes, dict) else {}
+    kinds = _values({name: attributes.get(name) for name in (TYPE_ATTRIBUTE,) if name != attribute})
+    kind = ", ".join(options.get(value, value) for value in kinds)  # of several none is known
+    named = {attribute: attributes.get(attribute)} if attribute else {}
+    return [RawBox(options.get(value, value), box, type=kind) for value in _values(named) or [UNNAMED]]
 
 
 def _corners(reader: FieldReader, shape: Mapping[str, Any], place: str) -> Box:

@@ -16,6 +16,7 @@ from fracture_det.data.annotation_formats.text import (
     read_xml,
 )
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
+from fracture_det.data.records import TYPE_ATTRIBUTE
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # What holds the place of an object: its box, its box with an angle (roLabelImg), its outline (LabelMe, Roboflow).
@@ -117,22 +118,22 @@ class _Reader:
         if (_text(item, "deleted") or "0").lower() not in ("0", "false"):
             raise AnnotationError(self.file, "deleted", "the object is marked as deleted; take it out of the file")
         difficult = (_text(item, "difficult") or "0").lower() not in ("0", "false")
-        rotation = self._rotation_attribute(item)
+        rotation, kind = self._rotation_attribute(item), self._attribute(item, TYPE_ATTRIBUTE) or ""
         if len(item.findall("bndbox")) > 1:
             raise AnnotationError(self.file, "bndbox", "two in one <object>")
         corners, rotated, outline = (item.find(tag) for tag in _PLACES)
         if corners is not None:
             x0, y0, x1, y1 = (self._number(corners, tag) for tag in _CORNERS)
-            return RawBox(name, (x0, y0, x1, y1), difficult, rotation=rotation)
+            return RawBox(name, (x0, y0, x1, y1), difficult, rotation=rotation, type=kind)
         if rotated is not None:
             x, y, width, height, angle = (self._number(rotated, tag) for tag in ("cx", "cy", "w", "h", "angle"))
             if not math.isfinite(angle):
                 raise AnnotationError(self.file, "angle", angle)
             box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            return RawBox(name, box, difficult, rotation=math.degrees(angle))
+            return RawBox(name, box, difficult, rotation=math.degrees(angle), type=kind)
         if outline is not None:
             self.notes.append(("box_from_polygon", f"no <bndbox> of {name!r}; the box around its polygon was taken"))
-            return RawBox(name, self._around(outline), difficult)
+            return RawBox(name, self._around(outline), difficult, type=kind)
         raise AnnotationError(self.file, "bndbox", "missing")
 
     def _around(self, outline: Element) -> tuple[float, float, float, float]:
@@ -146,13 +147,22 @@ class _Reader:
 
     def _rotation_attribute(self, item: Element) -> float:
         """Return CVAT's <attribute><name>rotation</name><value>45.0</value></attribute>, in degrees."""
+        written = self._attribute(item, "rotation")
+        if written is None:
+            return 0.0
+        if not written:
+            raise AnnotationError(self.file, "value", "missing")
+        degrees = self._float("value", written)
+        if not math.isfinite(degrees):
+            raise AnnotationError(self.file, "rotation", degrees)
+        return degrees
+
+    def _attribute(self, item: Element, name: str) -> str | None:
+        """Return the value of one of CVAT's <attributes> of an object, "" without value; None where it has none."""
         for attribute in item.iterfind("attributes/attribute"):
-            if _text(attribute, "name") == "rotation":
-                degrees = self._number(attribute, "value")
-                if not math.isfinite(degrees):
-                    raise AnnotationError(self.file, "rotation", degrees)
-                return degrees
-        return 0.0
+            if _text(attribute, "name") == name:
+                return _text(attribute, "value") or ""
+        return None
 
     def _required(self, parent: Element, tag: str) -> str:
         text = _text(parent, tag)
