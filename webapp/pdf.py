@@ -68,6 +68,8 @@ def facts(result: PredictionSchema) -> dict[str, str]:
     if result.feedback is not None:
         count = len(result.feedback.missed)
         missed = f"{count} missed fracture{'' if count == 1 else 's'}"
+        if any(result.feedback.missed_types):
+            missed += f" ({', '.join(kind or 'type unknown' for kind in result.feedback.missed_types)})"
         verdict = "no fracture" if result.feedback.no_fracture else missed
         time = f"{result.feedback.updated_at:%Y-%m-%d %H:%M} UTC"
         facts_by_name["Reader"] = f"{result.feedback.author}, {time}: {verdict}"
@@ -117,7 +119,8 @@ def _boxes(pdf: FPDF, result: PredictionSchema) -> None:
     if not result.detections:
         write_line(pdf, f"No box at or above {result.score:.4g}.", size=10)
         return
-    verdicts = {box.number: box.verdict for box in result.feedback.boxes} if result.feedback else {}
+    judged = [] if result.feedback is None else result.feedback.boxes
+    verdicts = {box.number: box.verdict if box.type is None else f"{box.verdict}, {box.type}" for box in judged}
     pdf.set_font("Helvetica", "", 9)
     with pdf.table(col_widths=tuple(BOX_COLUMNS.values()), line_height=5, width=sum(BOX_COLUMNS.values())) as table:
         table.row(tuple(BOX_COLUMNS))

@@ -98,6 +98,15 @@ def test_pages_and_reports_say_it_with_the_definitions(client, post):
     assert '<details class="types">' in texts["page"]  # folded at first
 
 
+def test_both_reports_tell_the_types_that_a_reader_stated(client, post):
+    links = post(encoded(dark_plate(LIKELY))).json["links"]
+    said = {"boxes": [{"number": 1, "verdict": "right", "type": "spiral"}], "missed": [[1, 1, 9, 9], [9, 9, 20, 20]]}
+    assert client.put(links["feedback"], json=said | {"missed_types": ["avulsion", None]}).status_code == 200
+    for text in (client.get(links["report"]).text, text_of(client.get(links["report_pdf"]).data).replace("\\", "")):
+        assert "right, spiral" in text
+        assert "2 missed fractures (avulsion, type unknown)" in text
+
+
 def test_without_types_nothing_is_said_of_them(settings):
     with PredictionService(BrightRectangles()) as service:
         app = create_app(settings, predictor=service)

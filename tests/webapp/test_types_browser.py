@@ -39,10 +39,15 @@ def files(tmp_path):
     return {name: str(tmp_path / name) for name in plates}
 
 
-def shoot(place, name: str) -> None:
-    """Keep a picture of `place` where FRACTURE_SHOTS says, if it says so."""
+def shoot(page, panel) -> None:
+    """Keep a picture of the upper part of `panel` where FRACTURE_SHOTS says, if it says so."""
     if folder := os.environ.get("FRACTURE_SHOTS"):
-        place.screenshot(path=Path(folder) / f"{name}.png")
+        page.evaluate("document.activeElement.blur()")
+        clip = panel.evaluate(
+            "place => { const { x, y, width } = place.getBoundingClientRect(); return { x, y, width }; }"
+        )
+        clip["y"] += page.evaluate("scrollY")
+        page.screenshot(path=Path(folder) / "types.png", full_page=True, clip=clip | {"height": 490})
 
 
 def test_the_types_are_folded_and_unfold_by_keyboard_with_their_definitions(page, files):
@@ -59,7 +64,7 @@ def test_the_types_are_folded_and_unfold_by_keyboard_with_their_definitions(page
     boxes = wrist.locator("[data-part=type-boxes] li").all_inner_texts()
     assert boxes == ["Box 1: transverse 60 %", "Box 2: longitudinal 51 %"]
     assert barriers(page) == []
-    shoot(wrist.locator("[data-part=types]"), "types")
+    shoot(page, wrist.locator(".panel"))
 
 
 def test_below_its_confidence_the_detector_names_no_type(page, files):
