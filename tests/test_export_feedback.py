@@ -15,7 +15,11 @@ from webapp.settings import Settings
 
 PLATES = [(LIKELY, POSSIBLE), (LIKELY,), (LIKELY,), (POSSIBLE,), ()]
 SAID = [
-    {"boxes": [{"number": 1, "verdict": "right"}, {"number": 2, "verdict": "wrong"}], "missed": [[5, 60, 25, 90]]},
+    {
+        "boxes": [{"number": 1, "verdict": "right", "type": "spiral"}, {"number": 2, "verdict": "wrong"}],
+        "missed": [[5, 60, 25, 90]],
+        "missed_types": ["oblique"],
+    },
     {"no_fracture": True},
     {"comment": "nobody judged the box"},
     {"boxes": [{"number": 1, "verdict": "right"}]},
@@ -69,6 +73,7 @@ def test_prepare_dataset_reads_both_forms(judged, tmp_path, form):
     assert prepare_dataset.main([*arguments, "--out", str(tmp_path / "splits")]) == 0
     train = read_coco(tmp_path / "splits" / "train.json")
     assert sorted(len(record.boxes) for record in train) == [0, 1, 2]
+    assert ("spiral", "oblique") in [record.types for record in train]
 
 
 def test_a_store_without_feedback_and_a_folder_that_exists_are_said(tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from fracture_det.inference.service import overlay_png
 from .auth import current_account, limit_uploads
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError
+from .fracture_types import listed_types
 from .presentation import NOTICE, feedback_schema, overlay_caption
 from .schemas import (
     AliveSchema,
@@ -216,6 +217,10 @@ def model() -> ModelSchema:
         operating_score=context.operating_score,
         possible_score=context.possible_score,
         calibrated=facts.calibrated,
+        type_names=list(facts.type_names),
+        type_confidence=facts.type_confidence,
+        type_accuracy=facts.type_accuracy,
+        types=listed_types(),
         notice=NOTICE,
     )
 
@@ -290,7 +295,7 @@ def image_path_of(stored: StoredPrediction) -> Any:
 
 
 def checked_feedback(given: FeedbackIn, stored: StoredPrediction) -> Feedback:
-    """Return the feedback for the store. Raises RequestError for an unknown box, or one outside the image."""
+    """Return the feedback for the store. Raises RequestError for an unknown box or type, or one outside the image."""
     for box in given.boxes:
         if box.number > len(stored.detections):
             message = f"There is no box {box.number}; this result has {len(stored.detections)}."
@@ -299,8 +304,25 @@ def checked_feedback(given: FeedbackIn, stored: StoredPrediction) -> Feedback:
         if not (0 <= x0 < x1 <= stored.width and 0 <= y0 < y1 <= stored.height):
             message = f"A missed fracture must lie inside the {stored.width} x {stored.height} px of the radiograph."
             raise RequestError(422, message, reason="feedback")
+    types = {box.number: box.type for box in given.boxes if box.type is not None}
+    _check_types(given, stored)
     verdicts = {box.number: box.verdict for box in given.boxes}
-    return Feedback(verdicts, tuple(given.missed), given.no_fracture, given.comment)
+    missed_types = tuple(given.missed_types)
+    said = (verdicts, tuple(given.missed), given.no_fracture, given.comment)
+    return Feedback(*said, types=types, missed_types=missed_types)
+
+
+def _check_types(given: FeedbackIn, stored: StoredPrediction) -> None:
+    """Raise RequestError for a type that is neither in the list nor in what was stored while the list had it."""
+    said = stored.feedback
+    former = () if said is None else (*said.types.values(), *said.missed_types)
+    known = [kind.name for kind in listed_types()]
+    fields = {f"boxes.{index}.type": box.type for index, box in enumerate(given.boxes)}
+    fields |= {f"missed_types.{index}": name for index, name in enumerate(given.missed_types)}
+    for field, name in fields.items():
+        if name is not None and name not in (*known, *stored.type_names, *former):
+            message = f"{field}: there is no type {name!r}; expected one of {', '.join(known)}."
+            raise RequestError(422, message, reason="feedback")
 
 
 def _day(name: str, text: str | None) -> datetime | None:

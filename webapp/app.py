@@ -13,6 +13,7 @@ from flask import Request, request
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.service import PredictionService, assess
+from fracture_det.structures.fracture_types import FractureTypeError, fracture_types
 
 from . import api, auth, errors, login, pages
 from .context import AppContext, IdempotencyKeys
@@ -105,6 +106,10 @@ def open_service(settings: Settings) -> PredictionService:
 
     Raises DetectorError or DetectorFailed.
     """
+    try:
+        fracture_types()
+    except FractureTypeError as error:
+        raise DetectorError(f"the types of fracture cannot be read: {error}") from error
     options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
     detector = open_detector(settings.detector, calibration=settings.calibration, **options)
     actual, expected = detector.info.sha256, settings.model_sha256

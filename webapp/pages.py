@@ -12,12 +12,15 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
+from fracture_det.structures.wording import percent
+
 from .api import delete_result, history_filter, image_path_of
 from .auth import checked_host, limit_uploads
 from .context import app_context
 from .errors import RequestError
+from .fracture_types import definition_of, leading, listed_types
 from .pdf import facts, report_pdf
-from .presentation import FINDING_BY_LEVEL, NOTICE, percent
+from .presentation import FINDING_BY_LEVEL, NOTICE
 from .schemas import MAX_COMMENT_LENGTH, HistoryQuery, ScoreQuery
 from .uploads import drawing_slot, find_result, handle_upload, response_schema, sent_files
 
@@ -35,10 +38,13 @@ def shared_variables() -> dict[str, Any]:
         "notice": NOTICE,
         "account": g.get("account"),
         "max_comment_length": MAX_COMMENT_LENGTH,
+        "listed_types": listed_types(),
     }
 
 
 blueprint.add_app_template_filter(percent)
+blueprint.add_app_template_filter(definition_of)
+blueprint.add_app_template_filter(leading)
 
 
 @blueprint.get("/")

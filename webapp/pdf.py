@@ -10,8 +10,10 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from fracture_det.inference.service import overlay_png
+from fracture_det.structures.wording import percent
 
-from .presentation import overlay_caption, percent
+from .fracture_types import definition_of, leading
+from .presentation import overlay_caption
 from .schemas import PredictionSchema
 from .store import StoredPrediction
 
@@ -34,6 +36,7 @@ def report_pdf(result: PredictionSchema, image: Path, stored: StoredPrediction) 
         write_line(pdf, result.suitability.notice, size=10, bold=True)
     write_line(pdf, headline(result), size=14, bold=True)
     write_line(pdf, result.finding.advice, size=10)
+    _types(pdf, result)
     overlay = overlay_png(
         image, stored.detections, stored.class_names, minimum_score=result.score, caption=overlay_caption(stored)
     )
@@ -65,6 +68,8 @@ def facts(result: PredictionSchema) -> dict[str, str]:
     if result.feedback is not None:
         count = len(result.feedback.missed)
         missed = f"{count} missed fracture{'' if count == 1 else 's'}"
+        if any(result.feedback.missed_types):
+            missed += f" ({', '.join(kind or 'type unknown' for kind in result.feedback.missed_types)})"
         verdict = "no fracture" if result.feedback.no_fracture else missed
         time = f"{result.feedback.updated_at:%Y-%m-%d %H:%M} UTC"
         facts_by_name["Reader"] = f"{result.feedback.author}, {time}: {verdict}"
@@ -101,11 +106,21 @@ def _image(pdf: FPDF, overlay: bytes) -> None:
     pdf.ln(3)
 
 
+def _types(pdf: FPDF, result: PredictionSchema) -> None:
+    if result.type is None:
+        return
+    write_line(pdf, f"{result.type.title}. {result.type.notice}", size=10)
+    if not result.type.uncertain:
+        for kind in leading(result.types or []):
+            write_line(pdf, f"{kind.title}: {definition_of(kind.name)}", size=8)
+
+
 def _boxes(pdf: FPDF, result: PredictionSchema) -> None:
     if not result.detections:
         write_line(pdf, f"No box at or above {result.score:.4g}.", size=10)
         return
-    verdicts = {box.number: box.verdict for box in result.feedback.boxes} if result.feedback else {}
+    judged = [] if result.feedback is None else result.feedback.boxes
+    verdicts = {box.number: box.verdict if box.type is None else f"{box.verdict}, {box.type}" for box in judged}
     pdf.set_font("Helvetica", "", 9)
     with pdf.table(col_widths=tuple(BOX_COLUMNS.values()), line_height=5, width=sum(BOX_COLUMNS.values())) as table:
         table.row(tuple(BOX_COLUMNS))

@@ -10,6 +10,7 @@ from flask import url_for
 from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
 from fracture_det.structures.dicom import CALIBRATED, DETECTOR, SCANNED, UNSTATED
 
+from .fracture_types import image_types, type_finding, type_schemas
 from .schemas import (
     BoxSchema,
     FeedbackSchema,
@@ -19,6 +20,7 @@ from .schemas import (
     LinksSchema,
     PredictionSchema,
     SuitabilitySchema,
+    TypeSchema,
     VerdictSchema,
 )
 from .store import Feedback, StoredPrediction
@@ -84,16 +86,10 @@ def finding_level(highest: float | None, operating_score: float, possible_score:
     return NONE_SEEN if level == WEAK else level
 
 
-def percent(probability: float) -> str:
-    """Return a probability as text, never as a certainty or an impossibility."""
-    if probability < 0.01:
-        return "under 1 %"
-    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
-
-
 def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionSchema:
     """Return the JSON of a result, with the boxes of at least `score` (0..1)."""
     finding = FINDING_BY_LEVEL[stored.finding]
+    types = result_types(stored)
     return PredictionSchema(
         id=stored.id,
         created_at=_time(stored.created_at),
@@ -103,6 +99,8 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
             advice=finding.advice,
             confidence=None if stored.confidence is None else round(stored.confidence, 6),
         ),
+        types=types,
+        type=type_finding(types or (), stored.type_confidence, stored.type_accuracy),
         detections=boxes(stored, score),
         score=score,
         operating_score=stored.operating_score,
@@ -150,8 +148,12 @@ def overlay_caption(stored: StoredPrediction) -> str | None:
 def feedback_schema(feedback: Feedback) -> FeedbackSchema:
     """Return the JSON of a reader's feedback."""
     return FeedbackSchema(
-        boxes=[VerdictSchema.model_validate({"number": n, "verdict": v}) for n, v in feedback.verdicts.items()],
+        boxes=[
+            VerdictSchema.model_validate({"number": number, "verdict": verdict, "type": feedback.types.get(number)})
+            for number, verdict in feedback.verdicts.items()
+        ],
         missed=list(feedback.missed),
+        missed_types=[kind for _, kind in feedback.typed_missed],
         no_fracture=feedback.no_fracture,
         comment=feedback.comment,
         author=feedback.author,
@@ -159,11 +161,19 @@ def feedback_schema(feedback: Feedback) -> FeedbackSchema:
     )
 
 
+def result_types(stored: StoredPrediction) -> list[TypeSchema] | None:
+    """Return the types of a radiograph, highest first: none without a finding, None where the detector tells none."""
+    if not stored.type_names:
+        return None
+    return [] if stored.finding == NONE_SEEN else image_types(stored.detections, stored.type_names)
+
+
 def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
     """Return the boxes of at least `score` (0..1), highest first; `number` is the rank among all boxes."""
     shown = stored.detections.above(score)
     # Scores descend, so `above` keeps the head of the list.
     rows = zip(shown.boxes, shown.scores, stored.labels[: len(shown)], strict=True)
+    levels = [level_of(float(value), stored.operating_score, stored.possible_score) for value in shown.scores]
     return [
         BoxSchema.model_validate(
             {
@@ -171,11 +181,19 @@ def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
                 "box_xyxy_px": tuple(round(float(side), 2) for side in box),
                 "score": round(float(value), 6),
                 "label": label,
-                "level": level_of(float(value), stored.operating_score, stored.possible_score),
+                "level": levels[number - 1],
+                "types": _box_types(stored, number - 1, levels[number - 1]),
             }
         )
         for number, (box, value, label) in enumerate(rows, start=1)
     ]
+
+
+def _box_types(stored: StoredPrediction, index: int, level: str) -> list[TypeSchema] | None:
+    """Return the types of one box, highest first: none of a weak one, None where the detector tells none."""
+    if stored.detections.types is None:
+        return None
+    return [] if level == WEAK else type_schemas(stored.type_names, stored.detections.types[index].tolist())
 
 
 def _links(stored: StoredPrediction) -> LinksSchema:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 MAX_MISSED = 50
 MAX_COMMENT_LENGTH = 2000
+MAX_TYPE_LENGTH = 64
 DEFAULT_PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 10_000_000
 Level = Literal["likely", "possible", "none seen"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -17,6 +18,7 @@ Coordinate = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})]
 # PostgreSQL cannot store NUL.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+TypeName = Annotated[Text, Field(min_length=1, max_length=MAX_TYPE_LENGTH)]
 BoxPx = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 
@@ -42,6 +44,35 @@ class FindingSchema(Schema):
     confidence: Probability | None = Field(description="calibrated probability that the radiograph shows a fracture")
 
 
+class TypeSchema(Schema):
+    """A type of fracture with its probability, if there is a fracture."""
+
+    name: str = Field(description="as feedback and data sets write it")
+    title: str
+    probability: Probability
+
+
+class TypeFindingSchema(Schema):
+    """What is said of the type of fracture on a radiograph."""
+
+    name: str | None = Field(description="the type that is named; null where it is uncertain")
+    uncertain: bool = Field(description="whether every type is below `confidence`, so that none is named")
+    title: str
+    notice: str = Field(description="how often the named type is right, to be shown with it")
+    confidence: Probability | None = Field(description="lowest probability of a type that is named; null: not stated")
+    accuracy: Probability | None = Field(
+        description="share of the named types that were right on validation radiographs; null: not measured"
+    )
+
+
+class ListedTypeSchema(Schema):
+    """A type of fracture that feedback may state."""
+
+    name: str
+    title: str
+    definition: str
+
+
 class BoxSchema(Schema):
     """One box, in pixels of the upright radiograph."""
 
@@ -50,6 +81,9 @@ class BoxSchema(Schema):
     score: Probability
     label: str
     level: Literal["likely", "possible", "weak"]
+    types: list[TypeSchema] | None = Field(
+        default=None, description="highest first; none of a weak box; null where the detector tells no types"
+    )
 
 
 class ImageSchema(Schema):
@@ -80,6 +114,13 @@ class VerdictSchema(Schema):
 
     number: Annotated[int, BeforeValidator(_reject_non_number), Field(ge=1, le=10_000)]
     verdict: Literal["right", "wrong"]
+    type: TypeName | None = Field(default=None, description="type of the fracture in a right box; null: unknown")
+
+    @model_validator(mode="after")
+    def _is_of_a_fracture(self) -> VerdictSchema:
+        if self.type is not None and self.verdict != "right":
+            raise ValueError("type: only a right box has one")
+        return self
 
 
 class FeedbackIn(Schema):
@@ -87,6 +128,9 @@ class FeedbackIn(Schema):
 
     boxes: list[VerdictSchema] = Field(default=[], max_length=1000)
     missed: list[BoxPx] = Field(default=[], max_length=MAX_MISSED, description="fractures without a box, px upright")
+    missed_types: list[TypeName | None] = Field(
+        default=[], max_length=MAX_MISSED, description="type of each missed fracture, null: unknown; [] states none"
+    )
     no_fracture: bool = Field(default=False, strict=True, description="the radiograph shows no fracture")
     comment: Text = Field(default="", max_length=MAX_COMMENT_LENGTH)
 
@@ -95,6 +139,10 @@ class FeedbackIn(Schema):
         numbers = [box.number for box in self.boxes]
         if len(set(numbers)) < len(numbers):
             raise ValueError("each box has at most one verdict")
+        if self.missed_types and len(self.missed_types) != len(self.missed):
+            raise ValueError(
+                f"missed_types: expected {len(self.missed)}, one for each of `missed`, got {len(self.missed_types)}"
+            )
         if self.no_fracture and (self.missed or any(box.verdict == "right" for box in self.boxes)):
             raise ValueError("'no fracture' contradicts a right box or a missed fracture")
         return self
@@ -128,6 +176,10 @@ class PredictionSchema(Schema):
     id: str
     created_at: datetime
     finding: FindingSchema
+    types: list[TypeSchema] | None = Field(
+        default=None, description="highest first; [] without a finding; null where the detector tells no types"
+    )
+    type: TypeFindingSchema | None = Field(default=None, description="the same in words; null where `types` has none")
     detections: list[BoxSchema]
     score: Probability = Field(description="boxes below it are left out")
     operating_score: Probability
@@ -179,6 +231,12 @@ class ModelSchema(Schema):
     operating_score: Probability
     possible_score: Probability
     calibrated: bool
+    type_names: list[str] = Field(description="the types of fracture that it tells; [] if none")
+    type_confidence: Probability | None = Field(description="below it no type is named; null: not stated")
+    type_accuracy: Probability | None = Field(
+        description="share of the named types that were right; null: not measured"
+    )
+    types: list[ListedTypeSchema] = Field(description="every type that feedback may state")
     notice: str
 
 

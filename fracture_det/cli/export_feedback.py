@@ -7,7 +7,8 @@
 Reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were judged right
 and the fractures that were drawn; boxes judged wrong are left out, and "no fracture" makes it a healthy one. One on
 which a box at or above the operating point was not judged is not reviewed: it is left out and named, as is one whose
-picture is gone. OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
+picture is gone. Types of fracture that readers stated are `attributes` in both.
+OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def _review(stored: Any, feedback: Any) -> Review:
         verdicts=feedback.verdicts,
         missed=feedback.missed,
         no_fracture=feedback.no_fracture,
+        types=feedback.types,
+        missed_types=feedback.missed_types,
         about={
             "author": feedback.author,
             "updated_at": at,

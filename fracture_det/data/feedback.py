@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ class Review:
     name: a name for its files, without a suffix. image: a PNG, upright, or None where it was not kept. size: (height,
     width). boxes, labels: the detections, highest score first. n_required: how many of them, from the first on, need a
     verdict. verdicts: number of the box from 1 -> "right" or "wrong". missed: fractures without a box. about: further
-    columns for metadata.csv.
+    columns for metadata.csv. types: number of a right box -> type of its fracture, where known. missed_types: likewise
+    of each missed fracture, None where unknown; () of all unknown.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Review:
     missed: Sequence[Box]
     no_fracture: bool
     about: Mapping[str, str]
+    types: Mapping[int, str] = field(default_factory=dict)
+    missed_types: Sequence[str | None] = ()
 
     @property
     def unusable(self) -> str:
@@ -55,8 +58,11 @@ class Review:
         if self.no_fracture:
             return ()
         right = sorted(number for number, verdict in self.verdicts.items() if verdict == RIGHT)
-        confirmed = [RawBox(self.labels[number - 1], self.boxes[number - 1]) for number in right]
-        return (*confirmed, *(RawBox(label, box) for box in self.missed))
+        confirmed = [
+            RawBox(self.labels[number - 1], self.boxes[number - 1], type=self.types.get(number, "")) for number in right
+        ]
+        missed = zip(self.missed, self.missed_types or (None,) * len(self.missed), strict=True)
+        return (*confirmed, *(RawBox(label, box, type=kind or "") for box, kind in missed))
 
 
 def write_reviews(reviews: Sequence[Review], out: Path, *, label: str) -> list[tuple[str, str]]:
@@ -94,4 +100,5 @@ def _write(review: Review, out: Path, number: int, label: str, names: tuple[str,
         group_id=review.name,
         boxes=np.array([box.box for box in boxes]).reshape(-1, 4),
         classes=np.array([names.index(box.name) for box in boxes], dtype=np.int64),
+        types=tuple(box.type or None for box in boxes),
     )

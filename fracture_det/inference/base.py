@@ -42,8 +42,11 @@ class DetectorInfo:
     input: what the network is fed, or None where it scales images by itself or has members that differ.
     about: what else is needed to reproduce its predictions, as text.
     type_names: what the columns of `Detections.types` are (names of configs/fracture_types.yaml); () without types.
+    type_confidence: probability (0..1) below which no type is to be named, chosen on validation, or None.
+    type_accuracy: share (0..1) of the types named at or above it, without one of all, that were right on validation, or
+    None where that was not measured.
 
-    Raises ValueError for an empty name, no class, or a score outside 0..1.
+    Raises ValueError for an empty name, no class, or a score, confidence or share outside 0..1.
     """
 
     name: str
@@ -58,6 +61,8 @@ class DetectorInfo:
     input: ModelInput | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     type_names: tuple[str, ...] = ()
+    type_confidence: float | None = None
+    type_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -65,9 +70,11 @@ class DetectorInfo:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.class_names:
             raise ValueError(f"DetectorInfo.class_names of {self.name}: expected at least one")
-        for name, score in (("operating_score", self.operating_score), ("possible_score", self.possible_score)):
-            if score is not None and not 0 <= score <= 1:
-                raise ValueError(f"DetectorInfo.{name} of {self.name}: expected 0..1, got {score!r}")
+        object.__setattr__(self, "type_names", tuple(self.type_names))
+        for name in ("operating_score", "possible_score", "type_confidence", "type_accuracy"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"DetectorInfo.{name} of {self.name}: expected 0..1, got {share!r}")
 
     @property
     def calibrated(self) -> bool:

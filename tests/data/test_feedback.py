@@ -1,9 +1,13 @@
 """Readers' feedback as annotations."""
 
+import json
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from fracture_det.data.annotation_formats.voc import parse_voc
 from fracture_det.data.coco import read_coco
 from fracture_det.data.feedback import Review, write_reviews
 
@@ -54,3 +58,27 @@ def test_what_is_usable_is_written_and_the_rest_named(tmp_path):
     assert (record.file_name, record.size, record.boxes.tolist()) == ("a.png", (40, 60), [list(A), list(MISSED)])
     assert (tmp_path / "out" / "metadata.csv").read_text().splitlines() == ["file_name,author", "a.png,x"]
     assert (tmp_path / "out" / "annotations" / "a.xml").is_file()
+
+
+def test_types_that_readers_stated_are_in_both_forms_and_no_others(tmp_path):
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "kept.png")
+    said = {"verdicts": {1: "right", 2: "right"}, "types": {1: "spiral"}, "missed": [MISSED, (31, 31, 39, 39)]}
+    typed = review(tmp_path / "kept.png", **said, missed_types=[None, "greenstick"])
+    write_reviews([typed], tmp_path / "out", label="fracture")
+    types = ["spiral", None, None, "greenstick"]
+    written = json.loads((tmp_path / "out" / "coco.json").read_text())["annotations"]
+    assert [box.get("attributes", {}).get("type") for box in written] == types
+    (record,) = read_coco(tmp_path / "out" / "coco.json")
+    assert record.types == tuple(types)
+    xml = tmp_path / "out" / "annotations" / "a.xml"
+    assert [box.type or None for box in parse_voc(xml).boxes] == types
+    attribute = ElementTree.parse(xml).find("object/attributes/attribute")
+    assert [(part.tag, part.text) for part in attribute] == [("name", "type"), ("value", "spiral")]
+    assert len(ElementTree.parse(xml).findall("object/attributes")) == 2
+    # LabelImg reads these alone.
+    first = ElementTree.parse(xml).find("object")
+    assert (first.findtext("name"), first.findtext("difficult"), first.findtext("bndbox/xmax")) == (
+        "fracture",
+        "0",
+        "11",
+    )

@@ -1,6 +1,7 @@
 """A real, small detector for the tests of the page: it finds bright rectangles.
 
-`python -m tests.webapp.bright` is `python -m webapp` with this detector as `bright:SECONDS`.
+`python -m tests.webapp.bright` is `python -m webapp` with this detector as `bright:SECONDS`, and as `typed:SECONDS`
+with types of fracture.
 """
 
 from __future__ import annotations
@@ -81,6 +82,23 @@ class BrightRectangles:
         return Detections.from_unsorted(np.array(boxes).reshape(-1, 4), scores, np.zeros(len(boxes)))
 
 
+class TypedRectangles(BrightRectangles):
+    """Tells types, too: the wider an area the more transverse, the higher the more longitudinal, and always .1 spiral.
+
+    It names those of at least .5, of which .71 are said to be right.
+    """
+
+    def __init__(self, *, delay_s: float = 0.0, **facts: Any) -> None:
+        super().__init__(delay_s=delay_s, **({"type_confidence": 0.5, "type_accuracy": 0.71} | facts))
+        self.info = replace(self.info, type_names=("spiral", "transverse", "longitudinal"))
+
+    def _find(self, image: Pixels) -> Detections:
+        found = super()._find(image)
+        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        shares = 0.9 * sides / sides.sum(axis=1, keepdims=True)
+        return replace(found, types=np.column_stack([np.full(len(found), 0.1), shares]))
+
+
 def dark_plate(*rectangles: tuple[int, int, int, int, int], size: tuple[int, int] = (120, 160)) -> NDArray[np.uint8]:
     """Return a black plate (H, W) of `size` (height, width) with rectangles x0, y0, x1, y1, brightness."""
     plate = np.zeros(size, dtype=np.uint8)
@@ -124,4 +142,5 @@ if __name__ == "__main__":
     from webapp.__main__ import main
 
     DETECTORS["bright"] = "tests.webapp.bright:BrightRectangles.open"
+    DETECTORS["typed"] = "tests.webapp.bright:TypedRectangles.open"
     sys.exit(main())

@@ -27,8 +27,10 @@ def test_an_upload_gets_boxes_in_pixels_and_the_links_to_everything_else(client,
             "score": 0.901961,
             "label": "fracture",
             "level": "likely",
+            "types": None,
         }
     ]
+    assert (body["types"], body["type"]) == (None, None)
     assert body["image"] == {"height": 120, "width": 160, "bits": 8, "window": [0, 255]}
     assert body["model"] == "bright rectangles"
     assert body["latency_ms"] > 0

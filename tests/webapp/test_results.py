@@ -67,8 +67,9 @@ class TestKeys:
 
 
 SAID = {
-    "boxes": [{"number": 1, "verdict": "right"}, {"number": 2, "verdict": "wrong"}],
-    "missed": [[1.5, 2, 30, 40]],
+    "boxes": [{"number": 1, "verdict": "right", "type": "spiral"}, {"number": 2, "verdict": "wrong", "type": None}],
+    "missed": [[1.5, 2, 30, 40], [50, 50, 60, 60]],
+    "missed_types": [None, "greenstick"],
     "no_fracture": False,
     "comment": "Look at the scaphoid.",
 }
@@ -99,6 +100,19 @@ class TestFeedback:
                 "boxes.0.verdict: Input should be 'right' or 'wrong'.",
             ),
             ({"boxes": [{"number": 1, "verdict": "right"}] * 2}, 400, "each box has at most one verdict."),
+            (
+                {"boxes": [{"number": 1, "verdict": "right", "type": "broken"}]},
+                422,
+                "boxes.0.type: there is no type 'broken'; expected one of transverse, oblique, spiral",
+            ),
+            (
+                {"missed": [[1, 1, 5, 5]], "missed_types": ["Spiral"]},
+                422,
+                "missed_types.0: there is no type 'Spiral'; expected one of transverse",
+            ),
+            ({"boxes": [{"number": 1, "verdict": "wrong", "type": "spiral"}]}, 400, "boxes.0: type: only a right box"),
+            ({"missed": [[1, 1, 5, 5]], "missed_types": [None, None]}, 400, "missed_types: expected 1, one for each"),
+            ({"missed": [[1, 1, 5, 5]], "missed_types": [""]}, 400, "missed_types.0: String should have at least 1"),
             ({"no_fracture": True, "missed": [[1, 1, 5, 5]]}, 400, "'no fracture' contradicts"),
             ({"missed": [[5, 5, 1, 9]]}, 422, "A missed fracture must lie inside the 160 x 120 px"),
             ({"missed": [[-1, 5, 9, 9]]}, 422, "A missed fracture must lie inside"),

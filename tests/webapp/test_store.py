@@ -15,14 +15,14 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from fracture_det.inference.service import PredictionService
-from tests.webapp.bright import BrightRectangles, dark_plate
+from tests.webapp.bright import BrightRectangles, TypedRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
 from webapp.store import Feedback, HistoryFilter, ResultMetadata, Store, StoreError, StoreUnavailable
 from webapp.store.database import Database
 from webapp.store.models import Base
 
 METADATA = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
-SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again")
+SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", types={1: "spiral"})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -74,6 +74,23 @@ def test_what_goes_in_comes_out(store, prediction):
     assert again.latency_ms == prediction.latency_ms
     assert again.image_path.is_file()
     assert again.feedback is None
+
+
+def test_the_types_of_boxes_come_out_with_what_the_detector_said_of_them(store):
+    with PredictionService(TypedRectangles()) as service:
+        typed = service.predict(encoded(dark_plate(LIKELY, POSSIBLE)))
+    again = store.results.get(store.results.add(typed, METADATA).id)
+    assert again.type_names == ("spiral", "transverse", "longitudinal")
+    assert (again.type_confidence, again.type_accuracy) == (0.5, 0.71)
+    assert again.detections.types.tolist() == typed.detections.types.tolist()
+    none_found = replace(typed, detections=typed.detections.above(1.0))
+    assert store.results.add(none_found, METADATA).detections.types is None
+
+
+def test_a_detector_without_types_leaves_none(store, prediction):
+    again = store.results.add(prediction, METADATA)
+    assert (again.type_names, again.type_confidence, again.type_accuracy) == ((), None, None)
+    assert again.detections.types is None
 
 
 def test_a_result_without_boxes_is_a_result(store, prediction):

@@ -76,7 +76,7 @@ class Analyser:
             stored = self.store.results.add(shown, metadata)
         except KeyTaken as taken:  # stored before the process was killed; the same pixels gave the same boxes
             stored = taken.stored
-        return result_of(prediction, finding, operating, possible), stored.id
+        return result_of(shown, finding, operating, possible), stored.id
 
     def _without(self, status: str, reason: str, sentence: str) -> ImageResult:
         info = self.service.info

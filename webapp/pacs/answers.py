@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,23 +15,30 @@ from pydicom import Dataset
 from fracture_det.inference.service import Detections, Prediction
 from fracture_det.structures.radiograph import Pixels
 
+from ..fracture_types import image_types, named, type_schemas
 from ..presentation import FINDING_BY_LEVEL, LIKELY, NONE_SEEN, POSSIBLE, level_of
+from ..schemas import TypeSchema
 from ..store import Feedback
 
 ANALYSED, NOT_ANALYSED, IGNORED = "analysed", "not analysed", "ignored"
 NOTICE = "Research use only, not for diagnosis"
 # The most urgent first.
 LEVELS = (LIKELY, POSSIBLE, NONE_SEEN)
+NamedType = tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box that is reported: corners in pixels of the image, score 0..1, level likely or possible."""
+    """A box that is reported: corners in pixels of the image, score 0..1, level likely or possible.
+
+    type: that of its fracture with its probability (0..1), or None where none is named.
+    """
 
     number: int
     corners_px: tuple[float, float, float, float]
     score: float
     level: str
+    type: NamedType | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class ImageResult:
 
     status: ANALYSED, NOT_ANALYSED (with reason and sentence) or IGNORED. finding: likely, possible or none seen.
     confidence: calibrated probability (0..1) that the image shows a fracture. boxes: those that are at least possible.
+    type: that of the fracture, only of an image with a finding, and where the detector states from which probability on
+    it names one and this one has it.
     """
 
     status: str
@@ -56,21 +65,26 @@ class ImageResult:
     model: str = ""
     model_sha256: str = ""
     note: str = ""
+    type: NamedType | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         content = dict(vars(self))
-        content["boxes"] = [[box.number, *box.corners_px, box.score, box.level] for box in self.boxes]
+        content["boxes"] = [
+            [box.number, *box.corners_px, box.score, box.level, *([box.type] if box.type else [])] for box in self.boxes
+        ]
+        if self.type is None:  # as before there were types, so that the same answer keeps its UIDs
+            del content["type"]
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImageResult:
         """Return what `to_json` gave."""
         boxes = tuple(
-            Box(int(number), (x0, y0, x1, y1), score, level)
-            for number, x0, y0, x1, y1, score, level in content["boxes"]
+            Box(int(number), (x0, y0, x1, y1), score, level, _named(*kind))
+            for number, x0, y0, x1, y1, score, level, *kind in content["boxes"]
         )
-        return cls(**{**content, "boxes": boxes})
+        return cls(**{**content, "boxes": boxes, "type": _named(content.get("type"))})
 
     @property
     def title(self) -> str:
@@ -90,17 +104,30 @@ class ImageResult:
         )
 
 
+def _named(kind: Sequence[Any] | None = None) -> NamedType | None:
+    return None if kind is None else (str(kind[0]), float(kind[1]))
+
+
 def result_of(prediction: Prediction, finding: str, operating_score: float, possible_score: float) -> ImageResult:
-    """Return what is said of an analysed image."""
-    shown = prediction.detections.above(possible_score)
+    """Return what is said of an analysed image, whose detections are those that are stored."""
+    shown, info = prediction.detections.above(possible_score), prediction.detector
+    # What is archived outlives the page's words on how far a type can be trusted.
+    names = info.type_names if info.type_confidence is not None else ()
+
+    def type_of(types: Sequence[TypeSchema]) -> NamedType | None:
+        kind = named(types, info.type_confidence)
+        return None if kind is None else (kind.name, kind.probability)
+
+    of_boxes = shown.types.tolist() if names and shown.types is not None else [None] * len(shown)
     boxes = tuple(
         Box(
             number,
             tuple(round(float(side), 2) for side in corners),  # type: ignore[arg-type]
             round(float(score), 6),
             level_of(float(score), operating_score, possible_score),
+            None if types is None else type_of(type_schemas(names, types)),
         )
-        for number, (corners, score) in enumerate(zip(shown.boxes, shown.scores, strict=True), start=1)
+        for number, (corners, score, types) in enumerate(zip(shown.boxes, shown.scores, of_boxes, strict=True), start=1)
     )
     said = prediction.suitability
     return ImageResult(
@@ -116,6 +143,7 @@ def result_of(prediction: Prediction, finding: str, operating_score: float, poss
         model=prediction.detector.name,
         model_sha256=prediction.detector.sha256 or "",
         note="" if said is None else said.sentence,
+        type=type_of(image_types(prediction.detections, names)) if names and finding != NONE_SEEN else None,
     )
 
 
@@ -133,6 +161,10 @@ class ImageAnswer:
     def is_analysed(self) -> bool:
         """Whether there is a finding."""
         return self.result.status == ANALYSED
+
+    def reader_type(self, box: Box) -> str:
+        """Return the type of fracture that a reader states of a box, or an empty text."""
+        return "" if self.feedback is None else self.feedback.types.get(box.number, "")
 
     def verdict(self, box: Box) -> str:
         """Return a reader's verdict on a box, right or wrong, or an empty text."""
@@ -213,4 +245,5 @@ def _feedback_json(said: Feedback | None) -> list[Any] | None:
     if said is None:
         return None
     verdicts = sorted(said.verdicts.items())
-    return [verdicts, [list(box) for box in said.missed], said.no_fracture, said.comment, said.author]
+    types = [sorted(said.types.items()), list(said.missed_types)] if said.types or any(said.missed_types) else []
+    return [verdicts, [list(box) for box in said.missed], said.no_fracture, said.comment, said.author, *types]

@@ -8,9 +8,11 @@ from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
 
+from fracture_det.structures.wording import percent
+
 from ..presentation import LIKELY
 from .answers import NOTICE, Box, ImageAnswer, StudyAnswer
-from .outputs.codes import FRACTURE, LEVEL_CODES, laterality_of, site_of
+from .outputs.codes import FRACTURE, FRACTURE_TYPE, LEVEL_CODES, laterality_of, site_of, type_code
 from .wording import box_text, headline
 
 SYSTEM = "urn:fracture_det"
@@ -99,6 +101,8 @@ def _observation(answer: StudyAnswer, image: ImageAnswer, device: dict[str, Any]
         observation["interpretation"] = [{"coding": [{"system": INTERPRETATION, "code": "A"}]}]
     if result.confidence is not None:
         observation["component"] = [_probability(result.confidence)]
+    if result.type is not None:
+        observation.setdefault("component", []).append(_type(*result.type))
     observation.setdefault("component", []).extend(_box(image, box) for box in result.boxes)
     if not observation["component"]:
         del observation["component"]
@@ -114,6 +118,12 @@ def _observation(answer: StudyAnswer, image: ImageAnswer, device: dict[str, Any]
 def _probability(confidence: float) -> dict[str, Any]:
     quantity = {"value": round(100 * confidence, 2), "unit": "%", "system": UCUM, "code": "%"}
     return {"code": {"text": "Probability of a fracture"}, "valueQuantity": quantity}
+
+
+def _type(name: str, probability: float) -> dict[str, Any]:
+    concept = _concept(type_code(name))
+    concept["text"] = f"{concept['text']}, {percent(probability)} probability"
+    return {"code": _concept(FRACTURE_TYPE), "valueCodeableConcept": concept}
 
 
 def _box(image: ImageAnswer, box: Box) -> dict[str, Any]:

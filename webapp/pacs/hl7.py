@@ -10,6 +10,7 @@ from pydicom.valuerep import PersonName
 from ..presentation import LIKELY
 from .answers import NOTICE, ImageAnswer, StudyAnswer
 from .config import Hl7Destination
+from .outputs.codes import type_code
 from .wording import box_text
 
 APPLICATION = "FRACTURE_DET"
@@ -26,7 +27,7 @@ class Hl7Error(ValueError):
 def oru_r01(answer: StudyAnswer, destination: Hl7Destination) -> tuple[str, bytes]:
     """Return the message control ID and the message in UTF-8, its segments ended by carriage returns.
 
-    One OBR for the study, with the accession number as its order; four OBX for each image and one for each box.
+    One OBR for the study, with the accession number as its order; four or five OBX for each image and one for each box.
     """
     control = answer.uid("hl7", destination.name).rpartition(".")[2][-20:]
     header = answer.header
@@ -105,6 +106,10 @@ def _observations(answer: StudyAnswer, image: ImageAnswer, group: str) -> list[s
     if result.confidence is not None:
         percent = f"{100 * result.confidence:.2f}"
         rows.append(_obx("NM", "111013^Certainty of Finding^DCM", group, percent, "%^percent^UCUM", status, answer))
+    if result.type is not None:
+        code = type_code(result.type[0])
+        kind = f"{escape(code.value)}^{escape(code.meaning)}^{code.scheme_designator}"
+        rows.append(_obx("CWE", "TYPE^Type of fracture^99FRACTUREDET", group, kind, "", status, answer))
     for box in result.boxes:
         corners = " ".join(f"{side:.0f}" for side in box.corners_px)
         text = escape(f"{box_text(box, image.verdict(box))}; x0 y0 x1 y1 in pixels: {corners}")

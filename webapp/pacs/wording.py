@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..presentation import percent
+from fracture_det.structures.wording import percent
+
 from .answers import Box, ImageResult
 
 
@@ -13,6 +14,14 @@ def headline(result: ImageResult) -> str:
     if result.confidence is None:
         return result.title
     return f"{result.title} ({percent(result.confidence)} probability)"
+
+
+def type_line(result: ImageResult) -> str:
+    """Return the type of fracture that is named, with its probability, or an empty text."""
+    if result.type is None:
+        return ""
+    name, probability = result.type
+    return f"Type of fracture: {name} ({percent(probability)} probability). It is only a hint."
 
 
 def box_text(box: Box, verdict: str) -> str:

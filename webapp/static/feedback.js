@@ -1,11 +1,14 @@
-// The form for a reader's feedback: each box right or wrong, missed fractures, no fracture, a comment. Saved on change.
+// The form for a reader's feedback: each box right or wrong, missed fractures, their types, no fracture, a comment. Saved on
+// change.
 import { announce, showError } from "./dom.js";
 import {
-  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, takeBackNoFracture,
+  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, setMissedType, setType,
+  takeBackNoFracture,
 } from "./feedback_state.js";
 import { fetchJson } from "./server.js";
 import { nextState } from "./state_machine.js";
 import { plural } from "./text.js";
+import { choose, typeChoice } from "./types.js";
 
 const TYPING_MS = 900;
 
@@ -91,7 +94,29 @@ export class Feedback {
       const isPressed = this.verdictOf(Number(button.dataset.box)) === button.dataset.verdict;
       button.setAttribute("aria-pressed", String(isPressed));
     }
+    for (const item of this.part("list").children) this.#showType(item, Number(item.querySelector("[data-verdict]").dataset.box));
     this.part("missed").replaceChildren(...this.missed.map((box, index) => this.#missedItem(index)));
+  }
+
+  // Puts the focus on the choice of a type, where the box has one.
+  chooseType(number) {
+    this.part("list").querySelector(`select[data-box="${number}"]`)?.focus();
+  }
+
+  // The choice of a type for a right box, below it in the list.
+  #showType(item, number) {
+    const select = item.querySelector("select");
+    const type = this.content.types.get(number);
+    if (this.verdictOf(number) !== "right") select?.remove();
+    else if (select) choose(select, type);
+    else {
+      const made = typeChoice(type, `Type of the fracture in box ${number}`, (chosen) => {
+        this.content = setType(this.content, number, chosen);
+        this.#change();
+      });
+      made.dataset.box = number;
+      item.append(made);
+    }
   }
 
   #missedItem(index) {
@@ -102,7 +127,11 @@ export class Feedback {
       this.part("draw").focus();
       this.#update(removeMissed(this.content, index));
     });
-    item.append(`Missed fracture ${index + 1}`, remove);
+    const type = typeChoice(this.content.missedTypes[index], `Type of missed fracture ${index + 1}`, (chosen) => {
+      this.content = setMissedType(this.content, index, chosen);
+      this.#change();
+    });
+    item.append(`Missed fracture ${index + 1}`, remove, type);
     return item;
   }
 

@@ -1,12 +1,14 @@
 // The texts beside the image that do not change: the finding, the links, the facts.
 import { spacingText } from "./length.js";
 import { className, probabilityText, scoreName, thresholdText } from "./text.js";
+import { fillTypes } from "./types.js";
 
 const LINKS = [["overlay", "overlay"], ["json", "self"], ["page", "page"], ["report", "report"], ["report-pdf", "report_pdf"]];
 
 export function fillPanel(element, part, result) {
   fillSuitability(part("unsuitable"), result.suitability);
   fillFinding(element, part, result.finding);
+  fillTypes(part, result);
   for (const [key, link] of LINKS) {
     part(key).hidden = !result.links[link];
     if (result.links[link]) part(key).href = result.links[link];

@@ -55,7 +55,7 @@ class Viewer {
 
   makeCompact() {
     this.element.classList.add("compact");
-    for (const key of ["feedback", "advice", "links", "draw", "facts", "measure", "measures"]) this.part(key).remove();
+    for (const key of ["feedback", "advice", "links", "draw", "facts", "measure", "measures", "types"]) this.part(key).remove();
   }
 
   on(listener) { this.listeners.push(listener); }

@@ -45,6 +45,11 @@ class PredictionRow(Base):
     # Height and width of a pixel, and where that was measured, None where the file did not say.
     spacing_mm: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
     spacing_kind: Mapped[str | None]
+    # What the types of its boxes are, None where the detector told none; from which probability on it names a type, and
+    # how often that is right, as it said then.
+    type_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    type_confidence: Mapped[float | None]
+    type_accuracy: Mapped[float | None]
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
@@ -52,7 +57,7 @@ class PredictionRow(Base):
 
 
 class DetectionRow(Base):
-    """One box; `number` counts from 1, highest score first."""
+    """One box; `number` counts from 1, highest score first. types: a probability for each of `type_names`."""
 
     __tablename__ = "detections"
 
@@ -64,10 +69,14 @@ class DetectionRow(Base):
     y1: Mapped[float]
     score: Mapped[float]
     label: Mapped[str]
+    types: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class FeedbackRow(Base):
-    """Feedback on a result: verdicts by the number of the box, missed fractures as x0, y0, x1, y1 px."""
+    """Feedback on a result: verdicts and types by the number of the box, missed fractures as x0, y0, x1, y1 px.
+
+    missed_types has one type or None for each missed fracture. Both are None in feedback of before.
+    """
 
     __tablename__ = "feedback"
 
@@ -78,6 +87,8 @@ class FeedbackRow(Base):
     missed: Mapped[list[list[float]]] = mapped_column(JSON)
     no_fracture: Mapped[bool]
     comment: Mapped[str] = mapped_column(Text)
+    types: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    missed_types: Mapped[list[str | None] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class UserRow(Base):

@@ -7,11 +7,12 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability
 
@@ -21,6 +22,7 @@ from .models import DetectionRow, FeedbackRow, PredictionRow
 _SHARED_COLUMNS = (
     *("id", "created_at", "owner", "finding", "confidence", "height", "width", "model", "model_sha256"),
     *("input_sha256", "calibrated", "operating_score", "possible_score", "latency_ms"),
+    *("type_confidence", "type_accuracy"),
 )
 
 
@@ -29,7 +31,8 @@ class Feedback:
     """A reader's feedback on a result.
 
     verdicts: number of the box -> "right" or "wrong". missed: fractures without a box, (x0, y0, x1, y1) px of the
-    upright image. no_fracture: the image shows none.
+    upright image. no_fracture: the image shows none. types: number of a right box -> the type of its fracture, where
+    the reader knew it. missed_types: the type of each missed fracture, None where unknown; () where none is stated.
     """
 
     verdicts: Mapping[int, str]
@@ -38,6 +41,13 @@ class Feedback:
     comment: str
     author: str = ""
     updated_at: float = 0.0
+    types: Mapping[int, str] = field(default_factory=dict)
+    missed_types: tuple[str | None, ...] = ()
+
+    @property
+    def typed_missed(self) -> tuple[tuple[tuple[float, float, float, float], str | None], ...]:
+        """Each missed fracture with its type, None where unknown."""
+        return tuple(zip(self.missed, self.missed_types or (None,) * len(self.missed), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +61,8 @@ class StoredPrediction:
     limb; not `ok` where it was analysed anyway, None where nobody asked. samples_path: None of an image of 8 bits.
     bits, window: how deep the radiograph was, and the samples (low, high) that are 0 and 255 in its image.
     spacing_mm: height and width of a pixel, None where the file did not say. spacing_kind: where that was measured (see
-    `DicomFile`), None also in results of before.
+    `DicomFile`), None also in results of before. type_names: what the columns of `detections.types` are, () where the
+    detector told no types; type_confidence, type_accuracy: what it stated of them (see `DetectorInfo`).
     """
 
     id: str
@@ -78,6 +89,9 @@ class StoredPrediction:
     window: tuple[float, float] = (0.0, 255.0)
     spacing_mm: tuple[float, float] | None = None
     spacing_kind: str | None = None
+    type_names: tuple[str, ...] = ()
+    type_confidence: float | None = None
+    type_accuracy: float | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -101,15 +115,18 @@ class ResultMetadata:
 def row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
     """Return the rows of a new result, under a random identifier."""
     rows, said, deep = _rows_of(prediction), prediction.suitability, prediction.samples
-    boxes = [[row.x0, row.y0, row.x1, row.y1, row.score, row.label] for row in rows]
+    boxes = [
+        [row.x0, row.y0, row.x1, row.y1, row.score, row.label, *([row.types] if row.types else [])] for row in rows
+    ]
+    info = prediction.detector
     return PredictionRow(
         id=secrets.token_hex(16),
         created_at=time.time(),
         confidence=prediction.confidence,
         height=prediction.height,
         width=prediction.width,
-        model=prediction.detector.name,
-        model_sha256=prediction.detector.sha256,
+        model=info.name,
+        model_sha256=info.sha256,
         result_sha256=content_sha256([metadata.finding, boxes]),
         latency_ms=dict(prediction.latency_ms),
         detections=rows,
@@ -119,17 +136,20 @@ def row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         window=None if deep is None else [float(value) for value in deep.window],
         spacing_mm=None if prediction.spacing_mm is None else [float(side) for side in prediction.spacing_mm],
         spacing_kind=None if prediction.dicom is None else prediction.dicom.spacing_kind,
+        type_names=list(info.type_names) or None,
+        type_confidence=info.type_confidence if info.type_names else None,
+        type_accuracy=info.type_accuracy if info.type_names else None,
         **vars(metadata),
     )
 
 
 def _rows_of(prediction: Prediction) -> list[DetectionRow]:
-    boxes = zip(prediction.detections.boxes, prediction.detections.scores, prediction.labels, strict=True)
+    found = prediction.detections
+    types = [None] * len(found) if found.types is None else found.types.tolist()
+    boxes = zip(found.boxes.tolist(), found.scores, prediction.labels, types, strict=True)
     return [
-        DetectionRow(number=number, x0=x0, y0=y0, x1=x1, y1=y1, score=float(score), label=label)
-        for number, ((x0, y0, x1, y1), score, label) in enumerate(
-            ((box.tolist(), score, label) for box, score, label in boxes), start=1
-        )
+        DetectionRow(number=number, x0=x0, y0=y0, x1=x1, y1=y1, score=float(score), label=label, types=of_box)
+        for number, ((x0, y0, x1, y1), score, label, of_box) in enumerate(boxes, start=1)
     ]
 
 
@@ -141,6 +161,7 @@ def stored_prediction(row: PredictionRow, images: Images) -> StoredPrediction:
         np.array([(box.x0, box.y0, box.x1, box.y1) for box in row.detections]).reshape(-1, 4),
         np.array([box.score for box in row.detections]),
         np.array([names.index(label) for label in labels], dtype=np.int64),
+        _types_of(row),
     )
     path, samples_path = images.path(row.id), images.samples_path(row.id)
     shared = {name: getattr(row, name) for name in _SHARED_COLUMNS}
@@ -156,7 +177,14 @@ def stored_prediction(row: PredictionRow, images: Images) -> StoredPrediction:
         window=(0.0, 255.0) if row.window is None else (row.window[0], row.window[1]),
         spacing_mm=None if row.spacing_mm is None else (row.spacing_mm[0], row.spacing_mm[1]),
         spacing_kind=row.spacing_kind,
+        type_names=tuple(row.type_names or ()),
     )
+
+
+def _types_of(row: PredictionRow) -> NDArray[np.float32] | None:
+    """Return the types (N, T) of the boxes of a result, None where the detector told none."""
+    rows = [box.types for box in row.detections if box.types]
+    return np.array(rows, dtype=np.float32) if rows else None
 
 
 def feedback_of(row: FeedbackRow | None) -> Feedback | None:
@@ -165,7 +193,9 @@ def feedback_of(row: FeedbackRow | None) -> Feedback | None:
         return None
     verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}
     missed = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row.missed)
-    return Feedback(verdicts, missed, row.no_fracture, row.comment, row.author, row.updated_at)
+    types = {int(number): name for number, name in (row.types or {}).items()}
+    said = (row.no_fracture, row.comment, row.author, row.updated_at)
+    return Feedback(verdicts, missed, *said, types, tuple(row.missed_types or ()))
 
 
 def _suitability_of(row: PredictionRow) -> Suitability | None:

@@ -131,7 +131,10 @@ class Results:
             row.feedback.verdicts = {str(number): verdict for number, verdict in sorted(feedback.verdicts.items())}
             row.feedback.missed = [list(box) for box in feedback.missed]
             row.feedback.no_fracture, row.feedback.comment = feedback.no_fracture, feedback.comment
+            row.feedback.types = {str(number): name for number, name in sorted(feedback.types.items())}
+            row.feedback.missed_types = [name for _, name in feedback.typed_missed]
             content = [row.feedback.verdicts, row.feedback.missed, feedback.no_fracture, feedback.comment]
+            content += [row.feedback.types, row.feedback.missed_types]
             hashes = (row.input_sha256, row.model_sha256, content_sha256(content))
             self._audit.add(session, AuditEntry(author, "feedback", identifier, *hashes))
         return self.get(identifier)

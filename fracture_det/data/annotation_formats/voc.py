@@ -21,6 +21,10 @@ from fracture_det.data.records import TYPE_ATTRIBUTE
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # What holds the place of an object: its box, its box with an angle (roLabelImg), its outline (LabelMe, Roboflow).
 _PLACES = ("bndbox", "robndbox", "polygon")
+_ATTRIBUTE = (
+    "\t\t<attributes>\n\t\t\t<attribute>\n\t\t\t\t<name>{name}</name>\n\t\t\t\t<value>{value}</value>\n"
+    "\t\t\t</attribute>\n\t\t</attributes>"
+)
 # Outside of an <object> these are boxes that would be overlooked.
 _OF_OBJECTS = {*_CORNERS, *_PLACES, "box", "bbox", "difficult", "part", "pose", "rectangle", "truncated"}
 
@@ -63,7 +67,7 @@ def voc_xml(image: str | Path, size: tuple[int, int], boxes: tuple[RawBox, ...],
     """Return the LabelImg XML for the boxes of an image of `size` (height, width).
 
     Coordinates are rounded to whole pixels and clamped up to 1, as LabelImg does, so that a box moves by at most
-    1 px.
+    1 px. The type of a fracture is written among <attributes>, as CVAT writes them; LabelImg ignores those.
     """
     image = Path(image)
     height, width = size
@@ -83,7 +87,9 @@ def voc_xml(image: str | Path, size: tuple[int, int], boxes: tuple[RawBox, ...],
             f"\t<object>\n\t\t<name>{escape(box.name)}</name>\n\t\t<pose>Unspecified</pose>",
             f"\t\t<truncated>{at_edge}</truncated>\n\t\t<difficult>{int(box.difficult)}</difficult>\n\t\t<bndbox>",
             f"\t\t\t<xmin>{x0}</xmin>\n\t\t\t<ymin>{y0}</ymin>\n\t\t\t<xmax>{x1}</xmax>\n\t\t\t<ymax>{y1}</ymax>",
-            "\t\t</bndbox>\n\t</object>",
+            "\t\t</bndbox>",
+            *([_ATTRIBUTE.format(name=TYPE_ATTRIBUTE, value=escape(box.type))] if box.type else []),
+            "\t</object>",
         ]
     return "\n".join([*lines, "</annotation>", ""])
 

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, takeBackNoFracture,
+  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, setMissedType, setType,
+  takeBackNoFracture,
 } from "../../../webapp/static/feedback_state.js";
 import { nextState } from "../../../webapp/static/state_machine.js";
 
@@ -69,6 +70,28 @@ test("a wrong box or a removed verdict leaves no fracture as it is", () => {
   const none = sayNoFracture(feedbackOf(null));
   assert.equal(judge(none, 1, "wrong").noFracture, true);
   assert.equal(judge(judge(none, 1, "wrong"), 1, "wrong").noFracture, true);
+});
+
+test("types are read, sent where one is stated, and gone with their verdict or their fracture", () => {
+  const saved = { boxes: [{ number: 1, verdict: "right", type: "spiral" }], missed: [BOX, BOX], missed_types: [null, "oblique"] };
+  const feedback = feedbackOf(saved);
+  const { boxes, missed_types: ofMissed } = body(feedback);
+  assert.deepEqual([boxes, ofMissed], [saved.boxes, saved.missed_types]);
+  assert.deepEqual(body(setType(feedback, 1, null)).boxes, [{ number: 1, verdict: "right" }]);
+  assert.deepEqual(body(judge(feedback, 1, "wrong")).boxes, [{ number: 1, verdict: "wrong" }]);
+  assert.deepEqual(judge(judge(feedback, 1, "right"), 1, "right").types, new Map());
+  assert.deepEqual(body(removeMissed(feedback, 0)).missed_types, ["oblique"]);
+  assert.equal("missed_types" in body(setMissedType(feedback, 1, null)), false);
+  assert.deepEqual(addMissed(feedback, BOX).missedTypes, [null, "oblique", null]);
+  assert.deepEqual(feedback, feedbackOf(saved), "an argument was changed");
+});
+
+test("no fracture sets types aside, and gives those back whose box is still right", () => {
+  const before = setMissedType(addMissed(setType(judge(feedbackOf(null), 1, "right"), 1, "spiral"), BOX), 0, "oblique");
+  const none = sayNoFracture(before);
+  assert.deepEqual(body(none), { boxes: [], missed: [], no_fracture: true, comment: "" });
+  assert.deepEqual(body(takeBackNoFracture(none)), body(before));
+  assert.deepEqual(body(takeBackNoFracture(judge(none, 1, "wrong"))).boxes, [{ number: 1, verdict: "wrong" }]);
 });
 
 const PATHS = [

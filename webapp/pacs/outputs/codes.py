@@ -6,6 +6,8 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from fracture_det.structures.fracture_types import fracture_types
+
 from ...presentation import LIKELY, NONE_SEEN, POSSIBLE
 
 SCHEME = "99FRACTUREDET"
@@ -46,12 +48,26 @@ def own_code(value: str, meaning: str) -> CodedConcept:
     return CodedConcept(value.upper()[:16], SCHEME, meaning[:64])
 
 
+def type_code(name: str) -> CodedConcept:
+    """Return the code of a type of fracture: SNOMED CT's where the list has one of the same meaning, else our own."""
+    kind = fracture_types().find(name)
+    if kind is None:
+        return own_code(name, name)
+    for code in kind.codes:
+        if code.scheme == "SCT" and code.relation == "equivalent":
+            return CodedConcept(code.value, code.scheme, code.meaning[:64])
+    return own_code(kind.name, f"{kind.title} fracture")
+
+
 LEVEL_CODES = {
     LIKELY: own_code("LIKELY", "Fracture likely"),
     POSSIBLE: own_code("POSSIBLE", "Fracture possible"),
     NONE_SEEN: own_code("NONESEEN", "No fracture seen; this does not rule one out"),
     "not analysed": own_code("NOTANALYSED", "Not analysed"),
 }
+
+
+FRACTURE_TYPE = own_code("FRACTURETYPE", "Type of fracture")
 
 
 def site_of(header: Dataset) -> CodedConcept:

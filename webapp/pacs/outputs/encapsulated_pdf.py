@@ -12,7 +12,7 @@ from pydicom.uid import UID, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from ...pdf import write_line
 from ..answers import NOTICE, ImageAnswer, StudyAnswer
 from ..headers import SHARED, UTF_8
-from ..wording import box_text, headline
+from ..wording import box_text, headline, type_line
 from . import MANUFACTURER, MODEL, SERIES_DESCRIPTIONS, SERIES_NUMBERS, copy_study, encode
 from .secondary_capture import overlay_of
 
@@ -67,6 +67,8 @@ def report_pdf(answer: StudyAnswer) -> bytes:
         write_line(pdf, headline(image.result), size=14, bold=True)
         if image.is_analysed:
             write_line(pdf, image.result.advice, size=10)
+            if line := type_line(image.result):
+                write_line(pdf, line, size=10)
             _picture(pdf, overlay_of(image, LONGEST_PX))
             for box in image.result.boxes:
                 write_line(pdf, box_text(box, image.verdict(box)), size=10)

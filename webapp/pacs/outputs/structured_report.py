@@ -29,9 +29,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from ...presentation import LIKELY, POSSIBLE
-from ..answers import NOTICE, Box, ImageAnswer, StudyAnswer, derived_uid
+from ..answers import NOTICE, Box, ImageAnswer, NamedType, StudyAnswer, derived_uid
 from . import MODEL, copy_study, encode, series_of
-from .codes import FRACTURE, LEVEL_CODES, laterality_of, own_code, site_of
+from .codes import FRACTURE, FRACTURE_TYPE, LEVEL_CODES, laterality_of, own_code, site_of, type_code
 
 RESULT = own_code("RESULT", "Result of the analysis")
 REASON = own_code("REASON", "Reason why it was not analysed")
@@ -40,6 +40,8 @@ VERDICT = own_code("VERDICT", "Verdict of a reader")
 SCORE = own_code("SCORE", "Score of the detector")
 VERDICTS = {"right": own_code("RIGHT", "Right"), "wrong": own_code("WRONG", "Wrong")}
 MISSED = own_code("MISSED", "Missed by the detector, marked by a reader")
+TYPE_PROBABILITY = own_code("TYPEPROBABILITY", "Probability of the type, if there is a fracture")
+READER_TYPE = own_code("READERTYPE", "Type of fracture, stated by a reader")
 NO_FRACTURE = own_code("NOFRACTURE", "No fracture")
 
 
@@ -84,9 +86,18 @@ def _groups(answer: StudyAnswer, image: ImageAnswer) -> list[Any]:
     """Return the group of a whole image, then one for each of its boxes and for each fracture a reader has marked."""
     groups: list[Any] = [_image_group(answer, image)]
     groups += [_box_group(answer, image, box) for box in image.result.boxes]
-    for number, corners in enumerate(image.feedback.missed if image.feedback is not None else (), start=1):
-        groups.append(_missed_group(answer, image, number, corners))
+    for number, missed in enumerate(image.feedback.typed_missed if image.feedback is not None else (), start=1):
+        groups.append(_missed_group(image, number, *missed))
     return groups
+
+
+def _add_type(
+    kind: NamedType | None, evaluations: list[QualitativeEvaluation], measurements: list[Measurement]
+) -> None:
+    """Add a type of fracture with its probability to what is said of an image or a box, where one is named."""
+    if kind is not None:
+        evaluations.append(QualitativeEvaluation(FRACTURE_TYPE, type_code(kind[0])))
+        measurements.append(Measurement(TYPE_PROBABILITY, round(100 * kind[1], 2), codes.UCUM.Percent))
 
 
 def _image_group(answer: StudyAnswer, image: ImageAnswer) -> MeasurementsAndQualitativeEvaluations:
@@ -101,6 +112,7 @@ def _image_group(answer: StudyAnswer, image: ImageAnswer) -> MeasurementsAndQual
     if image.is_analysed:
         if image.result.confidence is not None:
             measurements = [_percent(image.result.confidence)]
+        _add_type(image.result.type, evaluations, measurements)
     else:
         evaluations.append(QualitativeEvaluation(REASON, own_code(image.result.reason, image.result.sentence)))
     if image.feedback is not None and image.feedback.no_fracture:
@@ -117,32 +129,38 @@ def _image_group(answer: StudyAnswer, image: ImageAnswer) -> MeasurementsAndQual
 
 def _box_group(answer: StudyAnswer, image: ImageAnswer, box: Box) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     if image.result.calibrated:
-        measurement = _percent(box.score)
+        measurements = [_percent(box.score)]
     else:
-        measurement = Measurement(SCORE, round(box.score, 4), codes.UCUM.NoUnits)
+        measurements = [Measurement(SCORE, round(box.score, 4), codes.UCUM.NoUnits)]
     evaluations = [QualitativeEvaluation(RESULT, LEVEL_CODES[box.level])]
+    _add_type(box.type, evaluations, measurements)
     if verdict := image.verdict(box):
         evaluations.append(QualitativeEvaluation(VERDICT, VERDICTS[verdict]))
+    if said := image.reader_type(box):
+        evaluations.append(QualitativeEvaluation(READER_TYPE, type_code(said)))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(image, f"box {box.number}"),
         referenced_region=_region(image, box.corners_px),
         finding_type=FRACTURE,
         finding_sites=_sites(image),
         algorithm_id=_algorithm(answer, image),
-        measurements=[measurement],
+        measurements=measurements,
         qualitative_evaluations=evaluations,
     )
 
 
 def _missed_group(
-    answer: StudyAnswer, image: ImageAnswer, number: int, corners_px: tuple[float, ...]
+    image: ImageAnswer, number: int, corners_px: tuple[float, ...], kind: str | None
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    evaluations = [QualitativeEvaluation(VERDICT, MISSED)]
+    if kind is not None:
+        evaluations.append(QualitativeEvaluation(READER_TYPE, type_code(kind)))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(image, f"missed {number}"),
         referenced_region=_region(image, corners_px),
         finding_type=FRACTURE,
         finding_sites=_sites(image),
-        qualitative_evaluations=[QualitativeEvaluation(VERDICT, MISSED)],
+        qualitative_evaluations=evaluations,
     )
 
 
