@@ -88,7 +88,7 @@ def _notice(is_uncertain: bool, confidence: float | None, accuracy: float | None
         sentences.append("How often the named type is right is not measured for this detector.")
     else:
         sentences.append(
-            f"The type that this detector names was right for {percent(accuracy)} of validation fractures."
+            f"The type that this detector names was right for {percent(accuracy)} of validation radiographs."
         )
     return " ".join([*sentences, "It is only a hint: look for yourself."])
 

@@ -30,7 +30,9 @@ def evaluated_types(
     if not type_names:
         return None, []
     told, records = known_names(type_names), shared_records(dataset, detections)
-    answers = answers_of(records, detections, told)
+    # As served: calibrated scores weight the boxes of a radiograph.
+    served = detections if calibration is None else {key: calibration.apply(of) for key, of in detections.items()}
+    answers = answers_of(records, served, told)
     notes = list(type_notes(records, answers, told))
     if not len(answers.truth):
         return None, [

@@ -93,8 +93,8 @@ def freeze(
     )
     if not predictions.type_names:
         return calibration
-    answers = answers_of(
-        shared_records(validation, aligned.detections), aligned.detections, known_names(predictions.type_names)
-    )
+    # As served: a radiograph's types are the mean of its boxes, weighted by their calibrated scores.
+    served = {key: calibration.apply(detections) for key, detections in aligned.detections.items()}
+    answers = answers_of(shared_records(validation, served), served, known_names(predictions.type_names))
     rule, target = type_target
     return replace(calibration, types=type_threshold(answers, rule=rule, target=target))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
@@ -28,7 +29,7 @@ class CalibratedDetector:
     own where one was chosen (it is not the paper's .5), else the file's for an image specificity of .95, else for
     Youden's index, else .5. The same boxes are findings as at the raw one; an isotonic map may add boxes that it makes
     equal to it. Its possible score is the file's point for an image sensitivity of .95, calibrated, where it has one
-    that is not higher.
+    that is not higher. A detector that tells types of fracture names them from the confidence that the file states.
 
     Raises CalibrationError when the calibration was fitted for another detector, or has no map for boxes.
     """
@@ -47,12 +48,23 @@ class CalibratedDetector:
             operating_score=operating,
             possible_score=possible if possible is not None and possible <= operating else None,
             calibration=calibration,
+            **_type_statements(raw, calibration),
             about={**raw.info.about, "calibrated on": calibration.fitted_on.get("data", "validation data")},
         )
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB: the same boxes in the same order."""
         return [self._calibration.apply(detections) for detections in self._raw.predict(images)]
+
+
+def _type_statements(raw: Detector, calibration: Calibration) -> dict[str, Any]:
+    """Return from which confidence a type is named and how often it is right, where the calibration states it."""
+    types = calibration.types
+    if types is None or not raw.info.type_names:
+        return {}
+    # Where no confidence was enough, none is: only certainty would name a type.
+    confidence = 1.0 if types.confidence is None else types.confidence
+    return {"type_confidence": confidence, "type_accuracy": types.accuracy}
 
 
 def _raw_operating_score(raw: Detector, calibration: Calibration) -> float:

@@ -9,6 +9,7 @@ import pytest
 
 from fracture_det.calibration.calibration import Calibration
 from fracture_det.calibration.score_maps import CalibrationError, ScoreMap
+from fracture_det.calibration.type_threshold import TypeThreshold
 from fracture_det.data.predictions import read_predictions
 from fracture_det.inference.base import Detector, DetectorError
 from fracture_det.inference.calibrated import CalibratedDetector
@@ -206,3 +207,36 @@ def test_the_shipped_calibration_belongs_to_the_shipped_weights():
         "sensitivity",
         "specificity",
     }
+
+
+class TypedDetector(BrightDetector):
+    """Tells two types of a weak and a strong box."""
+
+    def predict(self, images):
+        one = Detections.from_unsorted(np.zeros((2, 4)), [0.8, 0.1], [0, 0], [[0.9, 0.1], [0.2, 0.8]])
+        return [one for _ in images]
+
+
+class TestTypes:
+    TYPES = TypeThreshold("accuracy", 0.8, 40, 0.61, 0.83, 0.4)
+
+    def test_types_are_named_from_the_confidence_of_the_file(self):
+        detector = TypedDetector(**HASHED, type_names=("oblique", "spiral"))
+        info = CalibratedDetector(detector, replace(CALIBRATION, types=self.TYPES)).info
+        assert (info.type_names, info.type_confidence, info.type_accuracy) == (("oblique", "spiral"), 0.61, 0.83)
+
+    def test_where_no_confidence_was_enough_nothing_but_certainty_is(self):
+        types = TypeThreshold("accuracy", 0.8, 40, reason="at most .7")
+        detector = TypedDetector(**HASHED, type_names=("oblique", "spiral"))
+        info = CalibratedDetector(detector, replace(CALIBRATION, types=types)).info
+        assert (info.type_confidence, info.type_accuracy) == (1.0, None)
+
+    def test_nothing_is_stated_of_types_that_are_not_told(self):
+        info = CalibratedDetector(BrightDetector(**HASHED), replace(CALIBRATION, types=self.TYPES)).info
+        assert (info.type_confidence, info.type_accuracy) == (None, None)
+
+    def test_types_of_a_radiograph_are_weighted_by_calibrated_scores(self):
+        detector = TypedDetector(**HASHED, type_names=("oblique", "spiral"))
+        (detections,) = CalibratedDetector(detector, CALIBRATION).predict([BRIGHT])
+        # (.9 x 2/3 + .2 x 1/19) / (2/3 + 1/19)
+        assert detections.image_types() == pytest.approx([0.8487805, 0.1512195], abs=1e-6)
