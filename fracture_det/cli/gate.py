@@ -118,18 +118,30 @@ def run(arguments: argparse.Namespace) -> Verdict:
         for name, truth, served, candidate in arguments.test
     }
     folders = {name: Path(folder) for name, folder in arguments.images}
-    files = {f"training data {truth}": _sha256(Path(truth)) for truth, _ in arguments.train}
+    files = {name: _sha256(Path(truth)) for name, (truth, _) in _trainings(arguments).items()}
     turns = _turns(arguments, tests, folders, rules)
     if turns is not None:
         files["timing"] = turns.sha256
-    overlaps = _overlaps(arguments.train, tests, folders) if arguments.train else None
+    overlaps = _overlaps(arguments, tests, folders) if arguments.train else None
     verdict = decide(tests, rules, Evidence(overlaps, turns, files), skip=arguments.skip)
     write_verdict(verdict, arguments.out)
     return verdict
 
 
-def _overlaps(train: list[list[str]], tests: dict[str, GateTest], folders: dict[str, Path]) -> dict[str, list[Overlap]]:
-    trainings = [ImageSet(f"training data {truth}", read_coco(truth), Path(images)) for truth, images in train]
+def _trainings(arguments: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Return truth and image folder of each training set by a name of its own, without a path."""
+    return {
+        f"training data {number} ({Path(truth).name})": (truth, images)
+        for number, (truth, images) in enumerate(arguments.train, 1)
+    }
+
+
+def _overlaps(
+    arguments: argparse.Namespace, tests: dict[str, GateTest], folders: dict[str, Path]
+) -> dict[str, list[Overlap]]:
+    trainings = [
+        ImageSet(name, read_coco(truth), Path(images)) for name, (truth, images) in _trainings(arguments).items()
+    ]
     sets = [ImageSet(name, test.dataset, folders[name]) for name, test in tests.items()]
     return find_leaks(sets, trainings, workers=available_cpus())
 

@@ -201,11 +201,8 @@ def _check_failures(results: Sequence[TestResult], rules: GateRules) -> Check:
             f"The candidate failed on {counted(len(failed), 'image')} that the served detector predicted: "
             f"{_listed(failed)}.",
         )
-    return Check(
-        "failures",
-        PASSED,
-        f"It failed on {counted(len(failed), 'image')} that the served detector predicted.",
-    )
+    detail = "It failed on {}." if failed else "It predicted every image that the served detector predicted."
+    return Check("failures", PASSED, detail.format(_listed(failed)))
 
 
 def _check_calibration(results: Sequence[TestResult]) -> Check:

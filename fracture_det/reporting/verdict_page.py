@@ -49,8 +49,8 @@ CHECKS = {
     "size": "It is small enough",
 }
 RESULTS = {
-    PASSED: "holds",
-    FAILED: "does not hold",
+    PASSED: "✓ holds",
+    FAILED: "✗ does not hold",
     NOT_JUDGED: "not judged: stops the promotion",
     SKIPPED: "not judged, skipped on demand",
     TOO_SMALL: "too small to decide",
@@ -241,7 +241,7 @@ def _stratum_row(stratum: StratumResult) -> Row:
     for one in stratum.figures:
         interval = "" if one.lower is None else f" ({_signed(one.lower)} to {_signed(one.upper)})"
         cells.append(None if one.difference is None else _signed(one.difference) + interval)
-    return stratum.value, [*cells, f"falls: {', '.join(fallen)}" if fallen else RESULTS[PASSED]]
+    return stratum.value, [*cells, f"✗ falls: {', '.join(fallen)}" if fallen else RESULTS[PASSED]]
 
 
 def _more(verdict: Verdict) -> Iterator[Block]:

@@ -24,6 +24,7 @@ from fracture_det.visualization.style import (
     save,
 )
 
+LONGEST_LABEL = 34
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "too small to decide"
 # outcome -> colour, symbol and face; they differ without colour too.
 MARKS = {
@@ -56,7 +57,7 @@ def draw_margins(rows: Sequence[MarginRow], path: str | Path, *, title: str, xla
     figure = new_figure(FULL_IN, 1.15 + 0.21 * n)
     panel = figure.subplots()
     panel.set_ylim(n - 0.4, -0.6)
-    panel.set_yticks(range(len(rows)), [row.label for row in rows])
+    panel.set_yticks(range(len(rows)), [_one_line(row.label) for row in rows])
     panel.tick_params(axis="y", length=0, pad=8)
     panel.spines["left"].set_visible(False)
     panel.grid(False, axis="y")
@@ -73,6 +74,10 @@ def draw_margins(rows: Sequence[MarginRow], path: str | Path, *, title: str, xla
     _legend(panel, {row.outcome for row in rows if row.value is not None})
     add_title(figure, title)
     save(figure, path)
+
+
+def _one_line(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
 def _draw(panel: Axes, place: int, row: MarginRow) -> None:

@@ -150,9 +150,10 @@ def test_one_whose_probabilities_are_wrong_is_not_promoted(served, gate):
     assert "image probabilities on near" in verdict.reasons[0]
 
 
-def test_failed_images_count_against_the_candidate(served, gate):
-    truth = served[1]["near"]
-    names = {record.file_name for record in list(truth)[:40]}
+@pytest.mark.parametrize("fractured", [True, False])
+def test_failed_images_count_against_the_candidate(served, gate, fractured):
+    of_kind = [record for record in served[1]["near"] if record.fractured is fractured]
+    names = {record.file_name for record in of_kind[:40]}
     found = candidates(served, BETTER)
     whole = gate(found)[1].tests[0]
     code, verdict, statuses = gate({**found, "near": failed(found["near"], names)})

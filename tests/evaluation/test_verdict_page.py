@@ -57,7 +57,7 @@ def verdict_page(tmp_path_factory):
 
 def test_the_figure_shows_what_holds_what_does_not_and_what_is_too_small(tmp_path):
     rows = [
-        MarginRow("a test"),
+        MarginRow("a test whose name is longer than there is room for"),
         MarginRow("AP50", 0.02, 0.01, 0.03, -0.05, note="better"),
         MarginRow("AUROC", -0.02, -0.04, 0.0, -0.03, FAILS),
         MarginRow("FROC at 1", 0.0, -0.2, 0.2, -0.07, UNDECIDED),
@@ -65,7 +65,15 @@ def test_the_figure_shows_what_holds_what_does_not_and_what_is_too_small(tmp_pat
     ]
     draw_margins(rows, tmp_path / "a.svg", title="Differences", xlabel="Difference")
     text = (tmp_path / "a.svg").read_text()
-    for words in ("+.020  better", "-.020", "not defined", "does not hold", "too small to decide", ">margin<"):
+    for words in (
+        "a test whose name is longer than …",
+        "+.020  better",
+        "-.020",
+        "not defined",
+        "does not hold",
+        "too small to decide",
+        ">margin<",
+    ):
         assert words in text
     draw_margins([], tmp_path / "b.svg", title="Differences", xlabel="Difference")
     assert "no difference to draw" in (tmp_path / "b.svg").read_text()
