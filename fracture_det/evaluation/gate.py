@@ -162,7 +162,7 @@ def _check_tests(results: Sequence[TestResult]) -> Check:
     passed = {one.figure for result in results for one in result.figures if one.status == PASSED}
     undecided = [name for name in dict.fromkeys(one.figure for r in results for one in r.figures) if name not in passed]
     if undecided:
-        return Check("tests", FAILED, f"No test is large enough to decide on {_listed(undecided)}.")
+        return Check("tests", FAILED, f"No test can decide on {_listed(undecided)}: too small, or not defined there.")
     n = sum(one.status == PASSED for result in results for one in result.figures)
     return Check("tests", PASSED, f"All of {counted(n, 'figure')} hold on {counted(len(results), 'test')}.")
 

@@ -252,14 +252,15 @@ def _calibration(test: GateTest, pair: _Pair, rules: GateRules, small: bool) -> 
     """Return the calibration errors of probabilities, or why there are none."""
     functions: dict[str, Statistics] = {}
     for role, run, matches in ((SERVED, test.served, pair.served), (CANDIDATE, test.candidate, pair.candidate)):
+        who = "served detector" if role == SERVED else CANDIDATE
         if CALIBRATED in run.predictions.detector:
-            return [], f"the scores of the {role} detector are calibrated already; give predictions with raw scores"
+            return [], f"the scores of the {who} are calibrated already; give predictions with raw scores"
         if run.calibration is None:
-            return [], f"no calibration of the {role} detector was given"
+            return [], f"no calibration of the {who} was given"
         check_fitted_apart(run.calibration.fitted_on, test.dataset)
         if run.calibration.not_fitted:
             reasons = "; ".join(f"{of}: {why}" for of, why in run.calibration.not_fitted.items())
-            return [], f"the calibration of the {role} detector was not fitted ({reasons})"
+            return [], f"the calibration of the {who} was not fitted ({reasons})"
         functions[role] = calibration_errors(matches, run.calibration)
     resampled = pair.bootstrap(rules, functions[SERVED], functions[CANDIDATE])
     margins = {IMAGE: rules.calibration.image, BOX: rules.calibration.box}

@@ -87,7 +87,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> Path:
     text = render_page(
         "page.html",
         folder,
-        title=headline(verdict),
+        title=f"{headline(verdict)}: {verdict.candidate.name}",
         heading=headline(verdict),
         summary_title="Why",
         summary=summary(verdict),
@@ -103,19 +103,20 @@ def write_verdict(verdict: Verdict, folder: Path) -> Path:
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the verdict in one line."""
-    if verdict.promote:
-        return f"Promote: {verdict.candidate.name} may replace {verdict.served.name}"
-    return f"Do not promote {verdict.candidate.name}; {verdict.served.name} stays"
+    """Return the verdict, the first line of all."""
+    return "Promote" if verdict.promote else "Do not promote"
 
 
 def summary(verdict: Verdict) -> str:
-    """Return the verdict's reasons in sentences."""
+    """Return what the verdict means for which detector, and its reasons, in sentences."""
     if not verdict.promote:
-        return " ".join(verdict.reasons)
+        return " ".join(
+            [f"{verdict.served.name} stays; {verdict.candidate.name} does not replace it.", *verdict.reasons]
+        )
     details = {check.name: check.detail for check in verdict.checks}
     skipped = [check.detail for check in verdict.checks if check.status == SKIPPED]
-    return " ".join([details["tests"], details["better"], details["strata"], *skipped])
+    means = f"{verdict.candidate.name} may replace {verdict.served.name}."
+    return " ".join([means, details["tests"], details["better"], details["strata"], *skipped])
 
 
 def _sections(verdict: Verdict) -> list[Section]:

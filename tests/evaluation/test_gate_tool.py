@@ -84,8 +84,8 @@ def test_a_good_candidate_is_promoted(served, gate, tmp_path, capsys):
             assert one.lower < one.difference < one.upper
             assert one.p_holm >= one.p_above
         assert [(one.figure, one.status) for one in test.calibration] == [("image", PASSED), ("box", PASSED)]
-    assert capsys.readouterr().out.startswith("Promote: detector bbbb may replace detector aaaa\n")
-    assert "<h1>Promote: detector bbbb may replace detector aaaa</h1>" in (tmp_path / "out/verdict.html").read_text()
+    assert capsys.readouterr().out.startswith("Promote\ndetector bbbb may replace detector aaaa. All of 6 ")
+    assert "<h1>Promote</h1>" in (tmp_path / "out/verdict.html").read_text()
 
 
 def test_the_same_inputs_give_the_same_bytes(served, gate, tmp_path):
@@ -163,7 +163,8 @@ def test_failed_images_count_against_the_candidate(served, gate, fractured):
     assert set(near.failed) == names
     assert near.counts == whole.counts  # none was dropped
     for one, other in zip(near.figures, whole.figures, strict=True):
-        assert one.candidate.value < other.candidate.value
+        # 40 false alarms among 240 images leave room below one per image.
+        assert one.candidate.value < other.candidate.value or (one.figure == "FROC@1" and not fractured)
         assert one.served.value == other.served.value
 
 
@@ -189,7 +190,7 @@ def test_a_small_test_decides_nothing_but_a_clear_fall(served, gate):
     (folder / "small.yaml").write_text("bootstrap: 200\nmin_fractured: 121\n")
     code, verdict, _ = gate(candidates(served, BETTER), "--config", folder / "small.yaml")
     assert code == 1
-    assert "No test is large enough to decide on AP50, AUROC, FROC@1." in verdict.reasons
+    assert "No test can decide on AP50, AUROC, FROC@1: too small, or not defined there." in verdict.reasons
     assert "near has 120 fractured images: too few to decide." in verdict.notes[0]
     code, verdict, _ = gate(candidates(served, BETTER, near=WORSE), "--config", folder / "small.yaml")
     assert code == 1
