@@ -18,6 +18,7 @@ COMMANDS = {
     "average": "the mean of trainings that share a start, as one detector",
     "eval": "measure a detector, and write a report that can be published",
     "compare": "detectors side by side on the same images, with intervals and tests",
+    "gate": "whether a candidate may replace the served detector: nothing lost, something better",
     "predict": "boxes on a radiograph, a folder or an archive",
     "export": "a trained detector for OpenVINO, ONNX or TorchScript; INT8; pruning",
     "benchmark": "speed and memory on this machine, beside other detectors",

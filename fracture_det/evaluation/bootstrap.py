@@ -36,6 +36,8 @@ MAX_BLOCKS = 100
 # From so many images on, resamples are evaluated in threads: numpy releases the interpreter lock only while it works on
 # long arrays. Measured on two cores, 500 images gain nothing, 4,000 a tenth, 20,000 eight tenths; threads cost memory.
 THREADS_FROM, MAX_THREADS = 5_000, 4
+# The two-sided level whose ends are one-sided 95 % bounds.
+ONE_SIDED = 0.9
 # Figures that differ by less are equal but for rounding.
 _EQUAL = 1e-12
 _NORMAL = NormalDist()
@@ -62,9 +64,14 @@ class BootstrapDifference(BootstrapResult):
     p: two-sided, the largest alpha at which the interval of level 1 - alpha still includes 0: p < .05 and a 95 %
     interval that excludes 0 agree, except that on each side one resample is added to those beyond 0 (Davison and
     Hinkley 1997, section 4.2), so that p is never below 2 / (resamples + 1). NaN without an interval.
+    lower, upper: one-sided 95 % bounds, the ends of the two-sided 90 % interval. p_above: one-sided, of the alternative
+    that the first is above the other; it is below .05 where `lower` is above 0, but for the resample added likewise.
     """
 
     p: float = math.nan
+    lower: float = math.nan
+    upper: float = math.nan
+    p_above: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -214,14 +221,19 @@ class _Samples:
         resampled, left_out = self.resampled - other.resampled, self.left_out - other.left_out
         difference = _Samples(self.value - other.value, resampled, left_out, self.n_groups)
         value, low, high, undefined = difference._interval(_NORMAL.cdf)
-        return BootstrapDifference(value, low, high, undefined, math.nan if math.isnan(low) else difference._p())
+        if math.isnan(low):
+            return BootstrapDifference(value, low, high, undefined)
+        _, lower, upper, _ = difference._interval(_NORMAL.cdf, ONE_SIDED)
+        return BootstrapDifference(
+            value, low, high, undefined, difference._p(), lower, upper, difference._p_above()
+        )  # fmt: skip
 
-    def _interval(self, level: Callable[[float], float]) -> tuple[float, float, float, int]:
+    def _interval(self, level: Callable[[float], float], width: float = LEVEL) -> tuple[float, float, float, int]:
         """Return value, low, high and undefined; level: of a limit z standard errors from the figure, its quantile."""
         defined = self.defined
         if math.isnan(self.value) or not len(defined):
             return self.value, math.nan, math.nan, 0
-        z = self._widening * quantile(LEVEL)
+        z = self._widening(width) * quantile(width)
         low, high = np.quantile(defined, [level(-z), level(z)])
         return self.value, float(low), float(high), len(self.resampled) - len(defined)
 
@@ -231,7 +243,14 @@ class _Samples:
         share = (int(rarer) + 1) / (len(defined) + 1)
         if share >= 0.5:
             return 1.0
-        return 2 * max(_NORMAL.cdf(_NORMAL.inv_cdf(share) / self._widening), 1 / (len(defined) + 1))
+        return 2 * max(_NORMAL.cdf(_NORMAL.inv_cdf(share) / self._widening()), 1 / (len(defined) + 1))
+
+    def _p_above(self) -> float:
+        defined = self.defined
+        share = (int((defined <= _EQUAL).sum()) + 1) / (len(defined) + 1)
+        if share == 1:
+            return 1.0
+        return max(_NORMAL.cdf(_NORMAL.inv_cdf(share) / self._widening(ONE_SIDED)), 1 / (len(defined) + 1))
 
     def _bca_level(self, z: float) -> float:
         """Return BCa's level: the share of resamples below the limit that lies z standard errors from the figure."""
@@ -241,10 +260,10 @@ class _Samples:
             return float(moved > 0)
         return _NORMAL.cdf(self._bias + moved / scale)
 
-    @property
-    def _widening(self) -> float:
+    def _widening(self, width: float = LEVEL) -> float:
         """Hesterberg's factor, t / z sqrt(G / (G - 1)): resamples of G groups spread as if divided by G, not G - 1."""
-        return t_quantile(self.n_groups - 1) / quantile() * math.sqrt(self.n_groups / (self.n_groups - 1))
+        student = t_quantile(self.n_groups - 1, width) / quantile(width)
+        return student * math.sqrt(self.n_groups / (self.n_groups - 1))
 
     @property
     def _bias(self) -> float:

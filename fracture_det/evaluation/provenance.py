@@ -35,7 +35,12 @@ def provenance(*, data: Path, **files: Path | None) -> dict[str, str]:
     for role, path in roles.items():
         if path is not None:
             about |= {role: path.name, digest_key(role): hashlib.sha256(path.read_bytes()).hexdigest()}
-    return {**about, "fracture_det": __version__, **_commit(), **_versions()}
+    return {**about, **software()}
+
+
+def software() -> dict[str, str]:
+    """Return the version of this package, its commit in a checkout, and the versions that figures depend on."""
+    return {"fracture_det": __version__, **_commit(), **_versions()}
 
 
 def _commit() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -52,6 +52,28 @@ def reliability(
         reliability_of(forecasts, matches.group, truth, n_bootstrap=n_bootstrap, seed=seed, bins=bins)
         for forecasts in _all_forecasts(matches, calibration)
     ]
+
+
+def calibration_errors(matches: Matches, calibration: Calibration) -> Callable[[Floats], dict[str, float]]:
+    """Return a function of image weights (I,) that gives the ECE of calibrated probabilities, by IMAGE and BOX.
+
+    It is the ECE of `reliability`; what the calibration could not fit is left out. NaN without a case.
+    """
+    cells = {
+        forecasts.of: _Cells.of(forecasts, matches.n_images, BINS)
+        for forecasts in _all_forecasts(matches, calibration)
+        if forecasts.scores != RAW
+    }
+
+    def errors(weights: Floats) -> dict[str, float]:
+        by_bin = {of: one.by_bin(weights) for of, one in cells.items()}
+        return {of: _ece(sums) for of, sums in by_bin.items()}
+
+    return errors
+
+
+def _ece(sums: Mapping[str, Floats]) -> float:
+    return ratio(float(abs(sums["events"] - sums["probability"]).sum()), float(sums["n"].sum()))
 
 
 # --- probabilities and events ----------------------------------------------------------------------------------------
@@ -136,7 +158,7 @@ def _statistics(forecasts: Forecasts, cells: _Cells, truth: NDArray[np.int64], w
     sums = cells.by_bin(weights)
     n, events = float(sums["n"].sum()), float(sums["events"].sum())
     values: Values = {
-        "ECE": ratio(float(abs(sums["events"] - sums["probability"]).sum()), n),
+        "ECE": _ece(sums),
         "ECE by chance": ratio(float(np.sqrt(2 / np.pi * sums["variance"]).sum()), n),
     }
     if forecasts.of != BOX:

@@ -48,8 +48,8 @@ def strata(
     records: the images of `matches` in its order. sized: see `by_box_size`.
     The bootstrap resamples the groups that have an image in the subgroup.
     """
-    subgroups = [(ALL, ALL, np.ones(len(records), dtype=bool)), *_subgroups(records)]
-    rows = [(column, value, matches.of_images(members)) for column, value, members in subgroups]
+    members_of = [(ALL, ALL, np.ones(len(records), dtype=bool)), *subgroups(records)]
+    rows = [(column, value, matches.of_images(members)) for column, value, members in members_of]
     after_anatomy = next((index for index, (column, *_) in enumerate(rows) if column not in (ALL, ANATOMY)), len(rows))
     rows[after_anatomy:after_anatomy] = [(BOX_SIZE, name, of_size) for name, of_size in sized.items()]
     bar = tqdm(rows, desc="strata", unit="row", disable=not progress)
@@ -113,8 +113,8 @@ def _unfit(column: str, records: Sequence[ImageRecord]) -> str:
     return ""
 
 
-def _subgroups(records: Sequence[ImageRecord]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield column, value, and which images (I,) have it."""
+def subgroups(records: Sequence[ImageRecord]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield column, value, and which images (I,) have it: by anatomy, image size and every fit metadata column."""
     yield from _by_value(ANATOMY, [record.anatomy or UNKNOWN for record in records])
     sizes = [next(name for limit, name in IMAGE_SIZES if limit is None or max(r.size) <= limit) for r in records]
     yield from _by_value(IMAGE_SIZE, sizes, order=[name for _, name in IMAGE_SIZES])

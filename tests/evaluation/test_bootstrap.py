@@ -2,6 +2,7 @@ import math
 import threading
 import time
 import weakref
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -121,7 +122,9 @@ def test_few_groups_widen_the_interval(n_groups, factor, monkeypatch):
         return {"mean": float(weights @ values / weights.sum())}
 
     wide = bootstrap_intervals(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
-    monkeypatch.setattr(module, "t_quantile", lambda degrees: quantile() * math.sqrt(degrees / (degrees + 1)))
+    monkeypatch.setattr(
+        module, "t_quantile", lambda degrees, level: quantile(level) * math.sqrt(degrees / (degrees + 1))
+    )
     plain = bootstrap_intervals(mean, np.arange(n_groups), n_bootstrap=20_000, seed=2)["mean"]
     assert (wide.high - wide.low) / (plain.high - plain.low) == pytest.approx(factor, rel=0.02)
 
@@ -281,3 +284,26 @@ def test_no_p_from_one_group_or_no_resample(group, n_bootstrap):
     assert result.value == 1.0
     assert math.isnan(result.low)
     assert math.isnan(result.p)
+
+
+def test_one_sided_bounds_are_the_ends_of_the_two_sided_interval_of_90_percent():
+    random = np.random.default_rng(5)
+    values = random.normal(0.1, 1, 400)
+    zero = np.zeros(400)
+    detectors = {
+        name: lambda weights, one=one: {"mean": float(weights @ one / weights.sum())}
+        for name, one in (("first", values), ("other", zero))
+    }
+    found = paired_bootstrap(detectors, np.arange(400), n_bootstrap=4000, seed=0).differences["other"]["mean"]
+    error = values.std() / 20
+    # A normal mean of 400: 1.645 standard errors on each side; p is that of its distance from 0.
+    assert found.lower == pytest.approx(values.mean() - 1.645 * error, abs=0.1 * error)
+    assert found.upper == pytest.approx(values.mean() + 1.645 * error, abs=0.1 * error)
+    assert found.low < found.lower
+    assert found.p_above == pytest.approx(1 - NormalDist().cdf(values.mean() / error), abs=0.01)
+
+
+def test_one_that_does_not_differ_is_not_above():
+    detectors = dict.fromkeys(("first", "other"), share(np.arange(50) % 3 == 0))
+    found = paired_bootstrap(detectors, np.arange(50), n_bootstrap=100, seed=0).differences["other"]["share"]
+    assert (found.lower, found.upper, found.p_above) == (0.0, 0.0, 1.0)
