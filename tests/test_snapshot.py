@@ -26,6 +26,7 @@ from webapp import create_app
 from webapp.settings import Settings
 from webapp.store.models import FeedbackRow, PredictionRow
 from webapp.store.pacs import Received
+from webapp.store.results import Results
 
 ROOT = Path(__file__).parents[1]
 SPLITS = ("train", "val", "test")
@@ -150,12 +151,12 @@ def test_the_same_feedback_is_no_new_version_and_more_feedback_leaves_the_old_on
 
 
 def test_the_same_pictures_are_divided_alike_in_whatever_order_they_come(page, tmp_path):
-    pictures = {number: page.say(plate(number)) for number in range(10)}
+    pictures = {number: page.say(plate(number)) for number in range(6)}
     first = splits(make(tmp_path / "at once"))
     for identifier in pictures.values():
         page.delete(identifier)
     again = {}
-    for number in reversed(range(10)):
+    for number in reversed(range(6)):
         again[number] = page.say(plate(number))
         last = make(tmp_path / "one by one")
     assert {n: splits(last)[name] for n, name in again.items()} == {n: first[name] for n, name in pictures.items()}
@@ -214,6 +215,26 @@ def test_a_store_without_any_of_the_radiographs_is_not_taken_for_a_deletion(page
     assert "is empty; nothing was written" in capsys.readouterr().err
     assert splits(first) == {}
     assert verify(first, capsys)[0] == 0
+
+
+def test_what_moves_to_another_page_of_results_meanwhile_is_not_taken_for_deleted(page, out, monkeypatch):
+    ids = [page.say(plate(number)) for number in range(3)]
+    first = make(out)
+    monkeypatch.setattr("fracture_det.cli.export_feedback.PER_PAGE", 1)
+    whole_page = Results.page
+
+    def page_and_deletion(results, *given, **numbers):
+        found = whole_page(results, *given, **numbers)
+        if numbers["page"] == 1 and page.store.results.get(ids[2]) is not None:
+            page.delete(ids[2])  # the newest, so that the second becomes the first
+        return found
+
+    monkeypatch.setattr(Results, "page", page_and_deletion)
+    make(out, "--forget")
+    assert sorted(splits(versions(out)[-1])) == sorted(ids[:2])
+    assert set(splits(first)) >= set(ids[:2])
+    make(out, "--forget")
+    assert sorted(splits(first)) == sorted(ids[:2])
 
 
 def test_a_deletion_that_was_cut_short_is_found_and_finished(page, out, capsys):
