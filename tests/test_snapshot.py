@@ -129,6 +129,7 @@ def test_a_version_holds_what_readers_said_and_names_itself_by_its_hash(page, ou
     assert "one feedback per result" in card
     assert content["sha256"] in card
     assert f"fracture-det snapshot --out {out}" in card
+    assert version.stat().st_mode & 0o077 == 0  # radiographs, for their owner only
     assert verify(version, capsys) == (0, f"{version}: as it was written\n")
 
 

@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.verify is not None:
         return _verify(args.verify)
     arguments = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["fracture-det", "snapshot", *(a for a in arguments if a != "snapshot")])
+    command = shlex.join(["fracture-det", "snapshot", *arguments])
     page, settings, stores = import_page(), import_page("settings"), import_page("store")
     try:
         options = Options(tuple(args.fractions), args.label, _fingerprint(_secret()), args.note, command)
