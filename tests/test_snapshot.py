@@ -496,3 +496,14 @@ def test_two_at_a_time_are_refused(page, out, capsys):
     with locked(out):
         assert snapshot.main(["--out", str(out)]) == 1
     assert "another snapshot is being made there" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # it imports Detectron2
+def test_a_version_is_data_that_training_accepts(page, out):
+    train = pytest.importorskip("fracture_det.cli.train")
+    for number in range(8):
+        page.say(plate(number), RIGHT if number % 2 else {"no_fracture": True})
+    version = make(out, "--fractions", ".5", ".5", "0")
+    given = ["--config-file", "configs/quick/faster_rcnn_R_18_FPN_cpu.yaml", "--data", str(version)]
+    args = train.build_parser().parse_args([*given, "--images", str(version / "images")])
+    train.register_training_data(train.configure(args))  # which raises with every problem, leaks included
