@@ -275,6 +275,15 @@ TAMPERING = {
         lambda v, a, b: edited(v / "snapshot.json", lambda c: c["ledger"]["groups"][0].update(split="none")),
         "ledger: was changed",
     ),
+    "the date": (
+        lambda v, a, b: edited(v / "snapshot.json", lambda c: c.update(name=f"2026-01-01{c['name'][10:]}")),
+        "name: ",
+    ),
+    "the number": (lambda v, a, b: edited(v / "snapshot.json", lambda c: c.update(number="x")), "not a snapshot.json"),
+    "the deletions": (
+        lambda v, a, b: edited(v / "snapshot.json", lambda c: c.update(changed_by_deletion=["x"])),
+        "not a snapshot.json",
+    ),
     "the name": (lambda v, a, b: v.rename(v.with_name("2026-01-01-0123456789ab")), "expected a name that ends with"),
 }
 
@@ -489,6 +498,16 @@ def test_a_kill_midway_leaves_nothing_that_looks_like_a_version(page, out, step)
     assert list(out.glob("2*")) == []
     version = make(out)
     assert sorted(p.name for p in out.iterdir()) == [".lock", version.name]
+
+
+def test_versions_of_two_folders_are_not_one_history(page, out, tmp_path, capsys):
+    page.say(plate(1))
+    make(out)
+    page.say(plate(2))
+    other = make(tmp_path / "other")
+    other.rename(out / other.name)
+    assert snapshot.main(["--out", str(out)]) == 1
+    assert "number: 1 is that of " in capsys.readouterr().err
 
 
 def test_two_at_a_time_are_refused(page, out, capsys):

@@ -82,9 +82,11 @@ def read_snapshot(folder: Path) -> Snapshot:
         snapshot = Snapshot(folder, content, groups)
         digest = sha256_of_all(snapshot.hashes)
         number, _, _, _ = int(content["number"]), snapshot.pictures, snapshot.deleted, content["ledger"]["secret"]
+    except SnapshotError:
+        raise
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SnapshotError(f"{path}: cannot be read: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SnapshotError(f"{path}: not a snapshot.json: {error!r}") from error
     if number < 1:
         raise SnapshotError(f"{path}: number: expected 1 or more, got {number}")
@@ -92,6 +94,8 @@ def read_snapshot(folder: Path) -> Snapshot:
         raise SnapshotError(f"{path}: sha256: the listed hashes give {digest}, it says {content['sha256']}")
     if not VERSION_NAME.fullmatch(folder.name) or not folder.name.endswith(f"-{digest[:HASH_DIGITS]}"):
         raise SnapshotError(f"{folder}: expected a name that ends with {digest[:HASH_DIGITS]}, as its hash begins")
+    if content.get("name") != folder.name:
+        raise SnapshotError(f"{path}: name: expected {folder.name!r}, that of its folder, got {content.get('name')!r}")
     if snapshot.hashes.get(LEDGER) != sha256_of_json(content["ledger"]):
         raise SnapshotError(f"{path}: ledger: was changed: its SHA-256 is not the listed one")
     return snapshot
