@@ -131,7 +131,6 @@ def write_snapshot(
     left_out += placed.left_out
     if not placed.splits:
         raise SnapshotError(f"nothing can be trained on: {_reasons(left_out) or 'there is no feedback'}")
-    left = _left(last, placed.splits, {**(gone or {}), **dict(left_out)})
     sizes = Counter(placed.splits.values())
     ledger = {"secret": options.secret, "groups": [group.to_json() for group in placed.groups]}
     folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=out))
@@ -151,7 +150,7 @@ def write_snapshot(
             about={review.name: review.about for review in chosen},
             repeated=_repeated(usable, placed.splits),
             left_out=left_out,
-            left=left,
+            left=_left(last, placed.splits, {**(gone or {}), **dict(left_out)}),
             joined=placed.joined,
             note=options.note,
             command=options.command,
@@ -160,7 +159,7 @@ def write_snapshot(
         _publish(folder, out / facts.name, {SNAPSHOT_FILE: to_json(content), CARD_FILE: card(facts)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Outcome(read_snapshot(out / facts.name), True, sizes, left_out, left, placed.joined)
+    return Outcome(read_snapshot(out / facts.name), True, sizes, left_out, facts.left, placed.joined)
 
 
 def forget(out: Path, radiographs: Collection[str], *, date: str) -> dict[str, list[str]]:
