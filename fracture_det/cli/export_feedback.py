@@ -57,14 +57,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def reviews_of(store: Any, wanted: Any) -> Iterator[Review]:
     """Give every result of the page's store that has feedback, newest first; `wanted` is its filter."""
+    yield from (review_of(stored) for stored in results_of(store, wanted) if stored.feedback is not None)
+
+
+def results_of(store: Any, wanted: Any) -> Iterator[Any]:
+    """Give every result of the page's store, newest first; `wanted` is its filter."""
     number, total = 1, 1
     while (number - 1) * PER_PAGE < total:
         results, total = store.results.page(wanted, page=number, per_page=PER_PAGE)
-        yield from (_review(stored, stored.feedback) for stored in results if stored.feedback is not None)
+        yield from results
         number += 1
 
 
-def _review(stored: Any, feedback: Any) -> Review:
+def review_of(stored: Any) -> Review:
+    """Return what was said of a result of the page's store that has feedback."""
+    feedback = stored.feedback
     at = datetime.fromtimestamp(feedback.updated_at, timezone.utc).isoformat(timespec="seconds")
     return Review(
         name=stored.id,

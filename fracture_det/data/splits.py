@@ -107,6 +107,21 @@ def assign(
     return assignment
 
 
+def split_by_hash(group: str, fractions: Sequence[float] = DEFAULT_FRACTIONS) -> str:
+    """Return the split of a group by the SHA-256 of its name alone, whatever other groups there are.
+
+    fractions: of train, val and test; they are scaled to a sum of 1. Raises ValueError for impossible fractions.
+    """
+    shares = _shares(fractions)
+    place = int.from_bytes(hashlib.sha256(f"split:{group}".encode()).digest()[:8], "big") / 2**64
+    end = 0.0
+    for split in SPLITS:
+        end += shares[split]
+        if place < end:
+            return split
+    return max(SPLITS, key=lambda split: shares[split])  # the sum of the shares is below 1 by rounding
+
+
 def find_leaks(records: Sequence[ImageRecord], assignment: Mapping[str, str]) -> dict[str, list[str]]:
     """Return {group: its splits} for every group that lies in more than one split."""
     splits_of: dict[str, set[str]] = defaultdict(set)
@@ -213,7 +228,7 @@ def count_split(dataset: Dataset, assignment: Mapping[str, str]) -> dict[str, di
 
 
 def _shares(fractions: Sequence[float]) -> dict[str, float]:
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not 0 < sum(fractions) < math.inf:
         raise ValueError(f"fractions: expected three numbers of at least 0 for train, val, test, got {fractions}")
     return {split: fraction / sum(fractions) for split, fraction in zip(SPLITS, fractions, strict=True)}
 

@@ -92,6 +92,16 @@ class PacsStatus:
         with self._database.reading() as session:
             return session.scalars(select(PacsObjectRow.prediction_id).where(names)).first()
 
+    def origins(self) -> dict[str, tuple[str, str | None]]:
+        """Return of each result from the PACS its study, and its object while the file of that is kept.
+
+        Both are identifiers of the queue: random, and not the UIDs of a hospital.
+        """
+        columns = (PacsObjectRow.prediction_id, PacsObjectRow.study_id, PacsObjectRow.id, PacsObjectRow.kept)
+        with self._database.reading() as session:
+            rows = _rows(session, select(*columns).where(PacsObjectRow.prediction_id.is_not(None)))
+            return {result: (study, identifier if kept else None) for result, study, identifier, kept in rows}
+
     def unsent(self) -> int:
         """Return how many outputs wait for their destinations."""
         with self._database.reading() as session:
