@@ -16,7 +16,9 @@ from tests.detectors import write_random_detector
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = f"_BASE_: {CONFIGS / 'Base-Fracture.yaml'}\n"
 LEAVES = sorted(
-    path for path in CONFIGS.rglob("*.yaml") if not path.name.startswith(("Base", "recipe", "reproduction", "sources"))
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if not path.name.startswith(("Base", "recipe", "reproduction", "sources", "fracture_types", "gate"))
 )
 
 

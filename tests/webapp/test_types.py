@@ -44,7 +44,7 @@ def test_a_radiograph_and_each_of_its_boxes_have_types_the_most_probable_first(c
         "name": "transverse",
         "uncertain": False,
         "title": "Type of fracture: transverse 53 %, longitudinal 37 %",
-        "notice": "The type that this detector names was right for 71 % of validation fractures. "
+        "notice": "The type that this detector names was right for 71 % of validation radiographs. "
         "It is only a hint: look for yourself.",
         "confidence": 0.5,
         "accuracy": 0.71,

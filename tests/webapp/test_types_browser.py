@@ -60,7 +60,7 @@ def test_the_types_are_folded_and_unfold_by_keyboard_with_their_definitions(page
     expect(definition).to_be_visible()
     terms = wrist.locator("[data-part=type-list] dt").all_inner_texts()
     assert terms == ["Transverse 54 %", "Longitudinal 36 %", "Spiral 10 %"]
-    expect(wrist.get_by_text("was right for 71 % of validation fractures")).to_be_visible()
+    expect(wrist.get_by_text("was right for 71 % of validation radiographs")).to_be_visible()
     boxes = wrist.locator("[data-part=type-boxes] li").all_inner_texts()
     assert boxes == ["Box 1: transverse 60 %", "Box 2: longitudinal 51 %"]
     assert barriers(page) == []
