@@ -138,9 +138,13 @@ def _mention_earlier_splits(out: Path) -> None:
 
 def _options(arguments: dict[str, Any]) -> PrepareOptions:
     pairs = [pair.partition("=") for pair in arguments.pop("class_map")]
+    targets: dict[str, str] = {}
+    for name, _, target in pairs:
+        if targets.setdefault(name, target) != target:
+            raise ValueError(f"class map {name}={target}: {name} is {targets[name]} already")
     rules = AnnotationRules(
         tuple(arguments.pop("classes")),
-        {a: b for a, _, b in pairs},
+        targets,
         frozenset(arguments.pop("repair")),
         arguments.pop("types_from_classes"),
     )

@@ -18,6 +18,11 @@ def written_type(attributes: object) -> str:
     return "" if value is None else str(value).strip()
 
 
+def joined_types(texts: Iterable[str]) -> str:
+    """Return the texts of all attributes `type` of one box as one text: of several that differ none is known."""
+    return ", ".join(dict.fromkeys(text.strip() for text in texts if states_type(text)))
+
+
 def states_type(text: str) -> bool:
     """Return whether a text is meant to name a type, rather than that it is not known."""
     return text.strip().lower() not in _NOT_STATED

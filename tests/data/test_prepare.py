@@ -223,6 +223,7 @@ def test_the_other_formats_give_the_same_split(drawn, prepared, tmp_path, fmt):
     ("arguments", "message"),
     [
         (["--class-map", "angle"], "class map angle=: expected one of the classes fracture"),
+        (["--class-map", "a=fracture:spiral", "a=fracture"], "class map a=fracture: a is fracture:spiral already"),
         (["--group-column", "patient"], "group column: needs a metadata table"),
         (["--fractions", "0", "0", "0"], "fractions: expected three numbers"),
         (["--format", "coco"], "annotations: no .json file in this folder or below; there are 60 .xml files"),

@@ -39,6 +39,23 @@ def test_the_attribute_of_a_box_is_its_type_by_any_of_its_names():
     assert (record.types, problems) == (("comminuted", None), [])
 
 
+@pytest.mark.parametrize(("second", "types"), [("oblique", (None,)), ("spiral", ("spiral",)), ("unknown", ("spiral",))])
+def test_of_two_attributes_that_differ_neither_is_taken(tmp_path, second, types):
+    pairs = (("type", "spiral"), ("type", second))
+    in_voc = "".join(f"<attribute><name>{name}</name><value>{text}</value></attribute>" for name, text in pairs)
+    place = "<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
+    voc = f"<annotation><object><name>fracture</name>{place}<attributes>{in_voc}</attributes></object></annotation>"
+    in_cvat = "".join(f'<attribute name="{name}">{text}</attribute>' for name, text in pairs)
+    box = f'<box label="fracture" xtl="10" ytl="20" xbr="30" ybr="40">{in_cvat}</box>'
+    cvat = f'<annotations><image name="a.png" width="100" height="80">{box}</image></annotations>'
+    (tmp_path / "a.xml").write_text(cvat)
+
+    for boxes in (parse_voc("a.xml", voc.encode()).boxes, parse_cvat(tmp_path / "a.xml").annotations[0].boxes):
+        record, problems = build(*boxes)
+        assert record.types == types
+        assert [kind for kind, _ in problems] == (["unknown_type"] if types == (None,) else [])
+
+
 @pytest.mark.parametrize("text", ["", "unknown", "__undefined__", "None"])
 def test_what_nobody_chose_is_no_problem(text):
     record, problems = build(RawBox("fracture", FIRST, type=text))

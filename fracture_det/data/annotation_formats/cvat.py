@@ -11,8 +11,8 @@ from fracture_det.data.annotation_formats.image_names import one_per_image, plai
 from fracture_det.data.annotation_formats.shapes import Box, Point, ellipse_box, enclosing_box
 from fracture_det.data.annotation_formats.text import MISSING, Notes, read_xml
 from fracture_det.data.annotations import AnnotationError, ParsedExport, RawAnnotation, RawBox
-from fracture_det.data.records import EXCLUDED, Problem
-from fracture_det.data.stated_types import written_type
+from fracture_det.data.records import EXCLUDED, TYPE_ATTRIBUTE, Problem
+from fracture_det.data.stated_types import joined_types
 
 _CUBOID = [f"{side}{face}" for face in "12" for side in ("tl", "bl", "tr", "br")]
 
@@ -63,9 +63,9 @@ def _annotation(reader: FieldReader, name: str, image: Element, notes: Notes) ->
             degrees = reader.degrees(shape.get("rotation", MISSING), f"{place}: rotation")
             # About its centre, as RawBox means it; an ellipse's box contains it.
             rotation = degrees if shape.tag == "box" else 0.0
-            own = {attribute.get("name"): attribute.text for attribute in shape.iterfind("attribute")}
+            kinds = [a.text or "" for a in shape.iterfind("attribute") if a.get("name") == TYPE_ATTRIBUTE]
             corners = _corners(reader, shape, place, degrees)
-            boxes.append(RawBox(label, corners, rotation=rotation, type=written_type(own)))
+            boxes.append(RawBox(label, corners, rotation=rotation, type=joined_types(kinds)))
         check_image_labels(reader, tags, boxes)
         if not boxes and not tags:
             detail = "no shape: healthy, if it was opened; CVAT lists every image of a task"

@@ -17,6 +17,7 @@ from fracture_det.data.annotation_formats.text import (
 )
 from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.records import TYPE_ATTRIBUTE
+from fracture_det.data.stated_types import joined_types
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # What holds the place of an object: its box, its box with an angle (roLabelImg), its outline (LabelMe, Roboflow).
@@ -124,7 +125,7 @@ class _Reader:
         if (_text(item, "deleted") or "0").lower() not in ("0", "false"):
             raise AnnotationError(self.file, "deleted", "the object is marked as deleted; take it out of the file")
         difficult = (_text(item, "difficult") or "0").lower() not in ("0", "false")
-        rotation, kind = self._rotation_attribute(item), self._attribute(item, TYPE_ATTRIBUTE) or ""
+        rotation, kind = self._rotation_attribute(item), joined_types(self._attributes(item, TYPE_ATTRIBUTE))
         if len(item.findall("bndbox")) > 1:
             raise AnnotationError(self.file, "bndbox", "two in one <object>")
         corners, rotated, outline = (item.find(tag) for tag in _PLACES)
@@ -153,7 +154,7 @@ class _Reader:
 
     def _rotation_attribute(self, item: Element) -> float:
         """Return CVAT's <attribute><name>rotation</name><value>45.0</value></attribute>, in degrees."""
-        written = self._attribute(item, "rotation")
+        written = next(iter(self._attributes(item, "rotation")), None)
         if written is None:
             return 0.0
         if not written:
@@ -163,12 +164,10 @@ class _Reader:
             raise AnnotationError(self.file, "rotation", degrees)
         return degrees
 
-    def _attribute(self, item: Element, name: str) -> str | None:
-        """Return the value of one of CVAT's <attributes> of an object, "" without value; None where it has none."""
-        for attribute in item.iterfind("attributes/attribute"):
-            if _text(attribute, "name") == name:
-                return _text(attribute, "value") or ""
-        return None
+    def _attributes(self, item: Element, name: str) -> list[str]:
+        """Return the values of CVAT's <attributes> of this name of an object, "" for one without value."""
+        attributes = item.iterfind("attributes/attribute")
+        return [_text(attribute, "value") or "" for attribute in attributes if _text(attribute, "name") == name]
 
     def _required(self, parent: Element, tag: str) -> str:
         text = _text(parent, tag)
