@@ -319,7 +319,10 @@ def _has_fallen(difference: BootstrapDifference, margin: float) -> tuple[str, st
 
 
 def identities(tests: Mapping[str, GateTest]) -> tuple[DetectorIdentity, DetectorIdentity]:
-    """Return the served detector and the candidate. Raises GateError where a test has another one."""
+    """Return the served detector and the candidate.
+
+    Raises GateError where a test has another one, and where both are one detector: a verdict names them by weights.
+    """
     found: dict[str, tuple[str, DetectorIdentity]] = {}
     for role in (SERVED, CANDIDATE):
         for name, test in tests.items():
@@ -330,4 +333,7 @@ def identities(tests: Mapping[str, GateTest]) -> tuple[DetectorIdentity, Detecto
                     f"{role}: test {first[0]} was predicted by {first[1].name} ({first[1].sha256}), test {name} by "
                     f"{identity.name} ({identity.sha256})"
                 )
-    return found[SERVED][1], found[CANDIDATE][1]
+    served, candidate = found[SERVED][1], found[CANDIDATE][1]
+    if served.sha256 == candidate.sha256:
+        raise GateError(f"both detectors have the same weights, {served.sha256}: {served.name}, {candidate.name}")
+    return served, candidate

@@ -330,6 +330,12 @@ def test_what_cannot_be_decided_is_said_in_one_line(served, gate, capsys):
     other = {"near": predict(truths["near"], BETTER, CANDIDATE_SHA256), "far": predict(truths["far"], BETTER, "c" * 64)}
     assert gate(other)[0] == 2
     assert "candidate: test near was predicted by detector bbbb" in capsys.readouterr().err
+    same = {name: predict(truth, BETTER, SERVED_SHA256) for name, truth in truths.items()}
+    assert gate(same)[0] == 2
+    assert (
+        f"both detectors have the same weights, {SERVED_SHA256}: detector aaaa, detector aaaa"
+        in capsys.readouterr().err
+    )
     anonymous = {name: replace(one, about={}) for name, one in candidates(served, BETTER).items()}
     assert gate(anonymous, calibrated_as=None)[0] == 2
     assert f"no {WEIGHTS_SHA256[-7:]} of its weights" in capsys.readouterr().err
