@@ -14,7 +14,6 @@ Writes verdict.json and verdict.html: the same bytes for the same inputs; what i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from fracture_det.evaluation.gate_figures import GateError, GateTest, read_gate_
 from fracture_det.evaluation.gate_rules import GateRules, read_rules
 from fracture_det.evaluation.verdict import Verdict
 from fracture_det.reporting.verdict_page import headline, summary, write_verdict
+from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.processors import available_cpus
 
 TIMING_FILE = "timing.json"
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> Verdict:
         for name, truth, served, candidate in arguments.test
     }
     folders = {name: Path(folder) for name, folder in arguments.images}
-    files = {name: _sha256(Path(truth)) for name, (truth, _) in _trainings(arguments).items()}
+    files = {name: sha256_of(Path(truth)) for name, (truth, _) in _trainings(arguments).items()}
     turns = _turns(arguments, tests, folders, rules)
     if turns is not None:
         files["timing"] = turns.sha256
@@ -178,7 +178,3 @@ def _check_timed(measured: MeasuredTurns, tests: dict[str, GateTest]) -> None:
                 f"{option}: {timed.name} has the SHA-256 {timed.sha256}, but the predictions of test {test.name} are "
                 f"of {run.identity.name}, {run.identity.sha256}"
             )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,7 +5,6 @@ An image is excluded rather than kept with a box missing: a fracture without its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from fracture_det.data.annotations import AnnotationError, RawAnnotation, RawBox
 from fracture_det.data.image_info import ImageInfo, read_image_info
 from fracture_det.data.records import EXCLUDED, KEPT, REPAIRED, TYPE_ATTRIBUTE, Dataset, ImageRecord, Problem
 from fracture_det.data.stated_types import UNKNOWN_TYPE, known_type, no_type, split_target, states_type
-from fracture_det.structures.boxes import box_iou
+from fracture_det.structures.boxes import around_rotated, box_iou
 from fracture_det.structures.image_files import list_image_names
 from fracture_det.structures.orientations import EXIF_ORIENTATIONS, orient_boxes
 
@@ -381,7 +380,7 @@ def _clip_box(raw: RawBox, size: tuple[int, int], problems: _ImageProblems, *, f
         detail = f"{where} is rotated by {raw.rotation:g} degrees, which its four numbers do not contain"
         if not problems.repair_or_exclude("box_rotated", detail, "rotate"):
             return None
-        x0, y0, x1, y1 = _around_rotated((x0, y0, x1, y1), raw.rotation)
+        x0, y0, x1, y1 = around_rotated((x0, y0, x1, y1), raw.rotation)
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     overshoot = max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True))
     if not (cut[0] < cut[2] and cut[1] < cut[3]):
@@ -390,19 +389,6 @@ def _clip_box(raw: RawBox, size: tuple[int, int], problems: _ImageProblems, *, f
     if overshoot > ROUNDING_PX:
         return cut if problems.repair_or_exclude("box_outside", where, "clip") else None
     return cut
-
-
-def _around_rotated(box: Box, degrees: float) -> Box:
-    """Return the upright box around the corners of `box`, rotated about its centre."""
-    x, y, half_width, half_height = (
-        (box[0] + box[2]) / 2,
-        (box[1] + box[3]) / 2,
-        (box[2] - box[0]) / 2,
-        (box[3] - box[1]) / 2,
-    )
-    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    reach_x, reach_y = half_width * cos + half_height * sin, half_width * sin + half_height * cos
-    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
 
 
 def _show(box: Sequence[float]) -> str:

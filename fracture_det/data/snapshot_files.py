@@ -17,6 +17,7 @@ from typing import Any
 
 from fracture_det.data.snapshot_groups import Group
 from fracture_det.data.splits import SPLITS
+from fracture_det.structures.hashes import sha256_of
 
 FORMAT = "fracture_det snapshot 1"
 SNAPSHOT_FILE, CARD_FILE, METADATA_FILE = "snapshot.json", "CARD.md", "metadata.csv"
@@ -129,7 +130,7 @@ def sha256_of_json(content: Any) -> str:
 
 def hashes_of(folder: Path, ledger: Mapping[str, Any]) -> dict[str, str]:
     """Return the hashes of a version that is written but for its card and snapshot.json. Raises OSError."""
-    files = {name: _sha256(folder / name) for name in _files(folder)}
+    files = {name: sha256_of(folder / name) for name in _files(folder)}
     return {**files, **record_hashes(folder), LEDGER: sha256_of_json(ledger)}
 
 
@@ -176,7 +177,7 @@ def verify_snapshot(folder: Path) -> tuple[list[str], str]:
             found += [] if name in away else [f"{name}: missing"]
         elif name in away:
             found.append(f"{name}: still there, although deleted; --forget finishes that")
-        elif _sha256(folder / name) != digest:
+        elif sha256_of(folder / name) != digest:
             found.append(f"{name}: changed")
     found += [f"{name}: not part of the snapshot" for name in sorted(present - of_files.keys())]
     if gone:
@@ -277,7 +278,3 @@ def _files_of(identifier: str) -> tuple[str, str]:
 
 def _rows(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,8 +13,11 @@ _NOT_STATED = ("", "__undefined__", "n/a", "nan", "none", "null", "undefined", "
 
 
 def written_type(attributes: object) -> str:
-    """Return the text of the attribute `type` of what an annotation tool marked; empty where it has none."""
-    value = attributes.get(TYPE_ATTRIBUTE) if isinstance(attributes, Mapping) else None
+    """Return the text of the attribute `type` of what an annotation tool marked; empty where it has none.
+
+    Attributes that are no object, such as a list of names and values, are returned as text: no type, and so reported.
+    """
+    value = attributes.get(TYPE_ATTRIBUTE) if isinstance(attributes, Mapping) else attributes or None
     return "" if value is None else str(value).strip()
 
 

@@ -7,7 +7,6 @@ difference; it is in no figure, and named.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,7 @@ from fracture_det.evaluation.verdict import (
     TestResult,
 )
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.hashes import sha256_of
 
 PREDICTIONS_FILE, CALIBRATION_FILE, REPORT_FILE = "predictions.jsonl", "calibration.json", "report.json"
 Statistics = Callable[[Floats], dict[str, float]]
@@ -107,18 +107,14 @@ def read_gate_run(path: Path, calibration: Path | None = None) -> GateRun:
         except CalibrationError as error:
             raise GateError(f"{calibration} does not fit {file}: {error}") from error
     report = Report.load(folder) if folder and (folder / REPORT_FILE).is_file() else None
-    return GateRun(predictions, _sha256(file), loaded, report)
+    return GateRun(predictions, sha256_of(file), loaded, report)
 
 
 def read_gate_test(name: str, truth: Path, served: GateRun, candidate: GateRun) -> GateTest:
     """Read the truth of a test. Raises ValueErrors that name the file for a test without any image or truth box."""
     dataset = read_coco(truth)
     check_truth(dataset, truth)
-    return GateTest(name, dataset, _sha256(truth), served, candidate)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return GateTest(name, dataset, sha256_of(truth), served, candidate)
 
 
 # --- one test --------------------------------------------------------------------------------------------------------
@@ -321,8 +317,13 @@ def _has_fallen(difference: BootstrapDifference, margin: float) -> tuple[str, st
 def identities(tests: Mapping[str, GateTest]) -> tuple[DetectorIdentity, DetectorIdentity]:
     """Return the served detector and the candidate.
 
-    Raises GateError where a test has another one, and where both are one detector: a verdict names them by weights.
+    Raises GateError where a test has another one, where both are one detector (a verdict names them by weights), and
+    where two tests have one truth, which would count twice.
     """
+    truths: dict[str, str] = {}
+    for name, test in tests.items():
+        if (first_name := truths.setdefault(test.sha256, name)) != name:
+            raise GateError(f"tests {first_name} and {name} have the same truth, SHA-256 {test.sha256}")
     found: dict[str, tuple[str, DetectorIdentity]] = {}
     for role in (SERVED, CANDIDATE):
         for name, test in tests.items():

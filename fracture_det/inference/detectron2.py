@@ -15,9 +15,10 @@ from detectron2.engine import DefaultPredictor
 from fracture_det.inference.base import DetectorError, DetectorInfo, ModelInput, card_beside
 from fracture_det.inference.checksums import ChecksumError, checked_sha256
 from fracture_det.inference.stage_timer import stage
-from fracture_det.modeling.checkpoints import WeightsError, build_model_for, sha256_of, unloaded_keys
+from fracture_det.modeling.checkpoints import WeightsError, build_model_for, unloaded_keys
 from fracture_det.modeling.config import ConfigError, load_config
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.letterbox import Letterbox, detections_on_image, group_by_letterbox_size
 from fracture_det.structures.processors import available_cpus
 from fracture_det.structures.radiograph import Pixels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import pickle
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 from fracture_det.modeling.architectures.registry import register_architectures
 from fracture_det.modeling.backbones import TimmBackbone, fold_frozen_norms, register_backbones, timm_weights
 from fracture_det.modeling.type_head import TYPE_KEYS, register_type_head
+from fracture_det.structures.hashes import sha256_of
 
 # URI -> (address, SHA-256). timm publishes only its first eight digits, in the file's name; they are what is checked.
 DOWNLOADS = {
@@ -55,19 +55,6 @@ _logger = logging.getLogger("detectron2")
 
 class WeightsError(ValueError):
     """Weights are missing, broken, unsafe to load or of the wrong hash; the message says which, and what to do."""
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

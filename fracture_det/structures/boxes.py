@@ -51,6 +51,19 @@ def centre_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(((b[..., :2] <= centre) & (centre <= b[..., 2:])).all(-1))
 
 
+def around_rotated(box: tuple[float, float, float, float], degrees: float) -> tuple[float, float, float, float]:
+    """Return the upright box around the corners of one box x0 y0 x1 y1, rotated about its centre."""
+    x, y, half_width, half_height = (
+        (box[0] + box[2]) / 2,
+        (box[1] + box[3]) / 2,
+        (box[2] - box[0]) / 2,
+        (box[3] - box[1]) / 2,
+    )
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    reach_x, reach_y = half_width * cos + half_height * sin, half_width * sin + half_height * cos
+    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
+
+
 def rotate_boxes(boxes: ArrayLike, radians: float, centres: ArrayLike) -> NDArray[np.float64]:
     """Return the upright boxes (N, 4) around the ellipses inscribed in boxes (N, 4), rotated to lie at centres (N, 2).
 

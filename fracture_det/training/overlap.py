@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from fracture_det.data.duplicates import near_duplicates
 from fracture_det.data.image_info import read_image_infos
+from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.image_files import is_image_name
 from fracture_det.structures.processors import available_cpus
 
@@ -84,8 +84,8 @@ def _copies(train: Sequence[str], validation: Sequence[str], *, near: bool) -> l
     for path in validation:
         alike = sizes.get(Path(path).stat().st_size, [])
         if alike:
-            digest = _digest(path)
-            found.update((path, other) for other in alike if _digest(other) == digest)
+            digest = sha256_of(path)
+            found.update((path, other) for other in alike if sha256_of(other) == digest)
     if near:
         infos = list(read_image_infos("/", [*train, *validation], workers=min(available_cpus(), 8)))
         sides = (set(train), set(validation))
@@ -94,7 +94,3 @@ def _copies(train: Sequence[str], validation: Sequence[str], *, near: bool) -> l
                 if one in sides[1] and other in sides[0]:
                     found.setdefault(one, other)
     return [f"{path} (as {other})" for path, other in sorted(found.items())]
-
-
-def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

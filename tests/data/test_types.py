@@ -159,6 +159,17 @@ def test_a_stored_unknown_type_is_noted_with_its_value(tmp_path):
     assert any("torsional" in note for note in dataset.notes)
 
 
+def test_attributes_that_are_no_object_are_not_lost_in_silence(tmp_path):
+    record = ImageRecord(1, "a.png", 80, 100, "a", boxes=np.array([FIRST]), classes=[0], types=("spiral",))
+    write_coco(Dataset((record,), ("fracture",)), tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text().replace('{"type": "spiral"}', '[{"name": "type", "value": "spiral"}]')
+    (tmp_path / "a.json").write_text(text)
+    dataset = read_coco(tmp_path / "a.json")
+
+    assert dataset.records[0].types == (None,)
+    assert any("'value': 'spiral'" in note for note in dataset.notes)
+
+
 def test_voc_has_it_in_attributes():
     data = (
         "<annotation><object><name>fracture</name><attributes><attribute><name>type</name><value>spiral</value>"

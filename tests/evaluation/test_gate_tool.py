@@ -336,6 +336,9 @@ def test_what_cannot_be_decided_is_said_in_one_line(served, gate, capsys):
         f"both detectors have the same weights, {SERVED_SHA256}: detector aaaa, detector aaaa"
         in capsys.readouterr().err
     )
+    near = ["--test", "again", *map(str, (folder / "near.json", folder / "served_near", folder / "served_near"))]
+    assert gate(candidates(served, BETTER), *near)[0] == 2
+    assert "tests near and again have the same truth" in capsys.readouterr().err
     anonymous = {name: replace(one, about={}) for name, one in candidates(served, BETTER).items()}
     assert gate(anonymous, calibrated_as=None)[0] == 2
     assert f"no {WEIGHTS_SHA256[-7:]} of its weights" in capsys.readouterr().err

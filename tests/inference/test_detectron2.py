@@ -15,7 +15,7 @@ from fracture_det.inference.detectron2 import D2Detector, undo_letterbox
 from fracture_det.inference.prediction_folder import overlay_timer
 from fracture_det.inference.registry import open_detector
 from fracture_det.inference.stage_timer import STAGES, StageTimer
-from fracture_det.modeling.checkpoints import sha256_of
+from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.letterbox import Letterbox
 from tests.detectors import write_random_detector
 from tests.paths import FRACATLAS, present

@@ -15,9 +15,9 @@ from fracture_det.modeling.checkpoints import (
     WeightsError,
     load_checkpoint,
     resolve_weights,
-    sha256_of,
 )
 from fracture_det.modeling.config import default_config
+from fracture_det.structures.hashes import sha256_of
 
 
 def resnet(fpn: bool):

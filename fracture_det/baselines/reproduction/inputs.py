@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from fracture_det.baselines.reproduction.study import ReproductionError, ReproductionOptions
-from fracture_det.modeling.checkpoints import sha256_of
+from fracture_det.structures.hashes import sha256_of
 
 PLAN_FILE = "plan.json"
 # Folders that trainings are in; from the first one on, a folder belongs to its plan.

@@ -18,7 +18,7 @@ from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import SHIPPED, TRAINED, scheme_and_target
-from fracture_det.modeling.checkpoints import sha256_of
+from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
 
 Say = Callable[[str], None]
