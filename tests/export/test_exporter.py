@@ -55,7 +55,10 @@ def test_every_member_of_an_ensemble_is_exported(detectors, radiographs, tmp_pat
 
 
 @pytest.mark.slow
-def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, capsys):
+def test_int8_is_measured_on_annotated_images(detectors, radiographs, tmp_path, capsys, monkeypatch):
+    # What 8 bits cost random weights on eight images is chance, and another one on each kind of processor; that too
+    # much is refused is tested in test_int8.py.
+    monkeypatch.setattr(verify, "MAX_AUROC_DROP", 1.0)
     images = radiographs / "images"
     arguments = ["--detector", f"d2:{detectors / 'one'}", "--to", "openvino", "--int8"]
     arguments += ["--calibration-images", str(images), "--data", str(radiographs / "val.json"), "--images", str(images)]
