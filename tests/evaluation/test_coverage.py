@@ -173,7 +173,7 @@ def few_groups(seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the interval of 30 groups, and the plain percentile interval of the same resamples."""
     (scores,), positive, group = binormal(np.random.default_rng(seed), 30, 2.0)
     both = []
-    for patched in ({}, {"_bca_level": lambda self, z: NormalDist().cdf(z), "_widening": 1.0}):
+    for patched in ({}, {"_bca_level": lambda self, z: NormalDist().cdf(z), "_widening": lambda self, width: 1.0}):
         with pytest.MonkeyPatch.context() as patch:
             for name, one in patched.items():
                 patch.setattr(bootstrap._Samples, name, one)
