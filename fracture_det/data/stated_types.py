@@ -13,12 +13,14 @@ _NOT_STATED = ("", "__undefined__", "n/a", "nan", "none", "null", "undefined", "
 
 
 def written_type(attributes: object) -> str:
-    """Return the text of the attribute `type` of what an annotation tool marked; empty where it has none.
+    """Return the text of the attribute `type`, in any case, of what an annotation tool marked; empty where it has none.
 
     Attributes that are no object, such as a list of names and values, are returned as text: no type, and so reported.
     """
-    value = attributes.get(TYPE_ATTRIBUTE) if isinstance(attributes, Mapping) else attributes or None
-    return "" if value is None else str(value).strip()
+    if not isinstance(attributes, Mapping):
+        return str(attributes).strip() if attributes else ""
+    values = [value for name, value in attributes.items() if str(name).lower() == TYPE_ATTRIBUTE and value is not None]
+    return joined_types(map(str, values))
 
 
 def joined_types(texts: Iterable[str]) -> str:

@@ -170,6 +170,21 @@ def test_attributes_that_are_no_object_are_not_lost_in_silence(tmp_path):
     assert any("'value': 'spiral'" in note for note in dataset.notes)
 
 
+@pytest.mark.parametrize(
+    "written", ['"type": "spiral"', '"attributes": {"Type": "spiral"}', '"attributes": {"TYPE": "x"}']
+)
+def test_coco_has_it_beside_the_attributes_or_in_one_of_any_case(tmp_path, written):
+    record = ImageRecord(1, "a.png", 80, 100, "a", boxes=np.array([FIRST]), classes=[0], types=("spiral",))
+    write_coco(Dataset((record,), ("fracture",)), tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text().replace('"attributes": {"type": "spiral"}', written)
+    assert written in text
+    (tmp_path / "a.json").write_text(text)
+    dataset = read_coco(tmp_path / "a.json")
+
+    assert dataset.records[0].types == ((None,) if "x" in written else ("spiral",))
+    assert any("'x'" in note for note in dataset.notes) == ("x" in written)
+
+
 def test_voc_has_it_in_attributes():
     data = (
         "<annotation><object><name>fracture</name><attributes><attribute><name>type</name><value>spiral</value>"

@@ -296,8 +296,7 @@ def _box(item: Mapping[str, Any], names: Mapping[Id, str], image: _Image) -> Raw
         raise ValueError(f"category_id: {error}") from None
     if category not in names:
         raise ValueError(f"category_id: no category has the id {show(item['category_id'])}")
-    crowd = item.get("iscrowd")
-    if crowd not in (None, 0, 1, "0", "1"):  # True and False are 1 and 0
+    if (crowd := item.get("iscrowd")) not in (None, 0, 1, "0", "1"):  # True and False are 1 and 0
         raise ValueError(f"iscrowd: expected 0 or 1, got {show(crowd)}")
     attributes = item.get("attributes")
     rotation = item.get("rotation") or (attributes.get("rotation") if isinstance(attributes, dict) else None) or 0
@@ -307,7 +306,8 @@ def _box(item: Mapping[str, Any], names: Mapping[Id, str], image: _Image) -> Raw
         raise ValueError(f"rotation: {error}") from None
     if not math.isfinite(degrees):
         raise ValueError(f"rotation: expected degrees, got {show(rotation)}")
-    return RawBox(names[category], _corners(item, image), False, crowd in (1, "1"), degrees, written_type(attributes))
+    kind = written_type(attributes) or written_type({"type": item.get("type")})
+    return RawBox(names[category], _corners(item, image), False, crowd in (1, "1"), degrees, kind)
 
 
 def _corners(item: Mapping[str, Any], image: _Image) -> Corners:
