@@ -191,9 +191,11 @@ def boxes(stored: StoredPrediction, score: float) -> list[BoxSchema]:
 
 def _box_types(stored: StoredPrediction, index: int, level: str) -> list[TypeSchema] | None:
     """Return the types of one box, highest first: none of a weak one, None where the detector tells none."""
-    if stored.detections.types is None:
+    if not stored.type_names:
         return None
-    return [] if level == WEAK else type_schemas(stored.type_names, stored.detections.types[index].tolist())
+    if level == WEAK or stored.detections.types is None:  # it was not asked of boxes with so low a score
+        return []
+    return type_schemas(stored.type_names, stored.detections.types[index].tolist())
 
 
 def _links(stored: StoredPrediction) -> LinksSchema:

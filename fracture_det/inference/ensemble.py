@@ -17,6 +17,7 @@ from fracture_det.calibration.operating_points import PAPER_OPERATING_SCORE
 from fracture_det.inference.base import Detector, DetectorError, DetectorInfo, card_beside
 from fracture_det.inference.registry import open_detector, scheme_and_target
 from fracture_det.inference.stage_timer import stage
+from fracture_det.inference.type_classifier import TypeClassifier, TypedDetector
 from fracture_det.structures.boxes import box_iou
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.orientations import ORIENTATIONS, orient_image, undo_orientation
@@ -38,6 +39,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: its display name. members: detector URIs, their paths relative to the file.
     orientations: names of ORIENTATIONS, the test-time augmentation: every member predicts the radiograph in each.
     iou: see `weighted_boxes_fusion`. operating_score: the fused score (0..1) from which a box counts as a finding.
+    types: folder, relative to the file, of a classifier (`TypeClassifier`) that tells the types of what is found.
     """
 
     title: str
@@ -45,6 +47,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     orientations: tuple[str, ...] = ("identity",)
     iou: float = 0.5
     operating_score: float = PAPER_OPERATING_SCORE
+    types: str | None = None
 
     def __post_init__(self) -> None:
         if not self.members or not self.orientations:
@@ -136,10 +139,10 @@ class EnsembleDetector:
         )
 
     @classmethod
-    def open(cls, target: str, **options: Any) -> EnsembleDetector:
+    def open(cls, target: str, **options: Any) -> Detector:
         """Open a folder with an ensemble.json, or the file itself; `options` go to every member.
 
-        Raises DetectorError when the file or a member cannot be used.
+        Raises DetectorError when the file, a member or the classifier of types cannot be used.
         """
         path = ensemble_file(target)
         config = EnsembleConfig.load(path)
@@ -148,7 +151,13 @@ class EnsembleDetector:
         except DetectorError as error:
             raise DetectorError(f"{path}, members: {error}") from error
         changed = {"NMS IoU": f"{options['nms_iou']:g}"} if "nms_iou" in options else {}
-        return cls(members, config, card=card_beside(path), about=changed)
+        ensemble = cls(members, config, card=card_beside(path), about=changed)
+        if config.types is None:
+            return ensemble
+        try:
+            return TypedDetector(ensemble, TypeClassifier(path.parent / config.types))
+        except DetectorError as error:
+            raise DetectorError(f"{path}, types: {error}") from error
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""

@@ -392,7 +392,8 @@ class PredictionService:
                 self.info.class_names
             ):
                 raise ValueError(f"{self.info.name} returned a class that is not in {self.info.class_names}")
-            n_types = 0 if detections.types is None else detections.types.shape[1]
-            if len(detections) and n_types != len(self.info.type_names):
+            # None: a classifier of types is not asked of a radiograph without a finding.
+            if detections.types is not None and detections.types.shape[1] != len(self.info.type_names):
+                n_types = detections.types.shape[1]
                 raise ValueError(f"{self.info.name} returned {n_types} types of its {len(self.info.type_names)}")
         return predictions

@@ -68,7 +68,7 @@ def _figures(report: Report) -> dict[str, DrawFunction]:
     if report.robustness:
         figures["robustness"] = _robustness(report)
     if report.types is not None:
-        figures |= _types(report.types)
+        figures |= type_figures(report.types)
     return figures
 
 
@@ -167,7 +167,8 @@ def _reliability(report: Report) -> DrawFunction:
     )
 
 
-def _types(found: Types) -> dict[str, DrawFunction]:
+def type_figures(found: Types) -> dict[str, DrawFunction]:
+    """Return what draws the confusion table, accuracy against coverage, and reliability, each to a path, by name."""
     rows, columns = types.present(found)
     counts = [
         [cells[index].count or 0 for index in columns]

@@ -17,7 +17,7 @@ class Detections:
     scores: (N,) float32 in 0..1, descending.
     classes: (N,) int64, indices into the detector's `class_names`.
     types: (N, T) float32 in 0..1, the probability of each of the detector's `type_names` if the box is a fracture, a
-    row's sum 1; None where the detector does not tell types.
+    row's sum 1; None where the detector does not tell types, or was not asked: nothing was found.
 
     Raises ValueError when a shape, an order or a range is not as stated.
     """
