@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fracture_det.inference.service import DetectorFailed
+from fracture_det.structures.readings import Reading
 from tests.pacs.conftest import plate
 from tests.pacs.films import dicom_object, write
 from tests.pacs.programs import MllpServer, free_port, program, storescu, wait_for
 from tests.pacs.test_storage import send, watching
-from webapp.store import Feedback
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -106,7 +106,7 @@ def test_a_readers_feedback_sends_a_corrected_version_once(start_node, mllp, fol
     assert send(running, ds) == 0
     running.settle()
     prediction = running.node.store.pacs_status.prediction_of(ds.SOPInstanceUID)
-    running.node.store.results.save_feedback(prediction, Feedback({1: "wrong"}, (), True, "", "", 0), author="anna")
+    running.node.store.results.save_reading(prediction, Reading({1: "wrong"}, (), True, "", "", 0), author="anna")
     wait_for(lambda: len(mllp.messages) == 2, "a corrected version")
     running.settle()
     assert "|RAD|C" in mllp.messages[1]

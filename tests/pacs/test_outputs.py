@@ -12,6 +12,7 @@ from fhir.resources.R4B.bundle import Bundle
 from PIL import Image
 from pydicom import dcmread
 
+from fracture_det.structures.readings import Reading
 from tests.pacs.conftest import plate
 from tests.pacs.films import dicom_object, write
 from tests.pacs.programs import program
@@ -24,7 +25,6 @@ from webapp.pacs.outputs.encapsulated_pdf import encapsulated_pdf
 from webapp.pacs.outputs.presentation_state import presentation_state
 from webapp.pacs.outputs.secondary_capture import secondary_capture
 from webapp.pacs.outputs.structured_report import structured_report
-from webapp.store import Feedback
 
 MODEL = "ab" * 32
 LIKELY = ImageResult(
@@ -42,7 +42,7 @@ LIKELY = ImageResult(
 )
 NONE_SEEN = ImageResult("analysed", finding="none seen", confidence=0.02, height=120, width=160, calibrated=True)
 REFUSED = ImageResult("not analysed", reason="document", sentence="It looks like a document.")
-FEEDBACK = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "a & b | c", "anna", 1.0)
+FEEDBACK = Reading({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "a & b | c", "anna", 1.0)
 RIS = Hl7Destination(kind="hl7", name="ris", host="ris", port=2575)
 
 
