@@ -39,6 +39,8 @@ def _disputed(stored: StoredPrediction, viewer: Account) -> DisputedSchema:
         created_at=result.created_at,
         disagreements=list(stored.read.disagreements),
         readings=[feedback_schema(reading) for reading in stored.readings],
+        marks=[[mark.box for mark in stored.read.marks(reading)] for reading in stored.readings],
+        image=result.image,
         links=result.links,
     )
 

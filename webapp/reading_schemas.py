@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .schemas import FeedbackSchema, LinksSchema, Schema
+from .schemas import BoxPx, FeedbackSchema, ImageSchema, LinksSchema, Schema
 
 
 class ReadingsSchema(Schema):
@@ -72,6 +72,8 @@ class DisputedSchema(Schema):
     created_at: datetime
     disagreements: list[str]
     readings: list[FeedbackSchema]
+    marks: list[list[BoxPx]] = Field(description="the boxes of each reading, in the order of `readings`, px upright")
+    image: ImageSchema
     links: LinksSchema
 
 

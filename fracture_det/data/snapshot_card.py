@@ -91,10 +91,8 @@ def _people(facts: Facts) -> list[str]:
     if times:
         parts.append(f"Feedback from {times[0]} to {times[-1]}.")
     readers = Counter(name for about in facts.about.values() for name in about.get("author", "").split("; "))
-    readers = Counter({name or "not stated": n for name, n in readers.items()})
-    parts.append(
-        markdown_table(["reader", "radiographs"], [[name, f"{n:,}"] for name, n in readers.most_common()], "-r")
-    )
+    rows = [[name or "not stated", f"{n:,}"] for name, n in readers.most_common()]
+    parts.append(markdown_table(["reader", "radiographs"], rows, "-r"))
     for title, columns in (
         ("whose word the truth is", ("truth",)),
         ("detector whose boxes were judged", ("model", "weights")),

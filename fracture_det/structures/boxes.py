@@ -26,7 +26,7 @@ def box_iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
 
 
 def match_boxes(boxes: ArrayLike, others: ArrayLike, *, iou: float) -> list[tuple[int, int]]:
-    """Return pairs of indices of boxes (N, 4) and others (M, 4) with at least this IoU, one to one, as many as possible.
+    """Return index pairs of boxes (N, 4) and others (M, 4) with at least this IoU, one to one, as many as possible.
 
     A maximum matching by augmenting paths (Berge 1957, PNAS 43, 842-844); each box tries its best others first, which
     decides where several matchings are as large.

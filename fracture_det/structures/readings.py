@@ -124,9 +124,8 @@ class ReadRadiograph:
             return (FRACTURED,)
         clusters = clusters_of(marked)
         is_same = all(len(marks) == len(clusters) for marks in marked)
-        differ = any(
-            len({m.type for m in c if m.type}) > 1 or len({m.label for m in c if m.label}) > 1 for c in clusters
-        )
+        stated = [{getattr(mark, name) for mark in c} - {None, ""} for c in clusters for name in ("type", "label")]
+        differ = any(len(names) > 1 for names in stated)
         return tuple(name for name, is_so in ((BOXES, not is_same), (TYPES, differ)) if is_so)
 
     @property
@@ -185,7 +184,7 @@ def _joined(cluster: Sequence[Mark]) -> Mark:
     boxes = {mark.box for mark in cluster}
     first = cluster[0]
     if len(boxes) > 1:
-        x0, y0, x1, y1 = np.round(np.mean([mark.box for mark in cluster], axis=0), 2).tolist()
+        x0, y0, x1, y1 = np.array([mark.box for mark in cluster]).mean(axis=0).round(2).tolist()
         first = replace(first, box=(x0, y0, x1, y1))
     label = next((mark.label for mark in cluster if mark.label), "")
     return replace(first, label=label, type=next((mark.type for mark in cluster if mark.type), None))

@@ -329,10 +329,10 @@ class PacsQueue:
         feedback, times = {}, []
         for known in objects:
             result = None if known.prediction_id is None else session.get(PredictionRow, known.prediction_id)
-            said = [] if result is None else [*result.readings, *filter(None, (result.settlement,))]
-            times += [row.updated_at for row in said]
-            if result is not None and (passed_on := newest_reading(result)) is not None:
-                feedback[known.id] = passed_on
+            if result is None or (passed_on := newest_reading(result)) is None:
+                continue
+            feedback[known.id] = passed_on
+            times += [passed_on.updated_at, *(reading.updated_at for reading in result.readings)]
         shared = (row.id, row.uid, row.source, row.version, row.content_sha256, row.attempts)
         return DueStudy(*shared, objects, feedback, max(times, default=None))
 

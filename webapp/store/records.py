@@ -203,9 +203,9 @@ def newest_reading(row: PredictionRow) -> Reading | None:
     return max(map(reading_of, row.readings), key=lambda reading: reading.updated_at, default=None)
 
 
-def fill_reading(row: ReadingColumns, said: Reading, *, author: str) -> str:
-    """Write what somebody says now into a row; return the SHA-256 of it, for the audit log."""
-    row.author, row.updated_at = author, time.time()
+def fill_reading(row: ReadingColumns, said: Reading) -> str:
+    """Write what the author of a row says now into it; return the SHA-256 of that, for the audit log."""
+    row.updated_at = time.time()
     row.verdicts = {str(number): verdict for number, verdict in sorted(said.verdicts.items())}
     row.missed = [list(box) for box in said.missed]
     row.no_fracture, row.comment = said.no_fracture, said.comment

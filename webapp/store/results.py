@@ -127,27 +127,22 @@ class Results:
 
     def save_reading(self, identifier: str, reading: Reading, *, author: str) -> StoredPrediction | None:
         """Replace the reading of a result by one reader; return the result, or None if there is none."""
-        return self._save(ReadingRow, (identifier, author), reading, "feedback", author)
+        return self._save(ReadingRow(prediction_id=identifier, author=author), reading, "feedback")
 
     def settle(self, identifier: str, reading: Reading, *, by: str) -> StoredPrediction | None:
         """Replace what is settled of a result; return the result, or None if there is none."""
-        return self._save(SettlementRow, (identifier,), reading, "settle", by)
+        return self._save(SettlementRow(prediction_id=identifier, author=by), reading, "settle")
 
-    def _save(
-        self, kind: type[ReadingRow | SettlementRow], key: tuple[str, ...], said: Reading, action: str, author: str
-    ) -> StoredPrediction | None:
+    def _save(self, row: ReadingRow | SettlementRow, said: Reading, action: str) -> StoredPrediction | None:
+        digest = fill_reading(row, said)
         with self._database.writing() as session:
-            result = session.get(PredictionRow, key[0])
+            result = session.get(PredictionRow, row.prediction_id)
             if result is None:
                 return None
-            row = session.get(kind, key)
-            if row is None:
-                row = kind(prediction_id=result.id)
-                session.add(row)
-            digest = fill_reading(row, said, author=author)
-            entry = AuditEntry(author, action, result.id, result.input_sha256, result.model_sha256, digest)
+            session.merge(row)
+            entry = AuditEntry(row.author, action, result.id, result.input_sha256, result.model_sha256, digest)
             self._audit.add(session, entry)
-        return self.get(key[0])
+        return self.get(row.prediction_id)
 
     def read_by_several(self) -> list[StoredPrediction]:
         """Return the results that have two readings or more, newest first."""

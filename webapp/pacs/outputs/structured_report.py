@@ -88,7 +88,7 @@ def _observers(answer: StudyAnswer) -> ObservationContext:
 
 
 def _groups(answer: StudyAnswer, image: ImageAnswer) -> list[Any]:
-    """Return the group of a whole image, then one for each of its boxes and for each that a reader has moved or drawn."""
+    """Return the group of a whole image, then one for each of its boxes and for each that a reader moved or drew."""
     groups: list[Any] = [_image_group(answer, image)]
     groups += [_box_group(answer, image, box) for box in image.result.boxes]
     if image.feedback is not None:
