@@ -81,7 +81,7 @@ class Accounts:
                 f"user {name!r}: expected lower-case letters, digits and . _ -, and not {reserved} or {RESERVED[-1]}"
             )
         if role not in ROLES:
-            raise AccountError(f"role of {name}: expected {' or '.join(ROLES)}, got {role!r}")
+            raise AccountError(f"role of {name}: expected {', '.join(ROLES[:-1])} or {ROLES[-1]}, got {role!r}")
         row = UserRow(name=name, role=role, created_at=time.time(), **self._secrets(name, password))
         with self._database.writing() as session:
             if session.get(UserRow, name) is not None:
