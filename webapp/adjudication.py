@@ -90,7 +90,9 @@ def _pair(pair: PairAgreement, several: Sequence[StoredPrediction]) -> PairSchem
 
 
 def _share(found: BootstrapResult) -> ShareSchema:
-    return ShareSchema(**{name: _defined(getattr(found, name)) for name in ("value", "low", "high")})
+    """Return a figure; where every resample gives the same, as it does of few images, there is no interval to state."""
+    low, high = (None, None) if found.low == found.high else (_defined(found.low), _defined(found.high))
+    return ShareSchema(value=_defined(found.value), low=low, high=high)
 
 
 def _defined(value: float) -> float | None:

@@ -23,7 +23,7 @@ class ReadingsSchema(Schema):
 
 
 class ShareSchema(Schema):
-    """A figure of agreement with its 95 % interval over images; each null where it is not defined."""
+    """A figure of agreement with its 95 % interval over images; null where not defined or each resample is the same."""
 
     value: float | None
     low: float | None

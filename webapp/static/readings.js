@@ -17,7 +17,7 @@ export function wordsOf({ boxes, missed, no_fracture: noFracture, unreadable, re
   const count = (verdict) => boxes.filter((box) => box.verdict === verdict).length;
   const moved = boxes.filter((box) => box.moved_to).length;
   const said = [
-    count("right") && `${plural(count("right"), "box", "boxes")} right${moved ? `, ${moved} of them moved` : ""}`,
+    count("right") && `${plural(count("right"), "box", "boxes")} right${moved ? ` (${moved} moved)` : ""}`,
     count("wrong") && `${plural(count("wrong"), "box", "boxes")} wrong`, missed.length && `${missed.length} missed`,
   ];
   return said.filter(Boolean).join(", ") || "only a comment";
@@ -64,6 +64,6 @@ export function showReaders({ part, element, result }, onTake) {
     return item;
   }));
   return readings.map((reading, index) => ({
-    kind: kindOf(index), name: reading.author, boxes: marksOf(reading, result.detections),
+    reader: kindOf(index), name: reading.author, boxes: marksOf(reading, result.detections),
   }));
 }

@@ -184,15 +184,15 @@ class Viewer {
     const upwards = [...shown].reverse(); // the highest score lies on top
     const moved = result.detections.filter((box) => feedback?.movedTo(box.number));
     const place = (box) => feedback?.movedTo(box.number) ?? box.box_xyxy_px;
-    const kind = (box) => (feedback?.movedTo(box.number) ? "missed" : box.level);
+    const kind = (box) => (moved.includes(box) ? "missed" : box.level);
     part("boxes").replaceChildren(
-      ...upwards.map((box) => rectangle(box.box_xyxy_px, feedback?.movedTo(box.number) ? "left-behind" : box.level, box.number)),
-      ...readings.flatMap(({ kind: reader, boxes }) => boxes.map((box) => rectangle(box, reader))),
+      ...upwards.map((box) => rectangle(box.box_xyxy_px, moved.includes(box) ? "left-behind" : box.level, box.number)),
+      ...readings.flatMap(({ reader, boxes }) => boxes.map((box) => rectangle(box, reader))),
       ...moved.map((box) => rectangle(place(box), "missed", box.number)),
       ...missed.map((box) => rectangle(box, "missed")),
     );
     part("tags").replaceChildren(
-      ...readings.flatMap(({ kind: reader, name, boxes }) => boxes.map((box) => tag(box, reader, name, result.image))),
+      ...readings.flatMap(({ reader, name, boxes }) => boxes.map(([x0, , , y1]) => tag([x0, y1], reader, name, result.image))),
       ...upwards.map((box) => tag(place(box), kind(box), `${box.number}${verdict(box)}`, result.image, box.number)),
       ...missed.map((box, index) => tag(box, "missed", `missed ${index + 1}`, result.image)),
     );
