@@ -117,10 +117,10 @@ def test_a_class_that_one_predicted_box_has_and_another_has_not_is_a_disagreemen
 
 
 def test_boxes_are_matched_as_many_as_possible():
-    boxes = [(0, 0, 10, 10), (0, 0, 10, 14)]
-    others = [(0, 0, 10, 12), (0, 0, 10, 20)]
-    # The first box fits the first other best, and so does the second; the first has only that one.
-    assert match_boxes(boxes, others, iou=0.6) == [(0, 0), (1, 1)]
-    assert match_boxes(boxes, others, iou=0.8) == [(0, 0)]
+    boxes = [(0, 0, 10, 12), (0, 0, 10, 18)]
+    others = [(0, 0, 10, 12), (0, 0, 10, 9)]
+    # The first box is the first other, but has to leave it to the second box, which fits no other: IoU .67 and .5.
+    assert match_boxes(boxes, others, iou=0.6) == [(0, 1), (1, 0)]
+    assert match_boxes(boxes, others, iou=0.7) == [(0, 0)]
     assert match_boxes([], others, iou=0.5) == []
     assert match_boxes(boxes, np.zeros((0, 4)), iou=0.5) == []

@@ -46,13 +46,14 @@ def settle(readers, links, said, by="carla"):
 
 def test_nobody_overwrites_another_and_readings_are_blind_until_ones_own_is_finished(readers, links):
     say(readers, links, "anna", NONE)
-    say(readers, links, "anna", RIGHT)  # her latest
+    say(readers, links, "anna", RIGHT | {"comment": "a new scar"})  # her latest
     blind = readers["ben"].get(links["self"]).json
     assert (blind["feedback"], blind["others"], blind["hidden_readings"], blind["settled"]) == (None, [], 1, None)
     texts = [readers["ben"].get(path).text for path in (links["page"], links["report"], "/history")]
     texts.append(text_of(readers["ben"].get(links["report_pdf"]).data))
     assert not any("Feedback by" in text or "anna, 20" in text for text in texts)
-    assert readers["ben"].get("/api/v1/predictions?q=scar").json["total"] == 0
+    found = {name: readers[name].get("/api/v1/predictions?q=scar").json["total"] for name in ("anna", "ben", "carla")}
+    assert found == {"anna": 1, "ben": 0, "carla": 1}
 
     say(readers, links, "ben", {"comment": "more later"})  # not finished: he still sees nothing
     hidden = readers["ben"].get(links["readings"]).json
