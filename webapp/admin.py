@@ -70,7 +70,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = commands.add_parser("add-user", help="create a user; asks for the password, or reads it from a pipe")
     add.add_argument("name", help="lower-case letters, digits and . _ -")
     add.add_argument(
-        "--role", choices=ROLES, default=READER, help="an admin sees everybody's results (default: reader)"
+        "--role",
+        choices=ROLES,
+        default=READER,
+        help="an adjudicator sees everybody's results and settles what readers disagree on; an admin also deletes them "
+        "(default: reader)",
     )
     add.set_defaults(run=_add_user)
     for name, run, text in (

@@ -11,16 +11,14 @@ from flask import Blueprint, Response, current_app, jsonify, request, send_file
 
 from fracture_det.inference.service import overlay_png
 
-from .auth import current_account, limit_uploads
+from .auth import current_account, limit_uploads, sees_everything
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError
 from .fracture_types import listed_types
-from .presentation import NOTICE, feedback_schema, overlay_caption
+from .presentation import NOTICE, overlay_caption
 from .schemas import (
     AliveSchema,
     ErrorSchema,
-    FeedbackIn,
-    FeedbackSchema,
     HistoryQuery,
     ModelSchema,
     OverlayQuery,
@@ -31,7 +29,7 @@ from .schemas import (
     UploadHeaders,
     UploadQuery,
 )
-from .store import Feedback, HistoryFilter, StoredPrediction
+from .store import HistoryFilter, StoredPrediction
 from .uploads import BUSY, ONE_IMAGE, drawing_slot, find_result, handle_upload, response_schema, sent_files
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="API")
@@ -54,7 +52,7 @@ METRICS: Any = {"200": {"description": "counters", "content": {"text/plain": {"s
 ERROR_DESCRIPTIONS = {
     400: "malformed request",
     401: "neither logged in nor a valid token",
-    403: "sent by a page of another site",
+    403: "sent by a page of another site; not allowed to this account",
     404: "no such result, or it is somebody else's, or it has expired",
     409: "somebody else has logged in in this browser since the page was loaded",
     413: "too many bytes or pixels",
@@ -124,7 +122,7 @@ def create_prediction(query: UploadQuery, headers: UploadHeaders) -> tuple[Predi
 @blueprint.output(PageSchema, description="one page, newest first")
 @blueprint.doc(responses=errors())
 def history(query: HistoryQuery) -> PageSchema:
-    """List your results; an administrator sees everybody's."""
+    """List the results that you may see, newest first."""
     results, total = app_context().store.results.page(history_filter(query), page=query.page, per_page=query.per_page)
     return PageSchema(
         results=[response_schema(stored) for stored in results],
@@ -147,7 +145,7 @@ def prediction(identifier: str, query: ScoreQuery) -> PredictionSchema:
 @blueprint.delete("/predictions/<identifier>")
 @blueprint.doc(responses=no_content(403, 404, 409))
 def delete_prediction(identifier: str) -> tuple[str, int]:
-    """Delete a result with its image and feedback."""
+    """Delete a result with its image and readings."""
     delete_result(find_result(identifier))
     return "", 204
 
@@ -187,20 +185,6 @@ def overlay(identifier: str, query: OverlayQuery) -> Response:
             caption=overlay_caption(stored),
         )
     return Response(drawn, mimetype="image/png")
-
-
-@blueprint.put("/predictions/<identifier>/feedback")
-@blueprint.input(FeedbackIn, location="json", arg_name="feedback")
-@blueprint.output(FeedbackSchema, description="the stored feedback")
-@blueprint.doc(responses=errors(403, 404, 409, 415, 422))
-def give_feedback(identifier: str, feedback: FeedbackIn) -> FeedbackSchema:
-    """Replace the feedback on a result: a verdict per box, missed fractures, or that there is no fracture."""
-    stored = find_result(identifier)
-    checked = checked_feedback(feedback, stored)
-    updated = app_context().store.results.save_feedback(stored.id, checked, author=current_account().name)
-    if updated is None or updated.feedback is None:
-        raise RequestError(404, "This result was deleted in the meantime.", reason="not_found")
-    return feedback_schema(updated.feedback)
 
 
 @blueprint.get("/model")
@@ -271,15 +255,24 @@ def openapi() -> Response:
 
 
 def delete_result(stored: StoredPrediction) -> None:
-    """Delete a result on behalf of the current account."""
+    """Delete a result on behalf of the current account. Raises RequestError with 403 where it is somebody else's."""
+    if not may_delete(stored):
+        raise RequestError(403, "Only its owner or an administrator can delete this result.", reason="owner")
     app_context().store.results.delete(stored.id, by=current_account().name)
+
+
+def may_delete(stored: StoredPrediction) -> bool:
+    """Return whether the current account may delete a result: its own, and an administrator any."""
+    return current_account().is_admin or stored.owner == current_account().name
 
 
 def history_filter(query: HistoryQuery) -> HistoryFilter:
     """Return the filter of a history query. Raises RequestError for a day that does not exist."""
     days = {name: _day(name, getattr(query, name)) for name in ("since", "until")}
+    account = current_account()
     return HistoryFilter(
-        owner=None if current_account().is_admin else current_account().name,
+        owner=None if sees_everything(account) else account.name,
+        reader=None if account.can_settle else account.name,
         finding=query.finding,
         since=None if days["since"] is None else days["since"].timestamp(),
         until=None if days["until"] is None else (days["until"] + timedelta(days=1)).timestamp(),
@@ -292,37 +285,6 @@ def image_path_of(stored: StoredPrediction) -> Any:
     if stored.image_path is None:
         raise RequestError(404, "The image of this result was not kept.", reason="not_found")
     return stored.image_path
-
-
-def checked_feedback(given: FeedbackIn, stored: StoredPrediction) -> Feedback:
-    """Return the feedback for the store. Raises RequestError for an unknown box or type, or one outside the image."""
-    for box in given.boxes:
-        if box.number > len(stored.detections):
-            message = f"There is no box {box.number}; this result has {len(stored.detections)}."
-            raise RequestError(422, message, reason="feedback")
-    for x0, y0, x1, y1 in given.missed:
-        if not (0 <= x0 < x1 <= stored.width and 0 <= y0 < y1 <= stored.height):
-            message = f"A missed fracture must lie inside the {stored.width} x {stored.height} px of the radiograph."
-            raise RequestError(422, message, reason="feedback")
-    types = {box.number: box.type for box in given.boxes if box.type is not None}
-    _check_types(given, stored)
-    verdicts = {box.number: box.verdict for box in given.boxes}
-    missed_types = tuple(given.missed_types)
-    said = (verdicts, tuple(given.missed), given.no_fracture, given.comment)
-    return Feedback(*said, types=types, missed_types=missed_types)
-
-
-def _check_types(given: FeedbackIn, stored: StoredPrediction) -> None:
-    """Raise RequestError for a type that is neither in the list nor in what was stored while the list had it."""
-    said = stored.feedback
-    former = () if said is None else (*said.types.values(), *said.missed_types)
-    known = [kind.name for kind in listed_types()]
-    fields = {f"boxes.{index}.type": box.type for index, box in enumerate(given.boxes)}
-    fields |= {f"missed_types.{index}": name for index, name in enumerate(given.missed_types)}
-    for field, name in fields.items():
-        if name is not None and name not in (*known, *stored.type_names, *former):
-            message = f"{field}: there is no type {name!r}; expected one of {', '.join(known)}."
-            raise RequestError(422, message, reason="feedback")
 
 
 def _day(name: str, text: str | None) -> datetime | None:

@@ -15,7 +15,7 @@ from fracture_det.inference.registry import open_detector
 from fracture_det.inference.service import PredictionService, assess
 from fracture_det.structures.fracture_types import FractureTypeError, fracture_types
 
-from . import api, auth, errors, login, pages
+from . import api, auth, errors, login, pages, reading_api
 from .context import AppContext, IdempotencyKeys
 from .metrics import Metrics
 from .settings import Settings
@@ -79,10 +79,12 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     errors.register(app)
     auth.register(app, settings, loopback=loopback)
-    for blueprint in (api.blueprint, api.probes, api.description, login.blueprint, pages.blueprint):
+    blueprints = (api.blueprint, reading_api.blueprint, api.probes, api.description, login.blueprint, pages.blueprint)
+    for blueprint in blueprints:
         app.register_blueprint(blueprint)
     # API requests carry a token or come from our own pages; auth checks their origin.
-    auth.csrf.exempt(api.blueprint)
+    for blueprint in (api.blueprint, reading_api.blueprint):
+        auth.csrf.exempt(blueprint)
     app.before_request(lambda: None if request.blueprint == "probes" else store.results.sweep_if_due())
     store.results.sweep_if_due()
     return app

@@ -102,6 +102,11 @@ def current_account() -> Account:
     return account
 
 
+def sees_everything(account: Account) -> bool:
+    """Return whether an account may see the results of others."""
+    return account.can_settle or bool(current_app.extensions["fracture"].settings.shared_reading)
+
+
 def limit_uploads() -> None:
     """Count one upload of the current user, or without a login of the client. Raises RequestError with 429."""
     client = _client() if g.account is LOCAL else g.account.name

@@ -14,14 +14,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fracture_det.structures.wording import percent
 
-from .api import delete_result, history_filter, image_path_of
-from .auth import checked_host, limit_uploads
+from .adjudication import adjudication_schema
+from .api import delete_result, history_filter, image_path_of, may_delete
+from .auth import checked_host, current_account, limit_uploads
 from .context import app_context
 from .errors import RequestError
 from .fracture_types import definition_of, leading, listed_types
-from .pdf import facts, report_pdf
+from .pdf import facts, report_pdf, verdicts_of
 from .presentation import FINDING_BY_LEVEL, NOTICE
-from .schemas import MAX_COMMENT_LENGTH, HistoryQuery, ScoreQuery
+from .reading_api import require_adjudicator
+from .schemas import MAX_COMMENT_LENGTH, MAX_REASON_LENGTH, HistoryQuery, ScoreQuery
 from .uploads import drawing_slot, find_result, handle_upload, response_schema, sent_files
 
 blueprint = Blueprint("pages", __name__)
@@ -38,6 +40,7 @@ def shared_variables() -> dict[str, Any]:
         "notice": NOTICE,
         "account": g.get("account"),
         "max_comment_length": MAX_COMMENT_LENGTH,
+        "max_reason_length": MAX_REASON_LENGTH,
         "listed_types": listed_types(),
     }
 
@@ -70,7 +73,9 @@ def upload_form() -> tuple[str, int]:
 @blueprint.get("/results/<identifier>")
 def result(identifier: str) -> str:
     """Show one stored result."""
-    return render_template("result.html", result=response_schema(find_result(identifier), _query(ScoreQuery).score))
+    stored = find_result(identifier)
+    page = response_schema(stored, _query(ScoreQuery).score)
+    return render_template("result.html", result=page, may_delete=may_delete(stored))
 
 
 @blueprint.post("/results/<identifier>/delete")
@@ -84,7 +89,7 @@ def delete(identifier: str) -> AnyResponse:
 def report(identifier: str) -> str:
     """Show a printable report."""
     page = response_schema(find_result(identifier), _query(ScoreQuery).score)
-    return render_template("report.html", result=page, facts=facts(page))
+    return render_template("report.html", result=page, facts=facts(page), verdicts=verdicts_of(page))
 
 
 @blueprint.get("/results/<identifier>/report.pdf")
@@ -111,6 +116,23 @@ def history() -> str:
         query=query,
         levels=FINDING_BY_LEVEL,
     )
+
+
+@blueprint.get("/readings")
+def readings() -> str:
+    """Show what readers disagree on, and how they agree; for adjudicators."""
+    require_adjudicator()
+    said = adjudication_schema(app_context().store.results.read_by_several(), current_account())
+    return render_template("readings.html", said=said)
+
+
+@blueprint.get("/readings/<identifier>")
+def settling(identifier: str) -> str:
+    """Show one result with all its readings, to be settled; for adjudicators."""
+    require_adjudicator()
+    stored = find_result(identifier)
+    result, read = response_schema(stored), stored.read
+    return render_template("settling.html", result=result, disagreements=read.disagreements)
 
 
 @blueprint.get("/model")

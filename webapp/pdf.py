@@ -10,11 +10,11 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from fracture_det.inference.service import overlay_png
-from fracture_det.structures.wording import percent
+from fracture_det.structures.wording import counted, percent
 
 from .fracture_types import definition_of, leading
 from .presentation import overlay_caption
-from .schemas import PredictionSchema
+from .schemas import FeedbackSchema, PredictionSchema
 from .store import StoredPrediction
 
 MARGIN_MM, MAX_IMAGE_HEIGHT_MM = 15, 130
@@ -65,17 +65,39 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         f" boxes shown from {result.score:.4g}",
         "Radiograph": radiograph_facts(result),
     }
-    if result.feedback is not None:
-        count = len(result.feedback.missed)
-        missed = f"{count} missed fracture{'' if count == 1 else 's'}"
-        if any(result.feedback.missed_types):
-            missed += f" ({', '.join(kind or 'type unknown' for kind in result.feedback.missed_types)})"
-        verdict = "no fracture" if result.feedback.no_fracture else missed
-        time = f"{result.feedback.updated_at:%Y-%m-%d %H:%M} UTC"
-        facts_by_name["Reader"] = f"{result.feedback.author}, {time}: {verdict}"
-        if result.feedback.comment:
-            facts_by_name["Comment"] = result.feedback.comment
+    if result.settled is not None:
+        facts_by_name |= _reading_facts("Settled", "Comment of the adjudicator", result.settled)
+    for number, said in enumerate(filter(None, (result.feedback, *result.others)), start=1):
+        rank = "" if number == 1 else f" {number}"
+        facts_by_name |= _reading_facts(f"Reader{rank}", f"Comment{rank}", said)
     return facts_by_name
+
+
+def verdicts_of(result: PredictionSchema) -> dict[int, str]:
+    """Return what is said of boxes by number: what is settled, else one's own reading, else the first of others."""
+    said = next(filter(None, (result.settled, result.feedback, *result.others)), None)
+    return {
+        box.number: ", ".join(filter(None, (box.verdict, "moved" if box.moved_to else None, box.type)))
+        for box in (said.boxes if said is not None else ())
+    }
+
+
+def _reading_facts(name: str, of_comment: str, said: FeedbackSchema) -> dict[str, str]:
+    time = f"{said.updated_at:%Y-%m-%d %H:%M} UTC"
+    facts_by_name = {name: f"{said.author}, {time}: {_verdict(said)}"}
+    return facts_by_name | ({of_comment: said.comment} if said.comment else {})
+
+
+def _verdict(said: FeedbackSchema) -> str:
+    if said.unreadable:
+        return f"not readable ({said.reason})" if said.reason else "not readable"
+    if said.no_fracture:
+        return "no fracture"
+    missed = counted(len(said.missed), "missed fracture")
+    if any(said.missed_types):
+        missed += f" ({', '.join(kind or 'type unknown' for kind in said.missed_types)})"
+    moved = sum(box.moved_to is not None for box in said.boxes)
+    return f"{missed}, {counted(moved, 'box', 'boxes')} moved" if moved else missed
 
 
 def radiograph_facts(result: PredictionSchema) -> str:
@@ -119,8 +141,7 @@ def _boxes(pdf: FPDF, result: PredictionSchema) -> None:
     if not result.detections:
         write_line(pdf, f"No box at or above {result.score:.4g}.", size=10)
         return
-    judged = [] if result.feedback is None else result.feedback.boxes
-    verdicts = {box.number: box.verdict if box.type is None else f"{box.verdict}, {box.type}" for box in judged}
+    verdicts = verdicts_of(result)
     pdf.set_font("Helvetica", "", 9)
     with pdf.table(col_widths=tuple(BOX_COLUMNS.values()), line_height=5, width=sum(BOX_COLUMNS.values())) as table:
         table.row(tuple(BOX_COLUMNS))

@@ -9,6 +9,7 @@ from flask import url_for
 
 from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
 from fracture_det.structures.dicom import CALIBRATED, DETECTOR, SCANNED, UNSTATED
+from fracture_det.structures.readings import Reading
 
 from .fracture_types import image_types, type_finding, type_schemas
 from .schemas import (
@@ -23,7 +24,8 @@ from .schemas import (
     TypeSchema,
     VerdictSchema,
 )
-from .store import Feedback, StoredPrediction
+from .store import StoredPrediction
+from .store.accounts import Account
 from .store.audit import PACS
 
 NOTICE = "Research use only. Not a medical device."
@@ -86,10 +88,31 @@ def finding_level(highest: float | None, operating_score: float, possible_score:
     return NONE_SEEN if level == WEAK else level
 
 
-def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: float) -> PredictionSchema:
-    """Return the JSON of a result, with the boxes of at least `score` (0..1)."""
+@dataclass(frozen=True)
+class VisibleReadings:
+    """What an account may see of the readings of a result. hidden: how many of others are not shown yet."""
+
+    own: Reading | None
+    others: tuple[Reading, ...]
+    hidden: int
+    settled: Reading | None
+
+
+def visible_readings(stored: StoredPrediction, viewer: Account) -> VisibleReadings:
+    """Return what an account may see: all its own, and those of others once its own is finished, or to adjudicate."""
+    own = stored.reading_of(viewer.name)
+    others = tuple(reading for reading in stored.readings if reading.author != viewer.name)
+    if viewer.can_settle or (own is not None and not stored.read.unfinished(own)):
+        return VisibleReadings(own, others, 0, stored.settled)
+    return VisibleReadings(own, (), len(others), None)
+
+
+def prediction_schema(
+    stored: StoredPrediction, score: float, *, viewer: Account, feedback_days: float
+) -> PredictionSchema:
+    """Return the JSON of a result for `viewer`, with the boxes of at least `score` (0..1)."""
     finding = FINDING_BY_LEVEL[stored.finding]
-    types = result_types(stored)
+    types, seen = result_types(stored), visible_readings(stored, viewer)
     return PredictionSchema(
         id=stored.id,
         created_at=_time(stored.created_at),
@@ -116,11 +139,14 @@ def prediction_schema(stored: StoredPrediction, score: float, *, feedback_days: 
         model_sha256=stored.model_sha256,
         latency_ms=round(stored.latency_ms["total"], 1),
         stages_ms={name: round(value, 1) for name, value in stored.latency_ms.items()},
-        feedback=None if stored.feedback is None else feedback_schema(stored.feedback),
+        feedback=None if seen.own is None else feedback_schema(seen.own),
+        others=[feedback_schema(reading) for reading in seen.others],
+        hidden_readings=seen.hidden,
+        settled=None if seen.settled is None else feedback_schema(seen.settled),
         feedback_days=feedback_days,
         suitability=suitability_schema(stored.suitability),
         notice=NOTICE,
-        links=_links(stored),
+        links=_links(stored, viewer),
     )
 
 
@@ -145,16 +171,26 @@ def overlay_caption(stored: StoredPrediction) -> str | None:
     return None if stored.suitability is None or stored.suitability.ok else CAPTION
 
 
-def feedback_schema(feedback: Feedback) -> FeedbackSchema:
-    """Return the JSON of a reader's feedback."""
+def feedback_schema(feedback: Reading) -> FeedbackSchema:
+    """Return the JSON of a reading."""
     return FeedbackSchema(
         boxes=[
-            VerdictSchema.model_validate({"number": number, "verdict": verdict, "type": feedback.types.get(number)})
+            VerdictSchema.model_validate(
+                {
+                    "number": number,
+                    "verdict": verdict,
+                    "type": feedback.types.get(number),
+                    "moved_to": feedback.moved.get(number),
+                }
+            )
             for number, verdict in feedback.verdicts.items()
         ],
         missed=list(feedback.missed),
         missed_types=[kind for _, kind in feedback.typed_missed],
         no_fracture=feedback.no_fracture,
+        unreadable=feedback.unreadable,
+        reason=feedback.reason,
+        seconds=feedback.seconds,
         comment=feedback.comment,
         author=feedback.author,
         updated_at=_time(feedback.updated_at),
@@ -198,7 +234,7 @@ def _box_types(stored: StoredPrediction, index: int, level: str) -> list[TypeSch
     return type_schemas(stored.type_names, stored.detections.types[index].tolist())
 
 
-def _links(stored: StoredPrediction) -> LinksSchema:
+def _links(stored: StoredPrediction, viewer: Account) -> LinksSchema:
     self_url = url_for("api.prediction", identifier=stored.id)
     page = url_for("pages.result", identifier=stored.id)
     has_image = stored.image_path is not None
@@ -211,6 +247,8 @@ def _links(stored: StoredPrediction) -> LinksSchema:
         report=f"{page}/report",
         report_pdf=f"{page}/report.pdf",
         feedback=f"{self_url}/feedback",
+        readings=f"{self_url}/readings",
+        settlement=f"{self_url}/settlement" if viewer.can_settle else None,
         model=url_for("pages.model"),
     )
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 MAX_MISSED = 50
 MAX_COMMENT_LENGTH = 2000
 MAX_TYPE_LENGTH = 64
+MAX_REASON_LENGTH = 200
+# A reading that took longer was left lying.
+MAX_READING_S = 3600
 DEFAULT_PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 10_000_000
 Level = Literal["likely", "possible", "none seen"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -115,16 +118,18 @@ class VerdictSchema(Schema):
     number: Annotated[int, BeforeValidator(_reject_non_number), Field(ge=1, le=10_000)]
     verdict: Literal["right", "wrong"]
     type: TypeName | None = Field(default=None, description="type of the fracture in a right box; null: unknown")
+    moved_to: BoxPx | None = Field(default=None, description="where a right box belongs, px upright; null: where it is")
 
     @model_validator(mode="after")
     def _is_of_a_fracture(self) -> VerdictSchema:
-        if self.type is not None and self.verdict != "right":
-            raise ValueError("type: only a right box has one")
+        for name in ("type", "moved_to"):
+            if getattr(self, name) is not None and self.verdict != "right":
+                raise ValueError(f"{name}: only a right box has one")
         return self
 
 
 class FeedbackIn(Schema):
-    """A reader's feedback on a result; it replaces earlier feedback."""
+    """One reader's reading of a result; it replaces that reader's earlier one."""
 
     boxes: list[VerdictSchema] = Field(default=[], max_length=1000)
     missed: list[BoxPx] = Field(default=[], max_length=MAX_MISSED, description="fractures without a box, px upright")
@@ -132,6 +137,11 @@ class FeedbackIn(Schema):
         default=[], max_length=MAX_MISSED, description="type of each missed fracture, null: unknown; [] states none"
     )
     no_fracture: bool = Field(default=False, strict=True, description="the radiograph shows no fracture")
+    unreadable: bool = Field(default=False, strict=True, description="the radiograph cannot be judged")
+    reason: Text = Field(default="", max_length=MAX_REASON_LENGTH, description="why it cannot")
+    seconds: Annotated[float, BeforeValidator(_reject_non_number), Field(ge=0, le=MAX_READING_S)] | None = Field(
+        default=None, description="how long the reader had it in view; null: not measured"
+    )
     comment: Text = Field(default="", max_length=MAX_COMMENT_LENGTH)
 
     @model_validator(mode="after")
@@ -145,11 +155,15 @@ class FeedbackIn(Schema):
             )
         if self.no_fracture and (self.missed or any(box.verdict == "right" for box in self.boxes)):
             raise ValueError("'no fracture' contradicts a right box or a missed fracture")
+        if self.unreadable and (self.no_fracture or self.missed or self.boxes):
+            raise ValueError("'unreadable' contradicts 'no fracture', a verdict and a missed fracture")
+        if self.reason and not self.unreadable:
+            raise ValueError("reason: only of a radiograph that is not readable")
         return self
 
 
 class FeedbackSchema(FeedbackIn):
-    """Stored feedback, with its author and time."""
+    """A stored reading, or a settlement, with its author and time."""
 
     author: str
     updated_at: datetime
@@ -166,6 +180,8 @@ class LinksSchema(Schema):
     report: str
     report_pdf: str
     feedback: str
+    readings: str
+    settlement: str | None = Field(default=None, description="null for who may not settle")
     model: str
 
 
@@ -201,7 +217,12 @@ class PredictionSchema(Schema):
     model_sha256: str | None
     latency_ms: float
     stages_ms: dict[str, float]
-    feedback: FeedbackSchema | None
+    feedback: FeedbackSchema | None = Field(description="one's own reading")
+    others: list[FeedbackSchema] = Field(
+        default=[], description="readings of others, none before one's own is finished, but for adjudicators"
+    )
+    hidden_readings: int = Field(default=0, description="how many readings of others are not shown yet")
+    settled: FeedbackSchema | None = Field(default=None, description="what an adjudicator has decided; hidden likewise")
     feedback_days: float
     suitability: SuitabilitySchema | None = Field(
         description="null for results of before, and where it is switched off"

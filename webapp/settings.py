@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     retention_days: float = Field(default=1.0, ge=0.0001, le=3650)
     feedback_days: float = Field(default=30.0, ge=0.0001, le=3650)
     login: bool = False
+    shared_reading: bool = False
     secret_key: str | None = Field(default=None, repr=False)
     session_hours: float = Field(default=12.0, ge=0.01, le=24 * 30)
     hostnames: Annotated[tuple[str, ...], NoDecode] = ()

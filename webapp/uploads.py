@@ -25,7 +25,7 @@ from fracture_det.inference.service import (
     UnsupportedImage,
 )
 
-from .auth import current_account
+from .auth import current_account, sees_everything
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError
 from .presentation import finding_level, floor_score, prediction_schema
@@ -134,7 +134,7 @@ def find_result(identifier: str) -> StoredPrediction:
     """
     context = app_context()
     stored = context.store.results.get(identifier) if IDENTIFIER.fullmatch(identifier) else None
-    if stored is None or not (current_account().is_admin or stored.owner == current_account().name):
+    if stored is None or not (sees_everything(current_account()) or stored.owner == current_account().name):
         message = f"There is no such result. Results are deleted after {context.settings.kept_for}."
         raise RequestError(404, message, reason="not_found")
     return stored
@@ -158,7 +158,8 @@ def drawing_slot() -> Iterator[None]:
 def response_schema(stored: StoredPrediction, score: float | None = None) -> PredictionSchema:
     """Return the JSON of a result with the boxes of at least `score`, by default its operating score."""
     threshold = stored.operating_score if score is None else score
-    return prediction_schema(stored, threshold, feedback_days=app_context().settings.feedback_days)
+    days = app_context().settings.feedback_days
+    return prediction_schema(stored, threshold, viewer=current_account(), feedback_days=days)
 
 
 # Exception, status, reason for the metrics, message ({reason}: of an UnreadableImage). Subclasses come first.

@@ -4,24 +4,27 @@
     fracture-det prepare --images datasets/feedback/images \\
         --annotations datasets/feedback/annotations --out output/feedback
 
-Reads the store of the FRACTURE_* variables (docs/api.md). The truth of a radiograph is its boxes that were judged right
-and the fractures that were drawn; boxes judged wrong are left out, and "no fracture" makes it a healthy one. One on
-which a box at or above the operating point was not judged is not reviewed: it is left out and named, as is one whose
-picture is gone. Types of fracture that readers stated are `attributes` in both.
-OUT/metadata.csv says who judged, when, and of which model. Exit code 1 when nothing could be written.
+Reads the store of the FRACTURE_* variables (docs/api.md). What one reader says is the boxes judged right, where the
+reader put them, and the fractures drawn; boxes judged wrong are left out, and "no fracture" makes it a healthy one.
+The truth of a radiograph is what an adjudicator has settled; else what all its readers agree on, each box being the
+mean of theirs. Where they disagree, where one found it not readable or has not judged a box at or above the operating
+point, and where the picture is gone, the radiograph is left out and named. Types of fracture that readers stated are
+`attributes` in both. OUT/metadata.csv says who judged, when, of which model, and whose word the truth is. Exit code 1
+when nothing could be written.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fracture_det.cli.page import import_page
 from fracture_det.data.feedback import Review, write_reviews
+from fracture_det.structures.readings import ONE_READER, ReadRadiograph
 from fracture_det.structures.wording import counted
 
 PER_PAGE = 100
@@ -56,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def reviews_of(store: Any, wanted: Any) -> Iterator[Review]:
-    """Give every result of the page's store that has feedback, newest first; `wanted` is its filter."""
-    yield from (review_of(stored) for stored in results_of(store, wanted) if stored.feedback is not None)
+    """Give every result of the page's store that somebody has read, newest first; `wanted` is its filter."""
+    yield from (review_of(stored) for stored in results_of(store, wanted) if was_read(stored))
 
 
 def results_of(store: Any, wanted: Any) -> Iterator[Any]:
@@ -69,26 +72,24 @@ def results_of(store: Any, wanted: Any) -> Iterator[Any]:
         number += 1
 
 
-def review_of(stored: Any) -> Review:
-    """Return what was said of a result of the page's store that has feedback."""
-    feedback = stored.feedback
-    at = datetime.fromtimestamp(feedback.updated_at, timezone.utc).isoformat(timespec="seconds")
-    return Review(
-        name=stored.id,
-        image=stored.image_path,
-        size=(stored.height, stored.width),
-        boxes=[(x0, y0, x1, y1) for x0, y0, x1, y1 in stored.detections.boxes.tolist()],
-        labels=stored.labels,
-        n_required=len(stored.detections.above(stored.operating_score)),
-        verdicts=feedback.verdicts,
-        missed=feedback.missed,
-        no_fracture=feedback.no_fracture,
-        types=feedback.types,
-        missed_types=feedback.missed_types,
-        about={
-            "author": feedback.author,
-            "updated_at": at,
-            "model": stored.model,
-            "weights": stored.model_sha256 or "",
-        },
-    )
+def was_read(stored: Any) -> bool:
+    """Return whether anybody has said anything of a result of the page's store."""
+    return bool(stored.readings or stored.settled)
+
+
+def review_of(stored: Any, names: Mapping[str, str] | None = None) -> Review:
+    """Return what was said of a result of the page's store that somebody has read; names: instead of people's own."""
+    read: ReadRadiograph = stored.read
+    people = [(names or {}).get(reading.author, reading.author) for reading in read.readings]
+    newest = max(said.updated_at for said in (*read.readings, read.settled) if said is not None)
+    about = {
+        "author": "; ".join(people),
+        "updated_at": datetime.fromtimestamp(newest, timezone.utc).isoformat(timespec="seconds"),
+        "model": stored.model,
+        "weights": stored.model_sha256 or "",
+    }
+    if read.basis != ONE_READER:  # of one reader there is nothing to add
+        about["truth"] = read.basis
+    if read.settled is not None:
+        about["adjudicator"] = (names or {}).get(read.settled.author, read.settled.author)
+    return Review(stored.id, stored.image_path, (stored.height, stored.width), read, about)

@@ -34,7 +34,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fracture_det.cli.export_feedback import results_of, review_of
+from fracture_det.cli.export_feedback import results_of, review_of, was_read
 from fracture_det.cli.page import import_page
 from fracture_det.data.dicom_groups import SECRET_VARIABLE
 from fracture_det.data.snapshot_files import SNAPSHOT_FILE, SnapshotError, read_snapshots, verify_snapshot
@@ -117,7 +117,7 @@ def _snapshot(store: Any, wanted: Any, folder: Path, args: argparse.Namespace, o
     for name in earlier - results.keys():  # a page of results moves while others are deleted
         if (stored := store.results.get(name)) is not None:
             results[name] = stored
-    judged = [stored for _, stored in sorted(results.items()) if stored.feedback is not None]
+    judged = [stored for _, stored in sorted(results.items()) if was_read(stored)]
     gone = {name: _why_gone(results.get(name)) for name in earlier}
     gone = {name: why for name, why in gone.items() if why}
     now = datetime.now(timezone.utc)
@@ -155,12 +155,12 @@ def _why_gone(stored: Any) -> str:
 
 def _candidates(store: Any, judged: Sequence[Any], *, anonymous: bool) -> list[Candidate]:
     keys = _keys(store, {stored.id for stored in judged})
-    names = _numbered(stored.feedback.author for stored in judged) if anonymous else {}
+    said = [said for stored in judged for said in (*stored.readings, stored.settled) if said is not None]
+    names = _numbered(one.author for one in said) if anonymous else {}
     candidates = []
     for stored in judged:
-        review = review_of(stored)
+        review = review_of(stored, names)
         about = {**review.about, "finding": stored.finding}
-        about["author"] = names.get(about["author"], about["author"])
         own = {key("upload", stored.input_sha256), *keys.get(stored.id, ())}
         candidates.append(Candidate(replace(review, about=about), frozenset(own)))
     return candidates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,55 +14,31 @@ from fracture_det.data.annotation_formats.voc import voc_xml
 from fracture_det.data.annotations import RawBox
 from fracture_det.data.coco import write_coco
 from fracture_det.data.records import Dataset, ImageRecord
-
-RIGHT = "right"
-Box = tuple[float, float, float, float]
+from fracture_det.structures.readings import ReadRadiograph
 
 
 @dataclass(frozen=True)
 class Review:
-    """One reader's feedback on one radiograph; boxes are x0, y0, x1, y1 px of the upright image.
+    """What readers say of one radiograph.
 
     name: a name for its files, without a suffix. image: a PNG, upright, or None where it was not kept. size: (height,
-    width). boxes, labels: the detections, highest score first. n_required: how many of them, from the first on, need a
-    verdict. verdicts: number of the box from 1 -> "right" or "wrong". missed: fractures without a box. about: further
-    columns for metadata.csv. types: number of a right box -> type of its fracture, where known. missed_types: likewise
-    of each missed fracture, None where unknown; () of all unknown.
+    width). read: its readings, and the predicted boxes that they are about. about: further columns for metadata.csv.
     """
 
     name: str
     image: Path | None
     size: tuple[int, int]
-    boxes: Sequence[Box]
-    labels: Sequence[str]
-    n_required: int
-    verdicts: Mapping[int, str]
-    missed: Sequence[Box]
-    no_fracture: bool
+    read: ReadRadiograph
     about: Mapping[str, str]
-    types: Mapping[int, str] = field(default_factory=dict)
-    missed_types: Sequence[str | None] = ()
 
     @property
     def unusable(self) -> str:
         """Why it cannot be trained on, or an empty text."""
-        if self.image is None:
-            return "its picture was not kept"
-        missing = [number for number in range(1, 1 + self.n_required) if number not in self.verdicts]
-        if missing and not self.no_fracture:
-            return f"box {missing[0]} was not judged"
-        return "" if self.no_fracture or self.verdicts or self.missed else "there is only a comment"
+        return "its picture was not kept" if self.image is None else self.read.problem
 
     def truth(self, label: str) -> tuple[RawBox, ...]:
-        """Return the boxes judged right and the missed fractures, which get the class `label`."""
-        if self.no_fracture:
-            return ()
-        right = sorted(number for number, verdict in self.verdicts.items() if verdict == RIGHT)
-        confirmed = [
-            RawBox(self.labels[number - 1], self.boxes[number - 1], type=self.types.get(number, "")) for number in right
-        ]
-        missed = zip(self.missed, self.missed_types or (None,) * len(self.missed), strict=True)
-        return (*confirmed, *(RawBox(label, box, type=kind or "") for box, kind in missed))
+        """Return the fractures that it shows; those that readers drew get the class `label`."""
+        return tuple(RawBox(mark.label or label, mark.box, type=mark.type or "") for mark in self.read.truth)
 
 
 def write_reviews(reviews: Sequence[Review], out: Path, *, label: str) -> list[tuple[str, str]]:

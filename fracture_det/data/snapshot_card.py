@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from fracture_det.data.records import Dataset
 from fracture_det.data.splits import SPLITS, count_split
 from fracture_det.structures.markdown_table import markdown_table
+from fracture_det.structures.readings import ONE_READER
 from fracture_det.structures.wording import counted
 
 TO_FILL_IN = "TO BE FILLED IN: who owns these radiographs, who agreed to their use, for what, and until when."
-ONE_FEEDBACK = (
-    "The store keeps one feedback per result: a later one replaces the one before, whoever gave it. So readers can "
-    "only be compared where several results show the same picture, to the byte."
+RULE = (
+    "The truth is what an adjudicator has settled; else what all readers agree on, each box being the mean of theirs; "
+    "else what the only reader says. Where readers disagree and nobody has settled it, the radiograph is left out. The "
+    "store keeps the latest reading of each reader. Several results may show the same picture, to the byte:"
 )
 
 
@@ -88,13 +90,17 @@ def _people(facts: Facts) -> list[str]:
     parts = ["## Who judged what"]
     if times:
         parts.append(f"Feedback from {times[0]} to {times[-1]}.")
+    readers = Counter(name for about in facts.about.values() for name in about.get("author", "").split("; "))
+    rows = [[name or "not stated", f"{n:,}"] for name, n in readers.most_common()]
+    parts.append(markdown_table(["reader", "radiographs"], rows, "-r"))
     for title, columns in (
-        ("reader", ("author",)),
+        ("whose word the truth is", ("truth",)),
         ("detector whose boxes were judged", ("model", "weights")),
         ("what that detector had found", ("finding",)),
     ):
+        unstated = ONE_READER if columns == ("truth",) else "not stated"
         found = Counter(
-            ", ".join(about.get(column, "") or "not stated" for column in columns) for about in facts.about.values()
+            ", ".join(about.get(column, "") or unstated for column in columns) for about in facts.about.values()
         )
         parts.append(
             markdown_table([title, "radiographs"], [[name, f"{n:,}"] for name, n in found.most_common()], "-r")
@@ -105,7 +111,7 @@ def _people(facts: Facts) -> list[str]:
 def _agreement(facts: Facts) -> list[str]:
     fractured = {record.file_name.removesuffix(".png"): record.fractured for record in facts.dataset}
     divided = [names for names in facts.repeated if len({fractured[name] for name in names}) > 1]
-    parts = ["## Agreement between readers", ONE_FEEDBACK]
+    parts = ["## Agreement between readers", RULE]
     if facts.repeated:
         n, same = len(facts.repeated), len(facts.repeated) - len(divided)
         pictures = counted(n, "picture was judged in several results", "pictures were judged in several results")

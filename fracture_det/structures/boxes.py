@@ -1,4 +1,4 @@
-"""Geometry of boxes x0 y0 x1 y1: area, intersection over union, centre, rotation."""
+"""Geometry of boxes x0 y0 x1 y1: area, intersection over union, matching, centre, rotation."""
 
 from __future__ import annotations
 
@@ -23,6 +23,32 @@ def box_iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
     union = box_area(boxes)[:, None] + box_area(others)[None, :] - intersection
     iou: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     return iou
+
+
+def match_boxes(boxes: ArrayLike, others: ArrayLike, *, iou: float) -> list[tuple[int, int]]:
+    """Return index pairs of boxes (N, 4) and others (M, 4) with at least this IoU, one to one, as many as possible.
+
+    A maximum matching by augmenting paths (Berge 1957, PNAS 43, 842-844); each box tries its best others first, which
+    decides where several matchings are as large.
+    """
+    overlap = box_iou(boxes, others)
+    taken: dict[int, int] = {}  # other -> box
+
+    def place(box: int, tried: set[int]) -> bool:
+        for other in map(int, np.argsort(-overlap[box], kind="stable")):
+            if overlap[box, other] < iou:
+                return False
+            if other in tried:
+                continue
+            tried.add(other)
+            if other not in taken or place(taken[other], tried):
+                taken[other] = box
+                return True
+        return False
+
+    for box in range(len(overlap)):
+        place(box, set())
+    return sorted((box, other) for other, box in taken.items())
 
 
 def box_share_inside(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:

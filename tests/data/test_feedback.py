@@ -10,14 +10,15 @@ from PIL import Image
 from fracture_det.data.annotation_formats.voc import parse_voc
 from fracture_det.data.coco import read_coco
 from fracture_det.data.feedback import Review, write_reviews
+from fracture_det.structures.readings import Reading, ReadRadiograph
 
 A, B, MISSED = (1, 2, 11, 12), (20, 5, 30, 15), (3, 3, 9, 9)
 
 
-def review(image="kept.png", **values):
-    given = {"boxes": [A, B], "labels": ["fracture", "implant"], "n_required": 1, "verdicts": {}, "missed": []}
-    given |= {"name": "a", "size": (40, 60), "no_fracture": False, "about": {"author": "x"}}
-    return Review(image=image, **(given | values))
+def review(image="kept.png", name="a", n_required=1, **said):
+    reading = Reading(**({"verdicts": {}, "missed": (), "no_fracture": False, "comment": ""} | said))
+    read = ReadRadiograph([A, B], ["fracture", "implant"], n_required, [reading])
+    return Review(name, image, (40, 60), read, {"author": "x"})
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def review(image="kept.png", **values):
         ({"verdicts": {1: "wrong"}}, ""),
         ({"no_fracture": True}, ""),
         ({"n_required": 0, "missed": [MISSED]}, ""),
+        ({"unreadable": True}, "its reader found it not readable"),
     ],
 )
 def test_what_says_too_little_is_not_trained_on(values, reason):
@@ -40,6 +42,7 @@ def test_what_says_too_little_is_not_trained_on(values, reason):
     [
         ({"verdicts": {1: "wrong", 2: "right"}, "missed": [MISSED]}, [("implant", B), ("fracture", MISSED)]),
         ({"verdicts": {1: "right"}, "no_fracture": True}, []),
+        ({"verdicts": {1: "right"}, "moved": {1: MISSED}}, [("fracture", MISSED)]),
         ({"verdicts": {1: "wrong"}}, []),
     ],
 )

@@ -17,6 +17,7 @@ from fracture_det.data.snapshot_files import SnapshotError, read_snapshots, veri
 from fracture_det.data.snapshot_groups import Group, grow, key
 from fracture_det.data.snapshots import Candidate, Options, forget, write_snapshot
 from fracture_det.data.splits import SPLITS, split_by_hash
+from fracture_det.structures.readings import Reading, ReadRadiograph
 
 EVEN = (1, 1, 1)
 DAY = datetime(2026, 11, 30, tzinfo=timezone.utc)
@@ -84,12 +85,7 @@ def candidate(folder, name, picture, study):
         name=name,
         image=picture_file(folder, picture),
         size=(40, 60),
-        boxes=[],
-        labels=[],
-        n_required=0,
-        verdicts={},
-        missed=[(3, 3, 9, 9)],
-        no_fracture=False,
+        read=ReadRadiograph([], [], 0, [Reading({}, ((3, 3, 9, 9),), False, "")]),
         about={"author": "x", "updated_at": "2026", "model": "m", "weights": "", "finding": "likely"},
     )
     return Candidate(review, frozenset() if study is None else frozenset({key("study", str(study))}))

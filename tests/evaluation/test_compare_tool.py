@@ -7,8 +7,8 @@ import pytest
 from fracture_det.data.coco import write_coco
 from fracture_det.data.prediction_writer import write_predictions
 from fracture_det.data.predictions import ImagePrediction, Predictions
-from fracture_det.evaluation import evaluate_predictions
 from fracture_det.evaluation.comparison import Comparison
+from fracture_det.evaluation.evaluator import evaluate_predictions
 from tests.evaluation.cases import random_study
 from tests.evaluation.test_eval_tool import load_tool
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fracture_det.data.coco import write_coco
 from fracture_det.data.records import Dataset, ImageRecord
-from fracture_det.evaluation import Report
+from fracture_det.evaluation.report import Report
 from fracture_det.inference.registry import DETECTORS
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ import pytest
 from fracture_det.calibration.operating_points import OperatingPointError
 from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.data.predictions import ImagePrediction, Predictions, PredictionsError
-from fracture_det.evaluation import EvaluationError, Report, ReportError, evaluate, evaluate_predictions
 from fracture_det.evaluation.coco_eval import coco_matches
-from fracture_det.evaluation.report import Estimate
+from fracture_det.evaluation.evaluator import EvaluationError, evaluate, evaluate_predictions
+from fracture_det.evaluation.report import Estimate, Report, ReportError
 from fracture_det.evaluation.validation import freeze
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.timing import Timing

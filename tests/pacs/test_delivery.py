@@ -5,13 +5,15 @@ import time
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from fracture_det.inference.service import DetectorFailed
+from fracture_det.structures.readings import Reading
 from tests.pacs.conftest import plate
 from tests.pacs.films import dicom_object, write
 from tests.pacs.programs import MllpServer, free_port, program, storescu, wait_for
 from tests.pacs.test_storage import send, watching
-from webapp.store import Feedback
+from webapp.store.models import PacsStudyRow
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -106,7 +108,7 @@ def test_a_readers_feedback_sends_a_corrected_version_once(start_node, mllp, fol
     assert send(running, ds) == 0
     running.settle()
     prediction = running.node.store.pacs_status.prediction_of(ds.SOPInstanceUID)
-    running.node.store.results.save_feedback(prediction, Feedback({1: "wrong"}, (), True, "", "", 0), author="anna")
+    running.node.store.results.save_reading(prediction, Reading({1: "wrong"}, (), True, "", "", 0), author="anna")
     wait_for(lambda: len(mllp.messages) == 2, "a corrected version")
     running.settle()
     assert "|RAD|C" in mllp.messages[1]
@@ -119,6 +121,26 @@ def test_a_readers_feedback_sends_a_corrected_version_once(start_node, mllp, fol
     actions = audit_actions(running)
     assert actions.count("feedback") == 1
     assert actions.count("answer") == 2
+
+
+def test_what_is_settled_is_passed_on_and_a_reading_after_it_is_not(start_node, mllp):
+    running = start_node(destinations=[hl7_destination(mllp.port)])
+    ds = dicom_object(plate())
+    assert send(running, ds) == 0
+    running.settle()
+    store = running.node.store
+    prediction = store.pacs_status.prediction_of(ds.SOPInstanceUID)
+    store.results.settle(prediction, Reading({1: "wrong"}, (), True, ""), by="carla")
+    wait_for(lambda: len(mllp.messages) == 2, "a corrected version")
+    assert "Reader carla: no fracture." in mllp.messages[1]
+    said = store.results.save_reading(prediction, Reading({1: "right"}, (), False, ""), author="ben")
+
+    def is_noted():
+        with store._database.reading() as session:
+            return session.scalar(select(PacsStudyRow.feedback_at)) == said.readings[0].updated_at
+
+    wait_for(is_noted, "that there is nothing new to say")  # or the study would be due for ever
+    assert len(mllp.messages) == 2
 
 
 def audit_actions(running):

@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import highdicom
@@ -12,6 +13,7 @@ from fhir.resources.R4B.bundle import Bundle
 from PIL import Image
 from pydicom import dcmread
 
+from fracture_det.structures.readings import Reading
 from tests.pacs.conftest import plate
 from tests.pacs.films import dicom_object, write
 from tests.pacs.programs import program
@@ -24,7 +26,6 @@ from webapp.pacs.outputs.encapsulated_pdf import encapsulated_pdf
 from webapp.pacs.outputs.presentation_state import presentation_state
 from webapp.pacs.outputs.secondary_capture import secondary_capture
 from webapp.pacs.outputs.structured_report import structured_report
-from webapp.store import Feedback
 
 MODEL = "ab" * 32
 LIKELY = ImageResult(
@@ -42,7 +43,9 @@ LIKELY = ImageResult(
 )
 NONE_SEEN = ImageResult("analysed", finding="none seen", confidence=0.02, height=120, width=160, calibrated=True)
 REFUSED = ImageResult("not analysed", reason="document", sentence="It looks like a document.")
-FEEDBACK = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "a & b | c", "anna", 1.0)
+FEEDBACK = Reading({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "a & b | c", "anna", 1.0)
+MOVED = Reading({1: "right"}, (), False, "", "anna", 1.0, moved={1: (24.0, 30.0, 64.0, 52.0)})
+UNREADABLE = Reading({}, (), False, "", "anna", 1.0, unreadable=True, reason="motion")
 RIS = Hl7Destination(kind="hl7", name="ris", host="ris", port=2575)
 
 
@@ -114,8 +117,9 @@ def test_dciodvfy_finds_no_error(tmp_path, source, result):
         assert errors_of(content, tmp_path) == [], kind
 
 
-def test_dciodvfy_finds_no_error_in_a_correction(tmp_path):
-    said = answer(image(tmp_path, 1, LIKELY, FEEDBACK), version=2)
+@pytest.mark.parametrize("feedback", [FEEDBACK, MOVED, UNREADABLE], ids=["judged", "moved", "not readable"])
+def test_dciodvfy_finds_no_error_in_a_correction(tmp_path, feedback):
+    said = answer(image(tmp_path, 1, LIKELY, feedback), version=2)
     for kind, content in everything(said).items():
         assert errors_of(content, tmp_path) == [], kind
 
@@ -196,6 +200,25 @@ def test_a_correction_names_its_predecessor_and_its_reader(tmp_path):
     assert "anna" in text
     assert "Missed by the detector" in text
     assert len(report.content.get_planar_roi_measurement_groups()) == 3
+
+
+def test_a_box_that_a_reader_moved_is_where_the_reader_put_it_beside_the_detectors(tmp_path):
+    said = answer(image(tmp_path, 1, LIKELY, MOVED), version=2)
+    report = highdicom.sr.srread(io.BytesIO(structured_report(said)[1]))
+    places = [group.roi.value.tolist()[0] for group in report.content.get_planar_roi_measurement_groups()]
+    assert places == [[20.0, 30.0], [90.5, 60.25], [24.0, 30.0]]
+    assert text_of(report).count("Right, moved by a reader") == 2
+    state = dcmread(io.BytesIO(presentation_state(said, said.images[0], 1)[1]))
+    drawn = [list(graphic.GraphicData)[:2] for graphic in state.GraphicAnnotationSequence[0].GraphicObjectSequence]
+    assert drawn == places
+    assert answer(image(tmp_path, 1, LIKELY, replace(MOVED, moved={}))).content_sha256 != said.content_sha256
+
+
+def test_not_readable_is_passed_on_as_such_and_not_as_nothing_missed(tmp_path):
+    said = answer(image(tmp_path, 1, LIKELY, UNREADABLE), version=2)
+    assert "Not readable" in text_of(highdicom.sr.srread(io.BytesIO(structured_report(said)[1])))
+    for output in (oru_r01(said, RIS), fhir_transaction(said)):
+        assert b"Reader anna: not readable (motion)" in output[-1]
 
 
 def test_the_presentation_state_draws_the_boxes_on_the_source_image(tmp_path):

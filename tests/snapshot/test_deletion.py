@@ -2,7 +2,7 @@
 
 from tests.snapshot.pages import SPLITS, TODAY, content_of, make, plate, splits, verify, versions
 from tools import snapshot
-from webapp.store.models import FeedbackRow, PredictionRow
+from webapp.store.models import PredictionRow, ReadingRow
 from webapp.store.results import Results
 
 
@@ -41,7 +41,7 @@ def test_a_result_that_has_expired_is_forgotten_like_one_that_was_deleted(page, 
     first = make(out)
     with page.store._database.writing() as session:
         session.get(PredictionRow, ids[0]).created_at = 0.0
-        session.get(FeedbackRow, ids[0]).updated_at = 0.0
+        session.get(ReadingRow, (ids[0], "local")).updated_at = 0.0
     make(out, "--forget")
     assert sorted(splits(first)) == [kept]
 

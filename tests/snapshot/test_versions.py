@@ -26,7 +26,7 @@ def test_a_version_holds_what_readers_said_and_names_itself_by_its_hash(page, ou
     for part in ("| spiral | 3 |", "| local | 3 |", "| bright rectangles, ", "| likely | 3 |", "TO BE FILLED IN"):
         assert part in card
     assert f"| {unjudged} | box 1 was not judged |" in card
-    assert "one feedback per result" in card
+    assert "the latest reading of each reader" in card
     assert content["sha256"] in card
     assert f"fracture-det snapshot --out {out}" in card
     assert version.stat().st_mode & 0o077 == 0  # radiographs, for their owner only

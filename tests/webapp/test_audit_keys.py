@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests.webapp.conftest import read_only
 from tests.webapp.test_audit import edit
-from tests.webapp.test_store import url  # noqa: F401
+from tests.webapp.test_store import OF_0008, url  # noqa: F401
 from webapp import admin
 from webapp.store import Store, StoreError, verify_audit
 from webapp.store.audit import AuditEntry
@@ -249,7 +249,7 @@ class TestKeys:
             Store(tmp_path / "instance", audit_folder=tmp_path / "file")
 
 
-# What the last migration adds.
+# What the migration before the last adds.
 TYPES_OF_0008 = {
     "predictions": ("type_names", "type_confidence", "type_accuracy"),
     "detections": ("types",),
@@ -270,6 +270,8 @@ class TestFormerLogs:
         )
         with store._database.writing() as session:
             session.execute(text("ALTER TABLE audit DROP COLUMN key"))
+            for statement in OF_0008:
+                session.execute(text(statement))
             for column in ("limb_probability", "suitability", "bits", "window", "spacing_mm", "spacing_kind"):
                 session.execute(text(f'ALTER TABLE predictions DROP COLUMN "{column}"'))
             for table, columns in TYPES_OF_0008.items():

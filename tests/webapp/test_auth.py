@@ -168,7 +168,7 @@ class TestOwners:
         links = upload(anna, encoded(dark_plate(LIKELY).astype("uint16") * 16)).json["links"]  # it has samples, too
         nothing = ben.get("/api/v1/predictions/" + "0" * 32).json
         for name, link in links.items():
-            if name in ("model", "feedback"):  # for everybody; not to be read
+            if link is None or name in ("model", "feedback"):  # for everybody; not to be read
                 continue
             assert ben.get(link).status_code == 404, name
             assert anna.get(link).status_code == (405 if name == "feedback" else 200), name
@@ -189,7 +189,7 @@ class TestOwners:
         path = f"/api/v1/predictions/{stored.id}"
         anna, root = browser(app, "anna"), browser(app, "root")
         for name, link in root.get(path).json["links"].items():
-            if link is not None and name not in ("model", "feedback"):  # for everybody; not to be read
+            if link is not None and name not in ("model", "feedback", "settlement"):  # for everybody; not to be read
                 assert anna.get(link).status_code == 404, name
         assert anna.put(f"{path}/feedback", json={"no_fracture": True}).status_code == 404
         assert anna.delete(path).status_code == 404
@@ -305,7 +305,7 @@ class TestAccounts:
             ),
             ("retention", READER, PASSWORD, "user 'retention': expected lower-case letters"),
             ("local", READER, PASSWORD, "user 'local': expected lower-case letters"),
-            ("carl", "king", PASSWORD, "role of carl: expected reader or admin, got 'king'"),
+            ("carl", "king", PASSWORD, "role of carl: expected reader, adjudicator or admin, got 'king'"),
             ("carl", READER, "short", "password of carl: expected at least 12 characters, got 5"),
             ("anna", READER, PASSWORD, "user anna exists already"),
         ],

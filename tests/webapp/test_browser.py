@@ -116,7 +116,7 @@ def kept_by(page) -> list[dict]:
 
     def hear(response) -> None:
         if FEEDBACK.search(response.url) and response.ok:
-            kept.append(response.request.post_data_json)
+            kept.append({name: value for name, value in response.request.post_data_json.items() if name != "seconds"})
 
     page.on("response", hear)
     return kept

@@ -67,10 +67,16 @@ class TestKeys:
 
 
 SAID = {
-    "boxes": [{"number": 1, "verdict": "right", "type": "spiral"}, {"number": 2, "verdict": "wrong", "type": None}],
+    "boxes": [
+        {"number": 1, "verdict": "right", "type": "spiral", "moved_to": [20.5, 30, 61, 50]},
+        {"number": 2, "verdict": "wrong", "type": None, "moved_to": None},
+    ],
     "missed": [[1.5, 2, 30, 40], [50, 50, 60, 60]],
     "missed_types": [None, "greenstick"],
     "no_fracture": False,
+    "unreadable": False,
+    "reason": "",
+    "seconds": 12.5,
     "comment": "Look at the scaphoid.",
 }
 
@@ -114,6 +120,22 @@ class TestFeedback:
             ({"missed": [[1, 1, 5, 5]], "missed_types": [None, None]}, 400, "missed_types: expected 1, one for each"),
             ({"missed": [[1, 1, 5, 5]], "missed_types": [""]}, 400, "missed_types.0: String should have at least 1"),
             ({"no_fracture": True, "missed": [[1, 1, 5, 5]]}, 400, "'no fracture' contradicts"),
+            ({"unreadable": True, "no_fracture": True}, 400, "'unreadable' contradicts 'no fracture', a verdict"),
+            ({"unreadable": True, "boxes": [{"number": 1, "verdict": "wrong"}]}, 400, "'unreadable' contradicts"),
+            ({"reason": "motion"}, 400, "reason: only of a radiograph that is not readable."),
+            ({"seconds": 3600.5}, 400, "seconds: Input should be less than or equal to 3600."),
+            ({"seconds": -1}, 400, "seconds: Input should be greater than or equal to 0."),
+            ({"seconds": "9"}, 400, "seconds: must be a number."),
+            (
+                {"boxes": [{"number": 1, "verdict": "wrong", "moved_to": [1, 1, 5, 5]}]},
+                400,
+                "boxes.0: moved_to: only a right box has one",
+            ),
+            (
+                {"boxes": [{"number": 1, "verdict": "right", "moved_to": [1, 1, 161, 5]}]},
+                422,
+                "A moved box must lie inside the 160 x 120 px",
+            ),
             ({"missed": [[5, 5, 1, 9]]}, 422, "A missed fracture must lie inside the 160 x 120 px"),
             ({"missed": [[-1, 5, 9, 9]]}, 422, "A missed fracture must lie inside"),
             ({"missed": [[1, 5, 161, 9]]}, 422, "A missed fracture must lie inside"),
@@ -291,7 +313,7 @@ class TestDescription:
         served = {
             (method, str(rule).replace("<", "{").replace(">", "}"))
             for rule in app.url_map.iter_rules()
-            if rule.endpoint.split(".")[0] in ("api", "probes")
+            if rule.endpoint.split(".")[0] in ("api", "readings", "probes")
             for method in rule.methods - {"HEAD", "OPTIONS"}
         }
         assert described == served

@@ -15,14 +15,27 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from fracture_det.inference.service import PredictionService
+from fracture_det.structures.readings import Reading
 from tests.webapp.bright import BrightRectangles, TypedRectangles, dark_plate
 from tests.webapp.conftest import LIKELY, POSSIBLE, encoded
-from webapp.store import Feedback, HistoryFilter, ResultMetadata, Store, StoreError, StoreUnavailable
+from webapp.store import HistoryFilter, ResultMetadata, Store, StoreError, StoreUnavailable
 from webapp.store.database import Database
 from webapp.store.models import Base
 
 METADATA = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
-SAID = Feedback({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", types={1: "spiral"})
+SAID = Reading({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", types={1: "spiral"})
+
+# Back to one feedback per result.
+OF_0008 = (
+    "CREATE TABLE feedback (prediction_id VARCHAR PRIMARY KEY REFERENCES predictions (id) ON DELETE CASCADE, author"
+    " VARCHAR NOT NULL, updated_at DOUBLE PRECISION NOT NULL, verdicts JSON NOT NULL, missed JSON NOT NULL,"
+    " no_fracture BOOLEAN NOT NULL, comment TEXT NOT NULL, types JSON, missed_types JSON)",
+    "INSERT INTO feedback SELECT prediction_id, author, updated_at, verdicts, missed, no_fracture, comment, types,"
+    " missed_types FROM readings",
+    "DROP TABLE readings",
+    "DROP TABLE settlements",
+    "UPDATE alembic_version SET version_num = '0008'",
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -73,7 +86,7 @@ def test_what_goes_in_comes_out(store, prediction):
     assert (again.operating_score, again.possible_score, again.input_sha256) == (0.5, 0.25, "1" * 64)
     assert again.latency_ms == prediction.latency_ms
     assert again.image_path.is_file()
-    assert again.feedback is None
+    assert (again.readings, again.settled) == ((), None)
 
 
 def test_the_types_of_boxes_come_out_with_what_the_detector_said_of_them(store):
@@ -148,16 +161,16 @@ class TestTime:
 
     def test_feedback_keeps_a_result_for_its_own_time(self, store, prediction):
         stored = store.results.add(prediction, METADATA)
-        store.results.save_feedback(stored.id, SAID, author="anna")
+        store.results.save_reading(stored.id, SAID, author="anna")
         change(store, "UPDATE predictions SET created_at = created_at - 29 * 86400")
         assert store.results.sweep() == 0
-        assert store.results.get(stored.id).feedback is not None
-        change(store, "UPDATE feedback SET updated_at = updated_at - 30 * 86400 - 1")
+        assert store.results.get(stored.id).readings
+        change(store, "UPDATE readings SET updated_at = updated_at - 30 * 86400 - 1")
         assert store.results.get(stored.id) is None
         assert store.results.sweep() == 1
         assert not stored.image_path.exists()
         with store._database.reading() as session:
-            assert session.execute(text("SELECT count(*) FROM feedback")).scalar() == 0
+            assert session.execute(text("SELECT count(*) FROM readings")).scalar() == 0
 
     def test_a_picture_without_a_row_is_swept_when_it_is_old(self, store, tmp_path):
         left_over = tmp_path / "instance" / "images" / "left-over.png"
@@ -188,7 +201,7 @@ class TestHistory:
         for days, stored in enumerate(made):
             created_at = time.time() - days * 20
             change(store, "UPDATE predictions SET created_at = :at WHERE id = :id", at=created_at, id=stored.id)
-        store.results.save_feedback(made[2].id, SAID, author="anna")
+        store.results.save_reading(made[2].id, SAID, author="anna")
         return [stored.id for stored in made]
 
     @pytest.mark.parametrize(
@@ -221,24 +234,64 @@ class TestHistory:
         assert {total for _, total in pages} == {3}
 
 
-def test_feedback_replaces_what_was_said_before(store, prediction):
+def test_each_readers_latest_reading_is_kept_and_what_is_settled_beside_them(store, prediction):
     stored = store.results.add(prediction, METADATA)
-    store.results.save_feedback(stored.id, SAID, author="anna")
-    said = store.results.get(stored.id).feedback
+    store.results.save_reading(stored.id, Reading({}, (), True, "at first"), author="anna")
+    store.results.save_reading(stored.id, SAID, author="anna")
+    (said,) = store.results.get(stored.id).readings
     assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == (
         {1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", "anna",
     )  # fmt: skip
-    store.results.save_feedback(stored.id, Feedback({}, (), True, ""), author="ben")
-    said = store.results.get(stored.id).feedback
-    assert (said.verdicts, said.missed, said.no_fracture, said.comment, said.author) == ({}, (), True, "", "ben")
-    assert store.results.save_feedback("nobody's", SAID, author="anna") is None
+    store.results.save_reading(stored.id, Reading({}, (), False, "", unreadable=True, reason="motion"), author="ben")
+    moved = Reading({1: "right"}, (), False, "", moved={1: (1.5, 2.0, 30.0, 40.0)}, seconds=12.5)
+    store.results.settle(stored.id, moved, by="root")
+    again = store.results.get(stored.id)
+    assert again.readings[0] == said
+    assert [(one.author, one.unreadable, one.reason) for one in again.readings] == [
+        ("anna", False, ""), ("ben", True, "motion"),
+    ]  # fmt: skip
+    assert (again.settled.author, again.settled.moved, again.settled.seconds) == (
+        "root", {1: (1.5, 2.0, 30.0, 40.0)}, 12.5,
+    )  # fmt: skip
+    assert [stored.id for stored in store.results.read_by_several()] == [stored.id]
+    assert store.results.save_reading("nobody's", SAID, author="anna") is None
+    with store._database.reading() as session:
+        lines = session.execute(text("SELECT actor, action FROM audit ORDER BY number")).all()
+    said = [("anna", "feedback"), ("anna", "feedback"), ("ben", "feedback"), ("root", "settle")]
+    assert [tuple(line) for line in lines][1:] == said
+
+
+def test_a_settlement_keeps_a_result_as_a_reading_does_and_goes_with_it(store, prediction):
+    stored = store.results.add(prediction, METADATA)
+    store.results.settle(stored.id, SAID, by="root")
+    change(store, "UPDATE predictions SET created_at = 0")
+    assert store.results.sweep() == 0
+    change(store, "UPDATE settlements SET updated_at = 0")
+    assert store.results.sweep() == 1
+    with store._database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM settlements")).scalar() == 0
+
+
+def test_the_feedback_of_before_several_readers_is_the_reading_of_its_author(tmp_path, url, prediction):
+    store = opened(tmp_path, url)
+    stored = store.results.add(prediction, METADATA)
+    store.results.save_reading(stored.id, SAID, author="anna")
+    before = store.results.get(stored.id).readings
+    for statement in OF_0008:
+        change(store, statement)
+    store.close()
+    again = opened(tmp_path, url)
+    assert again.results.get(stored.id).readings == before
+    again.results.save_reading(stored.id, SAID, author="ben")
+    assert len(again.results.get(stored.id).readings) == 2
+    again.close()
 
 
 def test_what_is_deleted_is_not_in_the_files_any_more(tmp_path, prediction):
     store = opened(tmp_path, None)
     stored = store.results.add(prediction, METADATA)
     for number in range(20):
-        store.results.save_feedback(stored.id, Feedback({}, (), False, f"Doe {number} " * 50), author="anna")
+        store.results.save_reading(stored.id, Reading({}, (), False, f"Doe {number} " * 50), author="anna")
     assert store.results.delete(stored.id, by="anna")
     everything = b"".join(path.read_bytes() for path in (tmp_path / "instance").rglob("*") if path.is_file())
     store.close()
@@ -288,7 +341,7 @@ def test_a_sweep_takes_its_share_and_leaves_the_rest(store, prediction, monkeypa
 
 def test_deleting_takes_everything(store, prediction):
     stored = store.results.add(prediction, METADATA)
-    store.results.save_feedback(stored.id, SAID, author="anna")
+    store.results.save_reading(stored.id, SAID, author="anna")
     assert store.results.delete(stored.id, by="anna")
     assert not store.results.delete(stored.id, by="anna")
     assert store.results.get(stored.id) is None

@@ -117,7 +117,7 @@ def test_one_radiograph_is_shown_and_it_is_the_chosen_one(several):
 def test_one_upload_alone_has_no_list(page, files):
     one = upload(page, files[2])
     assert page.get_by_role("listbox").is_hidden()
-    assert one.get_by_role("button", name="Read").is_hidden()
+    assert one.get_by_role("button", name="Read: ").is_hidden()
     assert page.get_by_role("button", name="Try an example").is_visible()
     page.keyboard.press("j")
     page.set_input_files("#files", files[0])

@@ -14,13 +14,14 @@ from pydicom import Dataset
 
 from fracture_det.inference.service import Detections, Prediction
 from fracture_det.structures.radiograph import Pixels
+from fracture_det.structures.readings import Reading
 
 from ..fracture_types import image_types, named, type_schemas
 from ..presentation import FINDING_BY_LEVEL, LIKELY, NONE_SEEN, POSSIBLE, level_of
 from ..schemas import TypeSchema
-from ..store import Feedback
 
 ANALYSED, NOT_ANALYSED, IGNORED = "analysed", "not analysed", "ignored"
+MOVED = "moved"
 NOTICE = "Research use only, not for diagnosis"
 # The most urgent first.
 LEVELS = (LIKELY, POSSIBLE, NONE_SEEN)
@@ -149,12 +150,15 @@ def result_of(prediction: Prediction, finding: str, operating_score: float, poss
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """One image of an answer. header: see `headers.source_header`. pixels: reads (H, W, 3) uint8 RGB."""
+    """One image of an answer. header: see `headers.source_header`. pixels: reads (H, W, 3) uint8 RGB.
+
+    feedback: what is passed on of its readings, what was settled or else the newest.
+    """
 
     header: Dataset
     sha256: str
     result: ImageResult
-    feedback: Feedback | None
+    feedback: Reading | None
     pixels: Callable[[], Pixels]
 
     @property
@@ -167,8 +171,10 @@ class ImageAnswer:
         return "" if self.feedback is None else self.feedback.types.get(box.number, "")
 
     def verdict(self, box: Box) -> str:
-        """Return a reader's verdict on a box, right or wrong, or an empty text."""
-        return "" if self.feedback is None else self.feedback.verdicts.get(box.number, "")
+        """Return a reader's verdict on a box, right, moved or wrong, or an empty text."""
+        if self.feedback is None:
+            return ""
+        return MOVED if box.number in self.feedback.moved else self.feedback.verdicts.get(box.number, "")
 
 
 @dataclass(frozen=True)
@@ -241,9 +247,12 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(['fracture_det', *parts])).int}"
 
 
-def _feedback_json(said: Feedback | None) -> list[Any] | None:
+def _feedback_json(said: Reading | None) -> list[Any] | None:
     if said is None:
         return None
     verdicts = sorted(said.verdicts.items())
     types = [sorted(said.types.items()), list(said.missed_types)] if said.types or any(said.missed_types) else []
-    return [verdicts, [list(box) for box in said.missed], said.no_fracture, said.comment, said.author, *types]
+    moved = [sorted([number, *box] for number, box in said.moved.items())] if said.moved else []
+    unreadable = ["not readable", said.reason] if said.unreadable else []
+    words = [said.no_fracture, said.comment, said.author]
+    return [verdicts, [list(box) for box in said.missed], *words, *types, *moved, *unreadable]

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.service import DetectorFailed, return_freed_memory
+from fracture_det.structures.readings import Reading
 
 from ..app import open_store
 from ..presentation import NOTICE
 from ..settings import Settings, SettingsError
-from ..store import Feedback, Store, StoreError, StoreUnavailable
+from ..store import Store, StoreError, StoreUnavailable
 from ..store.pacs import FAILED, SENT, WAITING
 from .config import PacsConfigError, read_config
 
@@ -134,8 +135,8 @@ def _correct(store: Store, args: argparse.Namespace) -> int:
     missed = tuple(_corners(text, stored.width, stored.height) for text in args.missed)
     if args.no_fracture and (missed or args.right):
         raise CorrectionError("correct: --no-fracture contradicts --right and --missed")
-    said = Feedback(numbers, missed, args.no_fracture, args.comment)
-    store.results.save_feedback(stored.id, said, author=args.author)
+    said = Reading(numbers, missed, args.no_fracture, args.comment)
+    store.results.save_reading(stored.id, said, author=args.author)
     print("the node sends a corrected version of the answer on its study")
     return 0
 

@@ -107,10 +107,7 @@ def _observation(answer: StudyAnswer, image: ImageAnswer, device: dict[str, Any]
     if not observation["component"]:
         del observation["component"]
     if image.feedback is not None:
-        verdict = (
-            "no fracture" if image.feedback.no_fracture else f"{len(image.feedback.missed)} missed fractures marked"
-        )
-        text = f"Reader {image.feedback.author}: {verdict}. {image.feedback.comment}".strip()
+        text = f"Reader {image.feedback.author}: {image.feedback.verdict}. {image.feedback.comment}".strip()
         observation["note"].append({"text": text})
     return observation
 

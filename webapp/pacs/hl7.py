@@ -122,8 +122,7 @@ def _observations(answer: StudyAnswer, image: ImageAnswer, group: str) -> list[s
     rows.append(_obx("ST", "121322^Source image^DCM", group, source, "", status, answer))
     if image.feedback is not None:
         said = image.feedback
-        verdict = "no fracture" if said.no_fracture else f"{len(said.missed)} missed fractures marked"
-        text = escape(f"Reader {said.author}: {verdict}. {said.comment}")
+        text = escape(f"Reader {said.author}: {said.verdict}. {said.comment}")
         rows.append(_obx("TX", "READER^Feedback of a reader^99FRACTUREDET", group, text, "", status, answer))
     return rows
 

@@ -17,6 +17,18 @@ export function rectangle([x0, y0, x1, y1], kind, key) {
   return group;
 }
 
+// Handles at the corners of a box that can be dragged; of one size on the screen, as they are dots of lines without length.
+export function corners([x0, y0, x1, y1]) {
+  const group = document.createElementNS(SVG, "g");
+  group.setAttribute("class", "handles");
+  for (const [x, y] of [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) {
+    const dot = document.createElementNS(SVG, "line");
+    for (const [name, value] of Object.entries({ x1: x, y1: y, x2: x, y2: y })) dot.setAttribute(name, value);
+    group.append(dot);
+  }
+  return group;
+}
+
 export function tag([x0, y0], kind, text, { width, height }, key) {
   const label = document.createElement("span");
   label.className = kind;
@@ -42,5 +54,8 @@ export function listItem(box, result, onChoose) {
     verdict.dataset.box = box.number;
     verdict.setAttribute("aria-label", `Box ${box.number} is ${verdict.dataset.verdict}`);
   }
+  const move = item.querySelector("[data-move]");
+  move.dataset.move = box.number;
+  move.setAttribute("aria-label", `Move or resize box ${box.number}`);
   return item;
 }

@@ -1,9 +1,15 @@
-// Drags on the image other than panning: window and level, lengths, and rectangles around a missed fracture.
-import { rectangle } from "./boxes.js";
+// Drags on the image other than panning: window and level, lengths, rectangles around a missed fracture, and boxes to move.
+import { dragged, gripAt } from "./box_edit.js";
+import { corners, rectangle } from "./boxes.js";
 import { announce } from "./dom.js";
 
 const MIN_SIDE_PX = 3;
 const RIGHT_BUTTON = 2;
+const REACH_PX = matchMedia("(pointer: coarse)").matches ? 22 : 10; // on the screen, around the edge of a box
+const HELP = {
+  draw: "Drawing. Drag a rectangle, or press an arrow key to start with one in the middle. Escape cancels.",
+  move: "Moving. Drag the box or its edges, or use the arrow keys, with Shift to resize. Enter finishes, Escape cancels.",
+};
 
 export class Drawing {
   constructor(viewer) {
@@ -11,21 +17,24 @@ export class Drawing {
     this.box = null;
     const stage = viewer.part("stage");
     stage.addEventListener("pointerdown", (event) => this.#press(event), true); // before OpenSeadragon gets the event
-    viewer.part("draw-cancel").addEventListener("click", () => viewer.use("pan"));
+    for (const key of ["draw-cancel", "move-cancel"]) viewer.part(key).addEventListener("click", () => viewer.use("pan"));
+    viewer.part("move-done").addEventListener("click", () => this.#finish());
     stage.addEventListener("contextmenu", (event) => event.preventDefault());
     stage.addEventListener("keydown", (event) => { if (this.isOn || viewer.tool === "measure") this.#key(event); });
   }
 
-  // Switches drawing on or off. With the keyboard, the rectangle starts in the middle of the view.
-  begin(isOn) {
-    this.isOn = isOn;
-    this.viewer.part("draw")?.setAttribute("aria-pressed", String(isOn));
-    this.viewer.part("draw-help").hidden = !isOn;
-    this.#propose(null);
-    if (!isOn) return;
+  // Begins to draw, or to move the box `moving` (number, box), and ends it with any other tool. With the keyboard, a drawn
+  // rectangle starts in the middle of the view.
+  begin(tool, moving = null) {
+    this.isOn = Boolean(HELP[tool]);
+    this.moving = tool === "move" ? moving : null;
+    this.viewer.part("draw")?.setAttribute("aria-pressed", String(tool === "draw"));
+    for (const own of Object.keys(HELP)) this.viewer.part(`${own}-help`).hidden = tool !== own;
+    this.#propose(this.moving?.box ?? null);
+    if (!this.isOn) return;
     this.viewer.part("stage").focus({ preventScroll: true });
     this.viewer.part("stage").scrollIntoView({ block: "nearest" });
-    announce("Drawing. Drag a rectangle, or press an arrow key to start with one in the middle. Escape cancels.");
+    announce(HELP[tool]);
   }
 
   #press(event) {
@@ -40,6 +49,7 @@ export class Drawing {
     if (!event.isPrimary) return;
     const drags = {
       window: () => this.#windowDrag(event), draw: () => this.#boxDrag(event), measure: () => this.#lineDrag(event),
+      move: () => this.#gripDrag(event),
     };
     const move = drags[tool]();
     const end = () => {
@@ -64,6 +74,18 @@ export class Drawing {
     const { measuring, picture } = this.viewer;
     const move = measuring.drag(picture.pixelAt(clientX, clientY));
     return (event) => move(picture.pixelAt(event.clientX, event.clientY));
+  }
+
+  // Drags the box to be moved, or its edges; whoever presses elsewhere draws it anew.
+  #gripDrag({ clientX, clientY }) {
+    const { picture, result } = this.viewer;
+    const [start, box] = [picture.pixelAt(clientX, clientY), this.box];
+    const grip = box && gripAt(box, start, REACH_PX / picture.zoom());
+    if (!grip) return this.#boxDrag({ clientX, clientY });
+    return (event) => {
+      const by = picture.pixelAt(event.clientX, event.clientY).map((end, axis) => end - start[axis]);
+      this.#propose(dragged(box, grip, by, result.image, MIN_SIDE_PX));
+    };
   }
 
   #boxDrag({ clientX, clientY }) {
@@ -103,11 +125,12 @@ export class Drawing {
 
   #propose(box) {
     this.box = box;
-    this.viewer.part("draft").replaceChildren(...(box ? [rectangle(box, "draft")] : []));
+    const handles = box && this.moving ? [corners(box)] : [];
+    this.viewer.part("draft").replaceChildren(...(box ? [rectangle(box, "draft"), ...handles] : []));
   }
 
   #finish() {
-    const { box, viewer } = this;
+    const { box, viewer, moving } = this;
     this.#propose(null);
     if (!box) return;
     if (box[2] - box[0] < MIN_SIDE_PX || box[3] - box[1] < MIN_SIDE_PX) {
@@ -115,6 +138,7 @@ export class Drawing {
       return;
     }
     viewer.use("pan");
-    viewer.feedback.addMissed(box.map((side) => Math.round(10 * side) / 10));
+    const rounded = box.map((side) => Math.round(10 * side) / 10);
+    if (moving) viewer.feedback.moveBox(moving.number, rounded); else viewer.feedback.addMissed(rounded);
   }
 }

@@ -37,6 +37,7 @@ const ACTIONS = {
   d: (viewer) => { if (viewer.feedback?.url) viewer.part("draw").click(); },
   r: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "right"); },
   x: (viewer) => { if (viewer.selected) viewer.feedback?.judge(viewer.selected, "wrong"); },
+  e: (viewer) => { if (viewer.selected) viewer.feedback?.beginMove(viewer.selected); },
   y: (viewer) => { if (viewer.selected) viewer.feedback?.chooseType(viewer.selected); },
   c: (viewer) => viewer.element.closest(".job")?.querySelector("[data-part=compare]")?.click(),
 };

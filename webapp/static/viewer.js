@@ -7,6 +7,7 @@ import { register } from "./keys.js";
 import { Measuring } from "./measure.js";
 import { fillPanel } from "./panel.js";
 import { Picture } from "./picture.js";
+import { showReaders } from "./readings.js";
 import { fetchJson } from "./server.js";
 import { number, plural, scoreName, thresholdText } from "./text.js";
 import { Windowing } from "./window.js";
@@ -19,14 +20,16 @@ export async function openResult(place) {
   if (!result) return; // the page without JavaScript stays
   place.replaceChildren();
   place.classList.remove("viewer");
-  show(place, result, { threshold: score === null ? undefined : Number(score) });
+  const isSettling = "settling" in place.dataset;
+  show(place, result, { threshold: score === null ? undefined : Number(score), isSettling });
 }
 
-export function show(place, result, { threshold, isCompact = false, onFeedback } = {}) {
+// `isSettling`: for an adjudicator, with what all readers have marked.
+export function show(place, result, { threshold, isCompact = false, isSettling = false, onFeedback } = {}) {
   const element = cloneTemplate("viewer-template");
   const parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
   const viewer = new Viewer(element, (key) => parts[key], result, threshold ?? result.operating_score);
-  if (isCompact) viewer.makeCompact(); else viewer.addFeedback(onFeedback);
+  if (isCompact) viewer.makeCompact(); else viewer.addFeedback(onFeedback, isSettling);
   place.append(element);
   viewer.render();
   return viewer;
@@ -49,13 +52,15 @@ class Viewer {
     register(this);
   }
 
-  addFeedback(onFeedback) {
-    this.feedback = new Feedback(this, onFeedback);
+  addFeedback(onFeedback, isSettling) {
+    this.feedback = new Feedback(this, onFeedback, { isSettling });
+    if (isSettling) this.readings = showReaders(this, (reading) => this.feedback.take(reading));
   }
 
   makeCompact() {
     this.element.classList.add("compact");
-    for (const key of ["feedback", "advice", "links", "draw", "facts", "measure", "measures", "types"]) this.part(key).remove();
+    const left = ["feedback", "advice", "links", "draw", "facts", "measure", "measures", "others", "types"];
+    for (const key of left) this.part(key).remove();
   }
 
   on(listener) { this.listeners.push(listener); }
@@ -113,13 +118,13 @@ class Viewer {
     for (const [key, act] of Object.entries(clicks)) part(key).addEventListener("click", act);
   }
 
-  // The tool that a drag with the left button uses: pan, window, measure or draw.
-  use(tool) {
+  // The tool that a drag with the left button uses: pan, window, measure, draw, or move, of the box `moving`.
+  use(tool, moving = null) {
     this.tool = tool;
     this.part("stage").dataset.tool = tool;
     this.part("window-tool").setAttribute("aria-pressed", String(tool === "window"));
     this.measuring.begin(tool === "measure");
-    this.drawing.begin(tool === "draw");
+    this.drawing.begin(tool, moving);
   }
 
   showBoxes(hasBoxes, isUserAction = true) {
@@ -171,18 +176,24 @@ class Viewer {
     this.renderBoxes();
   }
 
-  // Draws the boxes of the detector and those of the reader.
+  // Draws the boxes of the detector, and those that the reader, or several, moved and drew.
   renderBoxes() {
-    const { part, shown, result, feedback } = this;
+    const { part, shown, result, feedback, readings = [] } = this;
     const missed = feedback?.missed ?? [];
     const verdict = (box) => ({ right: " ✓", wrong: " ✗" })[feedback?.verdictOf(box.number)] ?? "";
     const upwards = [...shown].reverse(); // the highest score lies on top
+    const moved = result.detections.filter((box) => feedback?.movedTo(box.number));
+    const place = (box) => feedback?.movedTo(box.number) ?? box.box_xyxy_px;
+    const kind = (box) => (moved.includes(box) ? "missed" : box.level);
     part("boxes").replaceChildren(
-      ...upwards.map((box) => rectangle(box.box_xyxy_px, box.level, box.number)),
+      ...upwards.map((box) => rectangle(box.box_xyxy_px, moved.includes(box) ? "left-behind" : box.level, box.number)),
+      ...readings.flatMap(({ reader, boxes }) => boxes.map((box) => rectangle(box, reader))),
+      ...moved.map((box) => rectangle(place(box), "missed", box.number)),
       ...missed.map((box) => rectangle(box, "missed")),
     );
     part("tags").replaceChildren(
-      ...upwards.map((box) => tag(box.box_xyxy_px, box.level, `${box.number}${verdict(box)}`, result.image, box.number)),
+      ...readings.flatMap(({ reader, name, boxes }) => boxes.map(([x0, , , y1]) => tag([x0, y1], reader, name, result.image))),
+      ...upwards.map((box) => tag(place(box), kind(box), `${box.number}${verdict(box)}`, result.image, box.number)),
       ...missed.map((box, index) => tag(box, "missed", `missed ${index + 1}`, result.image)),
     );
     feedback?.render();

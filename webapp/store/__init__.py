@@ -1,4 +1,4 @@
-"""What the page stores: results with images and feedback, accounts, the audit log. All SQL is in here."""
+"""What the page stores: results with images and readings, accounts, the audit log. All SQL is in here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from .pacs import PacsQueue
 from .pacs_status import PacsStatus
 from .read_only import reading_only
 from .readiness import Readiness
-from .records import Feedback, ResultMetadata, StoredPrediction
+from .records import ResultMetadata, StoredPrediction
 from .results import HistoryFilter, KeyTaken, Results
 
 __all__ = [
-    "Feedback",
     "HistoryFilter",
     "KeyTaken",
     "ResultMetadata",

@@ -16,8 +16,8 @@ from .audit import NOBODY, PACS, RETENTION, AuditEntry, AuditLog
 from .database import Database
 from .models import PredictionRow, TokenRow, UserRow
 
-READER, ADMIN = "reader", "admin"
-ROLES = (READER, ADMIN)
+READER, ADJUDICATOR, ADMIN = "reader", "adjudicator", "admin"
+ROLES = (READER, ADJUDICATOR, ADMIN)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MIN_PASSWORD_LENGTH = 12
 TOKEN_PREFIX = "fracture"
@@ -37,8 +37,13 @@ class Account:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the account may see everybody's results."""
+        """Whether the account may see and delete everybody's results."""
         return self.role == ADMIN
+
+    @property
+    def can_settle(self) -> bool:
+        """Whether the account may see everybody's results and readings, and settle what readers disagree on."""
+        return self.role in (ADJUDICATOR, ADMIN)
 
 
 # The account of every request where there is no login: the person at this machine.
@@ -76,7 +81,7 @@ class Accounts:
                 f"user {name!r}: expected lower-case letters, digits and . _ -, and not {reserved} or {RESERVED[-1]}"
             )
         if role not in ROLES:
-            raise AccountError(f"role of {name}: expected {' or '.join(ROLES)}, got {role!r}")
+            raise AccountError(f"role of {name}: expected {', '.join(ROLES[:-1])} or {ROLES[-1]}, got {role!r}")
         row = UserRow(name=name, role=role, created_at=time.time(), **self._secrets(name, password))
         with self._database.writing() as session:
             if session.get(UserRow, name) is not None:

@@ -53,7 +53,10 @@ class PredictionRow(Base):
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
-    feedback: Mapped[FeedbackRow | None] = relationship(cascade=CASCADE, passive_deletes=True, lazy="selectin")
+    readings: Mapped[list[ReadingRow]] = relationship(
+        order_by="ReadingRow.author", cascade=CASCADE, passive_deletes=True, lazy="selectin"
+    )
+    settlement: Mapped[SettlementRow | None] = relationship(cascade=CASCADE, passive_deletes=True, lazy="selectin")
 
 
 class DetectionRow(Base):
@@ -72,16 +75,13 @@ class DetectionRow(Base):
     types: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
 
 
-class FeedbackRow(Base):
-    """Feedback on a result: verdicts and types by the number of the box, missed fractures as x0, y0, x1, y1 px.
+class ReadingColumns:
+    """What a reader, or an adjudicator, says of a result; see `Reading`. Boxes are x0, y0, x1, y1 px.
 
-    missed_types has one type or None for each missed fracture. Both are None in feedback of before.
+    Verdicts, types and moved go by the number of the box; missed_types has one type or None for each missed fracture.
+    types, missed_types, moved and seconds are None in readings of before.
     """
 
-    __tablename__ = "feedback"
-
-    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
-    author: Mapped[str]
     updated_at: Mapped[float] = mapped_column(index=True)
     verdicts: Mapped[dict[str, str]] = mapped_column(JSON)
     missed: Mapped[list[list[float]]] = mapped_column(JSON)
@@ -89,6 +89,29 @@ class FeedbackRow(Base):
     comment: Mapped[str] = mapped_column(Text)
     types: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     missed_types: Mapped[list[str | None] | None] = mapped_column(JSON(none_as_null=True))
+    moved: Mapped[dict[str, list[float]] | None] = mapped_column(JSON(none_as_null=True))
+    unreadable: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    seconds: Mapped[float | None]
+    author: Mapped[str]
+
+
+class ReadingRow(ReadingColumns, Base):
+    """The latest reading of a result by one reader."""
+
+    __tablename__ = "readings"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    author: Mapped[str] = mapped_column(primary_key=True)
+
+
+class SettlementRow(ReadingColumns, Base):
+    """What an adjudicator has decided of a result, whatever its readers say."""
+
+    __tablename__ = "settlements"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    author: Mapped[str]
 
 
 class UserRow(Base):

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
+
+from fracture_det.structures.readings import Reading
 
 from .audit import PACS, AuditEntry, AuditLog
 from .database import Database
-from .models import FeedbackRow, PacsDeliveryRow, PacsObjectRow, PacsStudyRow
-from .records import Feedback, feedback_of
+from .models import PacsDeliveryRow, PacsObjectRow, PacsStudyRow, PredictionRow, ReadingRow, SettlementRow
+from .records import newest_reading
 from .spool import Spool
 
 WAITING, DONE, SENT, FAILED = "waiting", "done", "sent", "failed"
@@ -55,7 +57,10 @@ class QueuedObject:
 
 @dataclass(frozen=True)
 class DueStudy:
-    """A study of which every object is done or failed, with the feedback of readers by object."""
+    """A study of which every object is done or failed, with what is to be passed on of its readings, by object.
+
+    feedback_at: when somebody last said something of it, passed on or not.
+    """
 
     id: str
     uid: str
@@ -64,7 +69,8 @@ class DueStudy:
     content_sha256: str | None
     attempts: int
     objects: tuple[QueuedObject, ...]
-    feedback: Mapping[str, Feedback]
+    feedback: Mapping[str, Reading]
+    feedback_at: float | None
 
 
 @dataclass(frozen=True)
@@ -197,14 +203,15 @@ class PacsQueue:
 
     def call_for_feedback(self) -> int:
         """Make studies due of whose answer a reader has said more since; return how many."""
-        later = and_(
-            PacsObjectRow.study_id == PacsStudyRow.id,
-            FeedbackRow.prediction_id == PacsObjectRow.prediction_id,
-            FeedbackRow.updated_at > func.coalesce(PacsStudyRow.feedback_at, 0.0),
+        later = (
+            exists().where(
+                PacsObjectRow.study_id == PacsStudyRow.id,
+                said.prediction_id == PacsObjectRow.prediction_id,
+                said.updated_at > func.coalesce(PacsStudyRow.feedback_at, 0.0),
+            )
+            for said in (ReadingRow, SettlementRow)
         )
-        chosen = select(PacsStudyRow).where(
-            PacsStudyRow.version > 0, PacsStudyRow.due_at.is_(None), exists().where(later)
-        )
+        chosen = select(PacsStudyRow).where(PacsStudyRow.version > 0, PacsStudyRow.due_at.is_(None), or_(*later))
         with self._database.reading() as session:
             identifiers = [row.id for row in session.scalars(chosen)]
         if identifiers:
@@ -228,7 +235,7 @@ class PacsQueue:
                 if row.version != study.version or self._count_objects(session, study.id) != len(study.objects):
                     return False
                 row.due_at, row.attempts, row.problem = None, 0, None
-                row.feedback_at = max((said.updated_at for said in study.feedback.values()), default=row.feedback_at)
+                row.feedback_at = row.feedback_at if study.feedback_at is None else study.feedback_at
                 row.content_sha256 = content_sha256
                 if outputs:
                     row.version += 1
@@ -319,13 +326,15 @@ class PacsQueue:
     def _due_study(self, session: Session, row: PacsStudyRow) -> DueStudy:
         chosen = select(PacsObjectRow).where(PacsObjectRow.study_id == row.id)
         objects = tuple(map(self._object, session.scalars(chosen.order_by(PacsObjectRow.sop_instance_uid))))
-        feedback = {}
+        feedback, times = {}, []
         for known in objects:
-            said = session.get(FeedbackRow, known.prediction_id) if known.prediction_id is not None else None
-            if (read := feedback_of(said)) is not None:
-                feedback[known.id] = read
+            result = None if known.prediction_id is None else session.get(PredictionRow, known.prediction_id)
+            if result is None or (passed_on := newest_reading(result)) is None:
+                continue
+            feedback[known.id] = passed_on
+            times += [passed_on.updated_at, *(reading.updated_at for reading in result.readings)]
         shared = (row.id, row.uid, row.source, row.version, row.content_sha256, row.attempts)
-        return DueStudy(*shared, objects, feedback)
+        return DueStudy(*shared, objects, feedback, max(times, default=None))
 
     def _delivery(self, row: PacsDeliveryRow) -> Delivery:
         shared = (row.id, row.destination, row.kind, row.control, row.attempts, row.refusals, row.created_at)

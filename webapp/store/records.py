@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability
+from fracture_det.structures.readings import Reading, ReadRadiograph
 
 from .images import Images
-from .models import DetectionRow, FeedbackRow, PredictionRow
+from .models import DetectionRow, PredictionRow, ReadingColumns
 
 _SHARED_COLUMNS = (
     *("id", "created_at", "owner", "finding", "confidence", "height", "width", "model", "model_sha256"),
     *("input_sha256", "calibrated", "operating_score", "possible_score", "latency_ms"),
     *("type_confidence", "type_accuracy"),
 )
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """A reader's feedback on a result.
-
-    verdicts: number of the box -> "right" or "wrong". missed: fractures without a box, (x0, y0, x1, y1) px of the
-    upright image. no_fracture: the image shows none. types: number of a right box -> the type of its fracture, where
-    the reader knew it. missed_types: the type of each missed fracture, None where unknown; () where none is stated.
-    """
-
-    verdicts: Mapping[int, str]
-    missed: tuple[tuple[float, float, float, float], ...]
-    no_fracture: bool
-    comment: str
-    author: str = ""
-    updated_at: float = 0.0
-    types: Mapping[int, str] = field(default_factory=dict)
-    missed_types: tuple[str | None, ...] = ()
-
-    @property
-    def typed_missed(self) -> tuple[tuple[tuple[float, float, float, float], str | None], ...]:
-        """Each missed fracture with its type, None where unknown."""
-        return tuple(zip(self.missed, self.missed_types or (None,) * len(self.missed), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +34,8 @@ class StoredPrediction:
     detections: every box above the floor, in pixels of the upright image; `labels` has one name for each.
     finding: "likely", "possible" or "none seen". confidence: calibrated probability that the image shows a fracture.
     operating_score, possible_score: 0..1, as they were when the radiograph was analysed; `calibrated` if scores are
-    probabilities. image_path: None where images are not kept. suitability: whether it looked like a radiograph of a
+    probabilities. image_path: None where images are not kept. readings: the latest of each reader, by name; settled:
+    what an adjudicator has decided. suitability: whether it looked like a radiograph of a
     limb; not `ok` where it was analysed anyway, None where nobody asked. samples_path: None of an image of 8 bits.
     bits, window: how deep the radiograph was, and the samples (low, high) that are 0 and 255 in its image.
     spacing_mm: height and width of a pixel, None where the file did not say. spacing_kind: where that was measured (see
@@ -82,7 +60,8 @@ class StoredPrediction:
     detections: Detections
     labels: tuple[str, ...]
     image_path: Path | None
-    feedback: Feedback | None
+    readings: tuple[Reading, ...] = ()
+    settled: Reading | None = None
     suitability: Suitability | None = None
     samples_path: Path | None = None
     bits: int = 8
@@ -97,6 +76,17 @@ class StoredPrediction:
     def class_names(self) -> tuple[str, ...]:
         """The labels that occur; `detections.classes` are indices into them."""
         return tuple(dict.fromkeys(self.labels))
+
+    @property
+    def read(self) -> ReadRadiograph:
+        """Its readings beside the boxes that they are about; those from the operating point up need a verdict."""
+        boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in self.detections.boxes.tolist()]
+        n_required = len(self.detections.above(self.operating_score))
+        return ReadRadiograph(boxes, self.labels, n_required, self.readings, self.settled)
+
+    def reading_of(self, reader: str) -> Reading | None:
+        """Return the latest reading of one reader, or None."""
+        return next((reading for reading in self.readings if reading.author == reader), None)
 
 
 @dataclass(frozen=True)
@@ -170,7 +160,8 @@ def stored_prediction(row: PredictionRow, images: Images) -> StoredPrediction:
         detections=detections,
         labels=labels,
         image_path=path if path.exists() else None,
-        feedback=feedback_of(row.feedback),
+        readings=tuple(map(reading_of, row.readings)),
+        settled=None if row.settlement is None else reading_of(row.settlement),
         suitability=_suitability_of(row),
         samples_path=samples_path if row.bits is not None and samples_path.exists() else None,
         bits=row.bits or 8,
@@ -187,15 +178,43 @@ def _types_of(row: PredictionRow) -> NDArray[np.float32] | None:
     return np.array(rows, dtype=np.float32) if rows else None
 
 
-def feedback_of(row: FeedbackRow | None) -> Feedback | None:
-    """Return the feedback in a row, if there is one."""
-    if row is None:
-        return None
-    verdicts = {int(number): verdict for number, verdict in row.verdicts.items()}
-    missed = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row.missed)
-    types = {int(number): name for number, name in (row.types or {}).items()}
-    said = (row.no_fracture, row.comment, row.author, row.updated_at)
-    return Feedback(verdicts, missed, *said, types, tuple(row.missed_types or ()))
+def reading_of(row: ReadingColumns) -> Reading:
+    """Return the reading in a row."""
+    return Reading(
+        verdicts={int(number): verdict for number, verdict in row.verdicts.items()},
+        missed=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row.missed),
+        no_fracture=row.no_fracture,
+        comment=row.comment,
+        author=row.author,
+        updated_at=row.updated_at,
+        types={int(number): name for number, name in (row.types or {}).items()},
+        missed_types=tuple(row.missed_types or ()),
+        moved={int(number): (x0, y0, x1, y1) for number, (x0, y0, x1, y1) in (row.moved or {}).items()},
+        unreadable=row.unreadable,
+        reason=row.reason,
+        seconds=row.seconds,
+    )
+
+
+def newest_reading(row: PredictionRow) -> Reading | None:
+    """Return what is passed on to other systems: what was settled, else the newest reading, else None."""
+    if row.settlement is not None:
+        return reading_of(row.settlement)
+    return max(map(reading_of, row.readings), key=lambda reading: reading.updated_at, default=None)
+
+
+def fill_reading(row: ReadingColumns, said: Reading) -> str:
+    """Write what the author of a row says now into it; return the SHA-256 of that, for the audit log."""
+    row.updated_at = time.time()
+    row.verdicts = {str(number): verdict for number, verdict in sorted(said.verdicts.items())}
+    row.missed = [list(box) for box in said.missed]
+    row.no_fracture, row.comment = said.no_fracture, said.comment
+    row.types = {str(number): name for number, name in sorted(said.types.items())}
+    row.missed_types = [name for _, name in said.typed_missed]
+    row.moved = {str(number): list(box) for number, box in sorted(said.moved.items())}
+    row.unreadable, row.reason, row.seconds = said.unreadable, said.reason, said.seconds
+    content = [row.verdicts, row.missed, row.no_fracture, row.comment, row.types, row.missed_types]
+    return content_sha256([*content, row.moved, row.unreadable, row.reason, row.seconds])
 
 
 def _suitability_of(row: PredictionRow) -> Suitability | None:

@@ -1,4 +1,4 @@
-"""Results: the detections on a radiograph, its image under a random name, and the feedback of readers."""
+"""Results: the detections on a radiograph, its image under a random name, and the readings of its readers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from fracture_det.inference.service import Prediction, encode_png, encode_samples
+from fracture_det.structures.readings import Reading
 
 from .audit import RETENTION, AuditEntry, AuditLog
 from .database import Database, StoreUnavailable
 from .images import Images, ImagesUnavailable
-from .models import FeedbackRow, PredictionRow
-from .records import Feedback, ResultMetadata, StoredPrediction, content_sha256, row_of, stored_prediction
+from .models import PredictionRow, ReadingRow, SettlementRow
+from .records import ResultMetadata, StoredPrediction, fill_reading, row_of, stored_prediction
 
 DAY_S = 86_400.0
 # Expired results are deleted by requests, health probes excepted, at most this often.
@@ -40,19 +41,23 @@ class KeyTaken(LookupError):
 
 @dataclass(frozen=True)
 class HistoryFilter:
-    """Which results to list; None and "" mean any. `since`, `until`: seconds since 1970."""
+    """Which results to list; None and "" mean any. `since`, `until`: seconds since 1970.
+
+    reader: whose comments `text` is looked for in.
+    """
 
     owner: str | None = None
     finding: str | None = None
     since: float | None = None
     until: float | None = None
     text: str = ""
+    reader: str | None = None
 
 
 class Results:
     """Results in `database` with their `images`, deleted when they expire. Thread-safe.
 
-    retention_days: how long a result is kept; feedback_days: how long after its last feedback.
+    retention_days: how long a result is kept; feedback_days: how long after its last reading or settlement.
     keep_images: whether images are kept at all. An identifier has 128 random bits. Raises StoreUnavailable.
     """
 
@@ -113,31 +118,39 @@ class Results:
         """Return page `page` (from 1) of the results that match, newest first, and how many match."""
         matches = and_(~self._is_expired(), *_conditions(which))
         with self._database.reading() as session:
-            counted = select(func.count()).select_from(PredictionRow).outerjoin(FeedbackRow).where(matches)
+            counted = select(func.count()).select_from(PredictionRow).where(matches)
             total = session.scalar(counted)
-            chosen = select(PredictionRow).outerjoin(FeedbackRow).where(matches)
+            chosen = select(PredictionRow).where(matches)
             order = (PredictionRow.created_at.desc(), PredictionRow.id)
             rows = session.scalars(chosen.order_by(*order).limit(per_page).offset((page - 1) * per_page))
             return [stored_prediction(row, self._images) for row in rows], total or 0
 
-    def save_feedback(self, identifier: str, feedback: Feedback, *, author: str) -> StoredPrediction | None:
-        """Replace the feedback on a result; return the result, or None if there is none."""
+    def save_reading(self, identifier: str, reading: Reading, *, author: str) -> StoredPrediction | None:
+        """Replace the reading of a result by one reader; return the result, or None if there is none."""
+        return self._save(ReadingRow(prediction_id=identifier, author=author), reading, "feedback")
+
+    def settle(self, identifier: str, reading: Reading, *, by: str) -> StoredPrediction | None:
+        """Replace what is settled of a result; return the result, or None if there is none."""
+        return self._save(SettlementRow(prediction_id=identifier, author=by), reading, "settle")
+
+    def _save(self, row: ReadingRow | SettlementRow, said: Reading, action: str) -> StoredPrediction | None:
+        digest = fill_reading(row, said)
         with self._database.writing() as session:
-            row = session.get(PredictionRow, identifier)
-            if row is None:
+            result = session.get(PredictionRow, row.prediction_id)
+            if result is None:
                 return None
-            row.feedback = row.feedback or FeedbackRow(prediction_id=identifier)
-            row.feedback.author, row.feedback.updated_at = author, time.time()
-            row.feedback.verdicts = {str(number): verdict for number, verdict in sorted(feedback.verdicts.items())}
-            row.feedback.missed = [list(box) for box in feedback.missed]
-            row.feedback.no_fracture, row.feedback.comment = feedback.no_fracture, feedback.comment
-            row.feedback.types = {str(number): name for number, name in sorted(feedback.types.items())}
-            row.feedback.missed_types = [name for _, name in feedback.typed_missed]
-            content = [row.feedback.verdicts, row.feedback.missed, feedback.no_fracture, feedback.comment]
-            content += [row.feedback.types, row.feedback.missed_types]
-            hashes = (row.input_sha256, row.model_sha256, content_sha256(content))
-            self._audit.add(session, AuditEntry(author, "feedback", identifier, *hashes))
-        return self.get(identifier)
+            session.merge(row)
+            entry = AuditEntry(row.author, action, result.id, result.input_sha256, result.model_sha256, digest)
+            self._audit.add(session, entry)
+        return self.get(row.prediction_id)
+
+    def read_by_several(self) -> list[StoredPrediction]:
+        """Return the results that have two readings or more, newest first."""
+        n_readings = select(func.count()).where(ReadingRow.prediction_id == PredictionRow.id).scalar_subquery()
+        chosen = select(PredictionRow).where(n_readings > 1, ~self._is_expired())
+        with self._database.reading() as session:
+            rows = session.scalars(chosen.order_by(PredictionRow.created_at.desc(), PredictionRow.id))
+            return [stored_prediction(row, self._images) for row in rows]
 
     def delete(self, identifier: str, *, by: str) -> bool:
         """Delete a result with its image and feedback; return False if there is none."""
@@ -147,7 +160,7 @@ class Results:
 
     def _delete(self, identifier: str, *conditions: ColumnElement[bool], by: str) -> bool:
         """Delete a result if `conditions` hold. Its image goes before the deletion is committed, or nothing goes."""
-        chosen = select(PredictionRow).outerjoin(FeedbackRow).where(PredictionRow.id == identifier, *conditions)
+        chosen = select(PredictionRow).where(PredictionRow.id == identifier, *conditions)
         with self._images.deleting() as hide, self._database.writing() as session:
             row = session.scalars(chosen).first()
             if row is None:
@@ -166,7 +179,7 @@ class Results:
         if row.idempotency_key is None:
             return None
         has_key = _has_key(row.owner, row.idempotency_key)
-        current = select(PredictionRow).outerjoin(FeedbackRow).where(has_key, ~self._is_expired())
+        current = select(PredictionRow).where(has_key, ~self._is_expired())
         if (holder := session.scalars(current).first()) is not None:
             raise KeyTaken(stored_prediction(holder, self._images))
         if (holder := session.scalars(select(PredictionRow).where(has_key)).first()) is None:
@@ -192,7 +205,7 @@ class Results:
 
         One whose image cannot be deleted stays whole and keeps no other; StoreUnavailable is raised after the others.
         """
-        chosen = select(PredictionRow.id).outerjoin(FeedbackRow).where(self._is_expired()).limit(at_most)
+        chosen = select(PredictionRow.id).where(self._is_expired()).limit(at_most)
         with self._database.reading() as session:
             expired = session.scalars(chosen).all()
         deleted, failures = 0, []
@@ -214,15 +227,18 @@ class Results:
         return deleted
 
     def _first(self, which: ColumnElement[bool]) -> StoredPrediction | None:
-        chosen = select(PredictionRow).outerjoin(FeedbackRow).where(which, ~self._is_expired())
+        chosen = select(PredictionRow).where(which, ~self._is_expired())
         with self._database.reading() as session:
             row = session.scalars(chosen).first()
             return None if row is None else stored_prediction(row, self._images)
 
     def _is_expired(self) -> ColumnElement[bool]:
         now = time.time()
-        feedback_at = func.coalesce(FeedbackRow.updated_at, 0.0)
-        return and_(PredictionRow.created_at < now - self._retention_s, feedback_at < now - self._feedback_s)
+        said_lately = (
+            exists().where(row.prediction_id == PredictionRow.id, row.updated_at >= now - self._feedback_s)
+            for row in (ReadingRow, SettlementRow)
+        )
+        return and_(PredictionRow.created_at < now - self._retention_s, ~or_(*said_lately))
 
 
 def _has_key(owner: str, key: str) -> ColumnElement[bool]:
@@ -240,6 +256,10 @@ def _conditions(which: HistoryFilter) -> Sequence[ColumnElement[bool]]:
     if which.until is not None:
         conditions.append(PredictionRow.created_at < which.until)
     for word in which.text.split():
-        columns = (PredictionRow.id, PredictionRow.model, FeedbackRow.comment, PredictionRow.owner)
-        conditions.append(or_(*(column.icontains(word, autoescape=True) for column in columns)))
+        columns = (PredictionRow.id, PredictionRow.model, PredictionRow.owner)
+        is_said = ReadingRow.comment.icontains(word, autoescape=True)
+        said = exists().where(ReadingRow.prediction_id == PredictionRow.id, is_said)
+        if which.reader is not None:
+            said = said.where(ReadingRow.author == which.reader)
+        conditions.append(or_(said, *(column.icontains(word, autoescape=True) for column in columns)))
     return conditions

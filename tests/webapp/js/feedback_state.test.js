@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, removeMissed, requestBody, sayNoFracture, setMissedType, setType,
-  takeBackNoFracture,
+  SAVING, addMissed, feedbackOf, isInProgress, isSaved, judge, moveBox, removeMissed, requestBody, sayNoFracture, sayUnreadable,
+  setMissedType, setReason, setType, takeBack,
 } from "../../../webapp/static/feedback_state.js";
 import { nextState } from "../../../webapp/static/state_machine.js";
 
@@ -42,17 +42,17 @@ test("no fracture removes right boxes and missed fractures, keeps wrong boxes, a
   const before = addMissed(judge(judge(feedbackOf(null), 1, "right"), 2, "wrong"), BOX);
   const none = sayNoFracture(before);
   assert.deepEqual(body(none), { boxes: [{ number: 2, verdict: "wrong" }], missed: [], no_fracture: true, comment: "" });
-  assert.deepEqual(body(takeBackNoFracture(none)), body(before));
+  assert.deepEqual(body(takeBack(none)), body(before));
 });
 
 test("a verdict given under no fracture wins over the one from before", () => {
   const none = sayNoFracture(judge(feedbackOf(null), 1, "right"));
-  assert.equal(takeBackNoFracture(judge(none, 1, "wrong")).verdicts.get(1), "wrong");
+  assert.equal(takeBack(judge(none, 1, "wrong")).verdicts.get(1), "wrong");
 });
 
 test("no fracture that came from the server is taken back without anything to restore", () => {
   const saved = feedbackOf({ boxes: [{ number: 1, verdict: "wrong" }], missed: [], no_fracture: true });
-  const open = takeBackNoFracture(saved);
+  const open = takeBack(saved);
   assert.equal(open.noFracture, false);
   assert.equal(open.verdicts.get(1), "wrong");
 });
@@ -90,8 +90,43 @@ test("no fracture sets types aside, and gives those back whose box is still righ
   const before = setMissedType(addMissed(setType(judge(feedbackOf(null), 1, "right"), 1, "spiral"), BOX), 0, "oblique");
   const none = sayNoFracture(before);
   assert.deepEqual(body(none), { boxes: [], missed: [], no_fracture: true, comment: "" });
-  assert.deepEqual(body(takeBackNoFracture(none)), body(before));
-  assert.deepEqual(body(takeBackNoFracture(judge(none, 1, "wrong"))).boxes, [{ number: 1, verdict: "wrong" }]);
+  assert.deepEqual(body(takeBack(none)), body(before));
+  assert.deepEqual(body(takeBack(judge(none, 1, "wrong"))).boxes, [{ number: 1, verdict: "wrong" }]);
+});
+
+test("a moved box is right elsewhere, goes back by right, and is forgotten by wrong", () => {
+  const moved = moveBox(setType(judge(feedbackOf(null), 1, "right"), 1, "spiral"), 1, BOX);
+  assert.deepEqual(body(moved).boxes, [{ number: 1, verdict: "right", type: "spiral", moved_to: BOX }]);
+  assert.deepEqual(feedbackOf(body(moved)).moved, new Map([[1, BOX]]));
+  assert.deepEqual(body(judge(moved, 1, "right")).boxes, [{ number: 1, verdict: "right", type: "spiral" }]);
+  assert.deepEqual(body(judge(moved, 1, "wrong")).boxes, [{ number: 1, verdict: "wrong" }]);
+  assert.equal(moveBox(sayNoFracture(moved), 2, BOX).noFracture, false);
+  assert.deepEqual(body(takeBack(sayNoFracture(moved))), body(moved));
+});
+
+test("not readable excludes everything else, has a reason, and gives all back", () => {
+  const before = addMissed(moveBox(judge(feedbackOf(null), 2, "wrong"), 1, BOX), BOX);
+  const none = setReason(sayUnreadable(before), "motion");
+  assert.deepEqual(body(none), { boxes: [], missed: [], no_fracture: false, unreadable: true, reason: "motion", comment: "" });
+  assert.deepEqual(body(takeBack(none)), body(before));
+  assert.deepEqual(body(takeBack(sayUnreadable(sayNoFracture(before)))), body(before));
+  assert.deepEqual(body(takeBack(sayNoFracture(sayUnreadable(before)))), body(before));
+  assert.deepEqual(feedbackOf(body(none)).reason, "motion");
+});
+
+for (const [name, act] of [
+  ["right", (f) => judge(f, 1, "right")], ["wrong", (f) => judge(f, 1, "wrong")], ["a missed fracture", (f) => addMissed(f, BOX)],
+  ["a moved box", (f) => moveBox(f, 1, BOX)], ["no fracture", sayNoFracture],
+]) {
+  test(`${name} ends not readable`, () => {
+    const said = body(act(sayUnreadable(feedbackOf(null))));
+    assert.equal("unreadable" in said || "reason" in said, false);
+  });
+}
+
+test("the time is sent where it was measured", () => {
+  assert.equal(requestBody(feedbackOf(null), "", 3.5).seconds, 3.5);
+  assert.equal("seconds" in body(feedbackOf(null)), false);
 });
 
 const PATHS = [

@@ -85,8 +85,7 @@ def _reader(pdf: FPDF, image: ImageAnswer) -> None:
     said = image.feedback
     if said is None:
         return
-    verdict = "no fracture" if said.no_fracture else f"{len(said.missed)} missed fractures marked"
-    write_line(pdf, f"Reader {said.author}: {verdict}. {said.comment}", size=10)
+    write_line(pdf, f"Reader {said.author}: {said.verdict}. {said.comment}", size=10)
 
 
 def _picture(pdf: FPDF, overlay: bytes) -> None:

@@ -32,7 +32,7 @@ def presentation_state(answer: StudyAnswer, image: ImageAnswer, number: int) -> 
         referenced_images=[image.header],
         graphic_layer=layer,
         graphic_objects=[_graphic(box.corners_px) for box in image.result.boxes]
-        + [_graphic(corners) for corners in _missed(image)]
+        + [_graphic(corners) for corners in _drawn(image)]
         or None,
         text_objects=[_headline(image), *(_label(image, box) for box in image.result.boxes)],
     )
@@ -67,8 +67,9 @@ def is_grayscale(image: ImageAnswer) -> bool:
     return str(image.header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
 
 
-def _missed(image: ImageAnswer) -> tuple[tuple[float, float, float, float], ...]:
-    return image.feedback.missed if image.feedback is not None else ()
+def _drawn(image: ImageAnswer) -> tuple[tuple[float, float, float, float], ...]:
+    """Return the boxes that a reader has drawn, or moved."""
+    return () if image.feedback is None else (*image.feedback.missed, *image.feedback.moved.values())
 
 
 def _graphic(corners_px: tuple[float, float, float, float]) -> GraphicObject:

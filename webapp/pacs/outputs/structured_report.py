@@ -29,7 +29,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from ...presentation import LIKELY, POSSIBLE
-from ..answers import NOTICE, Box, ImageAnswer, NamedType, StudyAnswer, derived_uid
+from ..answers import MOVED, NOTICE, Box, ImageAnswer, NamedType, StudyAnswer, derived_uid
 from . import MODEL, copy_study, encode, series_of
 from .codes import FRACTURE, FRACTURE_TYPE, LEVEL_CODES, laterality_of, own_code, site_of, type_code
 
@@ -38,11 +38,16 @@ REASON = own_code("REASON", "Reason why it was not analysed")
 QUALIFICATION = own_code("NOTICE", "Intended use")
 VERDICT = own_code("VERDICT", "Verdict of a reader")
 SCORE = own_code("SCORE", "Score of the detector")
-VERDICTS = {"right": own_code("RIGHT", "Right"), "wrong": own_code("WRONG", "Wrong")}
+VERDICTS = {
+    "right": own_code("RIGHT", "Right"),
+    "wrong": own_code("WRONG", "Wrong"),
+    MOVED: own_code("MOVED", "Right, moved by a reader"),
+}
 MISSED = own_code("MISSED", "Missed by the detector, marked by a reader")
 TYPE_PROBABILITY = own_code("TYPEPROBABILITY", "Probability of the type, if there is a fracture")
 READER_TYPE = own_code("READERTYPE", "Type of fracture, stated by a reader")
 NO_FRACTURE = own_code("NOFRACTURE", "No fracture")
+UNREADABLE = own_code("UNREADABLE", "Not readable")
 
 
 def structured_report(answer: StudyAnswer) -> tuple[str, bytes]:
@@ -83,11 +88,14 @@ def _observers(answer: StudyAnswer) -> ObservationContext:
 
 
 def _groups(answer: StudyAnswer, image: ImageAnswer) -> list[Any]:
-    """Return the group of a whole image, then one for each of its boxes and for each fracture a reader has marked."""
+    """Return the group of a whole image, then one for each of its boxes and for each that a reader moved or drew."""
     groups: list[Any] = [_image_group(answer, image)]
     groups += [_box_group(answer, image, box) for box in image.result.boxes]
-    for number, missed in enumerate(image.feedback.typed_missed if image.feedback is not None else (), start=1):
-        groups.append(_missed_group(image, number, *missed))
+    if image.feedback is not None:
+        for number, corners in sorted(image.feedback.moved.items()):
+            groups.append(_reader_group(image, f"moved {number}", VERDICTS[MOVED], corners, None))
+        for number, missed in enumerate(image.feedback.typed_missed, start=1):
+            groups.append(_reader_group(image, f"missed {number}", MISSED, *missed))
     return groups
 
 
@@ -115,8 +123,9 @@ def _image_group(answer: StudyAnswer, image: ImageAnswer) -> MeasurementsAndQual
         _add_type(image.result.type, evaluations, measurements)
     else:
         evaluations.append(QualitativeEvaluation(REASON, own_code(image.result.reason, image.result.sentence)))
-    if image.feedback is not None and image.feedback.no_fracture:
-        evaluations.append(QualitativeEvaluation(VERDICT, NO_FRACTURE))
+    for code, is_said in ((NO_FRACTURE, "no_fracture"), (UNREADABLE, "unreadable")):
+        if image.feedback is not None and getattr(image.feedback, is_said):
+            evaluations.append(QualitativeEvaluation(VERDICT, code))
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(image, "image"),
         source_images=[SourceImageForMeasurementGroup(image.header.SOPClassUID, image.header.SOPInstanceUID)],
@@ -149,14 +158,15 @@ def _box_group(answer: StudyAnswer, image: ImageAnswer, box: Box) -> PlanarROIMe
     )
 
 
-def _missed_group(
-    image: ImageAnswer, number: int, corners_px: tuple[float, ...], kind: str | None
+def _reader_group(
+    image: ImageAnswer, name: str, verdict: CodedConcept, corners_px: tuple[float, ...], kind: str | None
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    evaluations = [QualitativeEvaluation(VERDICT, MISSED)]
+    """Return the group of a box that a reader has drawn, or moved."""
+    evaluations = [QualitativeEvaluation(VERDICT, verdict)]
     if kind is not None:
         evaluations.append(QualitativeEvaluation(READER_TYPE, type_code(kind)))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(image, f"missed {number}"),
+        tracking_identifier=_tracking(image, name),
         referenced_region=_region(image, corners_px),
         finding_type=FRACTURE,
         finding_sites=_sites(image),
