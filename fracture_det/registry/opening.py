@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fracture_det.calibration.calibration import Calibration
+from fracture_det.calibration.score_maps import CalibrationError
 from fracture_det.inference.base import Detector, DetectorError
+from fracture_det.inference.calibrated import CalibratedDetector
 from fracture_det.inference.registry import open_detector
 from fracture_det.registry.errors import RegistryError
 from fracture_det.registry.registry import Registry
@@ -56,10 +59,16 @@ def open_registered(target: str, **options: Any) -> Detector:
     return _opened(version, **options)
 
 
-def open_version(version: Version, **options: Any) -> Detector:
-    """Open a version, and apply its calibration if it has one; it is verified anew. Raises DetectorError."""
-    uri = f"{SCHEME}:{version.folder.parents[1]}@{version.name}"
-    return open_detector(uri, calibration=version.calibration, **options)
+def open_version(registry: Registry, name: str, **options: Any) -> Detector:
+    """Verify a version and open it, with its calibration if it has one. Raises RegistryError and DetectorError."""
+    version = registry.verify(name)
+    raw = _opened(version, **options)
+    if version.calibration is None:
+        return raw
+    try:
+        return CalibratedDetector(raw, Calibration.load(version.calibration))
+    except CalibrationError as error:
+        raise DetectorError(f"version {name}: its calibration does not fit it: {error}") from error
 
 
 def _opened(version: Version, **options: Any) -> Detector:

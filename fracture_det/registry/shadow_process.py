@@ -29,7 +29,7 @@ from fracture_det.registry.opening import open_version
 from fracture_det.registry.registry import Registry
 from fracture_det.structures.radiograph import Pixels
 
-# Its opening may wait for a processor that others use.
+# Its opening may have to wait for a processor that others use.
 START_S = 300.0
 LOWEST_PRIORITY = 19
 # Should memory run out, the system is to end this process first.
@@ -37,7 +37,11 @@ OOM_SCORE = 1000
 
 
 class ShadowFailed(RuntimeError):
-    """The process of the shadow ended, did not answer in time, or its detector failed."""
+    """The detector of the shadow could not be opened, or failed on an image; the process may be asked again."""
+
+
+class ShadowEnded(ShadowFailed):
+    """The process of the shadow ended, or did not answer in time: nothing more can be asked of it."""
 
 
 class ShadowInfo(msgspec.Struct, frozen=True):
@@ -96,24 +100,28 @@ class ShadowProcess:
         """Return what the detector finds on an image (H, W, 3) uint8 RGB."""
         try:
             self._line.send_bytes(json.dumps(pixels.shape).encode())
-            self._line.send_bytes(np.ascontiguousarray(pixels).data)
+            self._line.send_bytes(np.ascontiguousarray(pixels).reshape(-1).data)
         except OSError as error:
-            raise ShadowFailed(f"the process has ended (code {self._process.poll()})") from error
+            raise ShadowEnded(f"the process has ended (code {self._process.poll()})") from error
         return msgspec.convert(self._answer(timeout_s), ShadowBoxes)
 
-    def close(self) -> None:
-        """End the process."""
-        self._line.close()
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer gets ShadowEnded."""
         self._process.kill()
+
+    def close(self) -> None:
+        """End the process, and wait for its end."""
+        self.kill()
+        self._line.close()
         self._process.wait()
 
     def _answer(self, timeout_s: float) -> Any:
         try:
             if not self._line.poll(timeout_s):
-                raise ShadowFailed(f"it did not answer within {timeout_s:g} s")
+                raise ShadowEnded(f"it did not answer within {timeout_s:g} s")
             answer = json.loads(self._line.recv_bytes())
         except (EOFError, OSError) as error:
-            raise ShadowFailed(f"the process ended without an answer (code {self._process.poll()})") from error
+            raise ShadowEnded(f"the process ended without an answer (code {self._process.poll()})") from error
         if "error" in answer:
             raise ShadowFailed(answer["error"])
         return answer
@@ -129,7 +137,7 @@ def main(arguments: list[str]) -> int:
     line = Connection(int(number))
     registry = Registry.at(folder, keys)
     try:
-        detector = open_version(registry.verify(version), **json.loads(settings))
+        detector = open_version(registry, version, **json.loads(settings))
     except Exception as error:
         line.send_bytes(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return 1

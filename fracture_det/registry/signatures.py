@@ -106,8 +106,11 @@ def trusted_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
 
 def sign(content: bytes, key: Ed25519PrivateKey) -> bytes:
     """Return the content of a version.sig."""
-    signature = Signature(fingerprint(key.public_key()), base64.b64encode(key.sign(content)).decode())
-    return msgspec.json.encode(signature) + b"\n"
+    return _encoded(fingerprint(key.public_key()), key.sign(content))
+
+
+def _encoded(key: str, signature: bytes) -> bytes:
+    return msgspec.json.encode(Signature(key, base64.b64encode(signature).decode())) + b"\n"
 
 
 def check_signature(content: bytes, path: Path, keys: Path) -> str:
@@ -119,8 +122,11 @@ def check_signature(content: bytes, path: Path, keys: Path) -> str:
 
     trusted = trusted_keys(keys)
     try:
-        said = convert_json(parse_json(path.read_bytes()), Signature)
+        written = path.read_bytes()
+        said = convert_json(parse_json(written), Signature)
         signature = base64.b64decode(said.signature, validate=True)
+        if written != _encoded(said.key, signature):  # JSON and base64 have many spellings of one content
+            raise ValueError("it is not as it was written")
     except FileNotFoundError:
         raise RegistryError(f"{path.parent}: is not signed: there is no {path.name}") from None
     except (OSError, ValueError) as error:
@@ -133,6 +139,7 @@ def check_signature(content: bytes, path: Path, keys: Path) -> str:
         trusted[said.key].verify(signature, content)
     except InvalidSignature:
         raise RegistryError(
-            f"{path}: the signature by {said.key} is wrong: the version was changed or damaged"
+            f"{path.parent}: version.json does not fit version.sig: the signature by {said.key} is wrong; one of them was "
+            "changed or damaged"
         ) from None
     return said.key

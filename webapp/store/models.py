@@ -53,6 +53,8 @@ class PredictionRow(Base):
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
+    # The name of the detector's version, None where it did not come from a registry.
+    model_version: Mapped[str | None]
     feedback: Mapped[FeedbackRow | None] = relationship(cascade=CASCADE, passive_deletes=True, lazy="selectin")
 
 
@@ -89,6 +91,24 @@ class FeedbackRow(Base):
     comment: Mapped[str] = mapped_column(Text)
     types: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     missed_types: Mapped[list[str | None] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class ShadowRow(Base):
+    """What the version that ran in the shadow said of a result. boxes: x0, y0, x1, y1 px, score, label of each."""
+
+    __tablename__ = "shadow_answers"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+    model: Mapped[str]
+    model_sha256: Mapped[str | None]
+    finding: Mapped[str]
+    confidence: Mapped[float | None]
+    operating_score: Mapped[float]
+    possible_score: Mapped[float]
+    calibrated: Mapped[bool]
+    boxes: Mapped[list[list[Any]]] = mapped_column(JSON)
 
 
 class UserRow(Base):
