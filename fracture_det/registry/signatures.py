@@ -139,7 +139,7 @@ def check_signature(content: bytes, path: Path, keys: Path) -> str:
         trusted[said.key].verify(signature, content)
     except InvalidSignature:
         raise RegistryError(
-            f"{path.parent}: version.json does not fit version.sig: the signature by {said.key} is wrong; one of them was "
-            "changed or damaged"
+            f"{path.parent}: version.json does not fit version.sig: the signature by {said.key} is wrong; one of them "
+            "was changed or damaged"
         ) from None
     return said.key
