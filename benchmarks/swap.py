@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/swap.py datasets/fracatlas/images
 
 makes a registry of two versions of the shipped detector in a temporary folder, serves one, and lets clients upload
-radiographs one after the other. Meanwhile it promotes the other and rolls back, in turns, each by the command, and prints
-the seconds from its start to the first answer by the new version, what the uploads took, and how many were answered.
+radiographs one after the other. Meanwhile it promotes the other and rolls back, in turns, each by the command, and
+prints the seconds from its start to the first answer by the new version, what the uploads took, and how many were
+answered.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> int:
     files = [path.read_bytes() for path in sorted(arguments.images.glob("*.jpg"))[:20]]
     with tempfile.TemporaryDirectory() as folder:
         registry = prepare(Path(folder))
-        with serving(registry, Path(folder)) as address:
+        with Page(registry, Path(folder)) as address:
             load = Load(address, files, arguments.clients)
             seconds = [change(registry, load, number, arguments.pause_s) for number in range(arguments.changes)]
             answers = load.stop()
@@ -74,7 +75,7 @@ def prepare(folder: Path) -> Registry:
     return registry
 
 
-class serving:  # noqa: N801 - used like a function
+class Page:
     """The page as a process; gives its address."""
 
     def __init__(self, registry: Registry, folder: Path) -> None:
@@ -134,7 +135,7 @@ def post(address: str, data: bytes) -> tuple[int, str | None]:
 
 
 def change(registry: Registry, load: Load, number: int, pause_s: float) -> tuple[str, float, float]:
-    """Change the served version by the command; return what, and the seconds to the first answer, and of the command."""
+    """Change the served version by the command; return which, and the seconds to the first answer and of it."""
     time.sleep(pause_s)
     goes_back = number % 2 == 1
     if not goes_back and number:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fracture_det.inference.base import Detector, DetectorError
+from fracture_det.inference.calls import warm_up
 from fracture_det.inference.registry import open_detector, scheme_and_target
-from fracture_det.inference.service import DetectorFailed, PredictionService, assess
+from fracture_det.inference.service import PredictionService, assess
 from fracture_det.registry.errors import RegistryError
 from fracture_det.registry.opening import SCHEME, open_version, parse_target
 from fracture_det.registry.registry import Registry
@@ -94,7 +95,8 @@ class Follower:
     """Watches a registry, and swaps the detector of `service` when another version is served.
 
     The new one is verified, opened and warmed up beside the old one, which goes on answering; where that fails, it goes
-    on for good, and `problem` says so. on_swap: called with "done" or "failed". on_states: called with what the
+    on for good, and `problem` says so. The old one then stays loaded for `former_minutes` of the settings: the way back
+    is verified again, and needs no opening. on_swap: called with "done" or "failed". on_states: called with what the
     registry says, at the start and after each change; it must not raise.
     """
 
@@ -110,7 +112,8 @@ class Follower:
         self.registry, self._service, self._settings = registry, service, settings
         self._on_swap, self._on_states = on_swap, on_states
         self._states: States | None = None
-        self._retry_at = 0.0
+        self._retry_at = self._former_until = 0.0
+        self._former: Detector | None = None
         self._stopped = threading.Event()
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._watch, name="registry", daemon=True)
@@ -135,6 +138,9 @@ class Follower:
 
     def look(self) -> None:
         """Read the registry once, and serve what it says."""
+        if self._former is not None and time.monotonic() >= self._former_until:
+            self._former = None
+            gc.collect()  # its graphs are freed now, not at some later time
         try:
             states = self.registry.states
         except (RegistryError, OSError) as error:
@@ -156,16 +162,25 @@ class Follower:
     def _swap(self, name: str) -> None:
         former, begun = self._named, time.monotonic()
         try:
-            self._service.swap(_open_from(self.registry, name, self._settings))
-        except (RegistryError, DetectorError, DetectorFailed, OSError, MemoryError, RuntimeError) as error:
+            self._former = self._service.swap(self._opened(name))
+        except Exception as error:  # whatever its detector fails with at the warm-up
             self._retry_at = time.monotonic() + RETRY_S
             self._on_swap("failed")
             self._report(f"version {name} cannot be served; {former} goes on", error)
             return
         self.problem = None
+        self._former_until = time.monotonic() + 60 * self._settings.former_minutes
         self._on_swap("done")
-        gc.collect()  # what the former one had is freed now, not at some later time
         log.warning("Version %s is served in place of %s, after %.1f s", name, former, time.monotonic() - begun)
+
+    def _opened(self, name: str) -> Detector:
+        """Return the version verified, opened and warm, or the former one, verified, where it is that."""
+        if self._former is not None and self._former.info.version == name:
+            self.registry.verify(name)
+            return self._former
+        detector = _open_from(self.registry, name, self._settings)
+        warm_up(detector)
+        return detector
 
     def _report(self, problem: str, error: Exception) -> None:
         """Keep a problem, for probes that anybody may read; what is wrong exactly is for the log, once."""

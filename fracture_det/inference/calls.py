@@ -25,6 +25,12 @@ def call_detector(detector: Detector, images: list[Pixels]) -> list[Detections]:
     return predictions
 
 
+def warm_up(detector: Detector) -> None:
+    """Let a detector predict what it is warmed up with. Raises whatever it fails with."""
+    for pixels in warm_up_images():
+        call_detector(detector, [pixels])
+
+
 def warm_up_images() -> tuple[Pixels, Pixels]:
     """Return a grey ramp of the usual shape, upright and lying."""
     ramp = np.linspace(0, 200, 256, dtype=np.uint8)

@@ -234,18 +234,13 @@ class PredictionService:
             self.predict(encode_png(pixels), force=True)
         self._warm = True
 
-    def swap(self, detector: Detector) -> None:
-        """Let another detector take every batch from the next one on; the former one finishes the batch that it has.
+    def swap(self, detector: Detector) -> Detector:
+        """Let another detector take every batch from the next one on; return the former, which finishes its own.
 
-        The other is warmed up before, beside the one that goes on working. Every `Prediction` says whose it is.
-        Raises DetectorFailed when it cannot do its work; nothing is changed then.
+        It should be warm (`warm_up` of calls.py). Every `Prediction` says whose it is.
         """
-        try:
-            for pixels in warm_up_images():
-                call_detector(detector, [pixels])
-        except Exception as error:
-            raise DetectorFailed(f"{detector.info.name} failed at its warm-up: {error}") from error
-        self._detector = detector
+        former, self._detector = self._detector, detector
+        return former
 
     def predict(self, source: Path | bytes, *, force: bool = False) -> Prediction:
         """Read the radiograph in `source` and return what the detector finds on it.

@@ -19,17 +19,19 @@ from fracture_det.registry.signatures import generate_key
 SIZE = 32
 
 
-def write_toy(folder: Path, factor: float, *, box: tuple[float, ...] = (2, 2, 20, 20), operating: float = 0.5) -> str:
+def write_toy(
+    folder: Path, factor: float, *, box: tuple[float, ...] = (2, 2, 20, 20), operating: float = 0.5, label: int = 0
+) -> str:
     """Write an export that puts one box on every image, of a score of `factor` x its brightest pixel / 255.
 
-    box: x0, y0, x1, y1 in a letterbox of 32 px. Returns its URI.
+    box: x0, y0, x1, y1 in a letterbox of 32 px. label: its class, of which there is one. Returns its URI.
     """
     folder.mkdir(parents=True)
     image = ops.parameter([1, SIZE, SIZE, 3], Type.u8, name="image")
     brightest = ops.reduce_max(ops.convert(image, "f32"), np.array([1, 2, 3]), keep_dims=False)
     score = ops.multiply(brightest, np.array([factor / 255], np.float32))
     outputs = [ops.constant(np.array([box], np.float32)), score]
-    outputs += [ops.constant(np.zeros(1, np.int64)), ops.constant(np.zeros(1, np.int64))]
+    outputs += [ops.constant(np.array([label])), ops.constant(np.zeros(1, np.int64))]
     model = Model([ops.result(output) for output in outputs], [image], "toy")
     facts = GraphFacts("Toy", ("fracture",), SIZE, 1, operating, "fp32", "a" * 64)
     model.set_rt_info(facts.to_json(), [FACTS_KEY])

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fracture_det.inference.service import DetectorFailed, PredictionService
+from fracture_det.inference.service import PredictionService
 from fracture_det.registry.states import SERVED, Change, now, write_states
 from tests.registry.toys import add_toy, make_registry, serve
 from tests.webapp.bright import BrightRectangles, dark_plate, start_bright
 from tests.webapp.conftest import LIKELY, ClosingClient, encoded
 from tests.webapp.test_serve import upload
 from webapp import create_app
+from webapp.served import Follower, open_service
 from webapp.settings import Settings
 
 # What the first version says of it: its brightest pixel is 230.
@@ -129,6 +130,39 @@ def test_a_version_that_is_damaged_is_not_served_and_the_former_goes_on(two, pag
     assert client.get("/readyz").json["version"] == name
 
 
+def test_the_way_back_needs_no_opening_and_is_verified_all_the_same(two, page):
+    registry, first, second = two
+    _, context = page
+    served = context.service._detector
+    serve(registry, second)
+    eventually(lambda: context.service.info.version == second)
+    card = registry.path_of(first) / "MODEL_CARD.md"
+    whole = card.read_text()
+    registry.rollback()
+    eventually(lambda: context.service.info.version == first)
+    assert context.service._detector is served
+    card.write_text("")
+    serve_again = registry.states.after(Change(now(), "x", "promote", second, SERVED))
+    write_states(registry.folder, serve_again)
+    eventually(lambda: context.service.info.version == second)
+    write_states(registry.folder, serve_again.after(Change(now(), "x", "rollback", first, SERVED)))
+    assert first in eventually(lambda: context.problem)
+    card.write_text(whole)
+
+
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_the_former_one_is_freed_after_its_minutes(two, tmp_path, minutes):
+    registry, _, second = two
+    settings = Settings(detector=f"registry:{registry.folder}", former_minutes=minutes, suitability=False)
+    with open_service(settings) as service:
+        follower, gone = Follower(registry, service, settings), weakref.ref(service._detector)
+        serve(registry, second)
+        follower.look()
+        assert (service.info.version, gone() is None) == (second, False)
+        follower.look()
+        assert (gone() is None) == (minutes == 0)
+
+
 def test_a_registry_that_is_gone_changes_nothing(two, page):
     registry, first, _ = two
     client, context = page
@@ -182,12 +216,11 @@ class TestService:
             del former
             eventually(lambda: gone() is None)
 
-    def test_one_that_fails_at_its_warm_up_is_never_asked(self):
-        class Failing(BrightRectangles):
-            def predict(self, images):
-                raise ArithmeticError("no weights")
 
-        with PredictionService(BrightRectangles(version="former")) as service:
-            with pytest.raises(DetectorFailed, match="failed at its warm-up: no weights"):
-                service.swap(Failing(version="later"))
-            assert service.predict(PLATE).detector.version == "former"
+def test_one_that_fails_at_its_warm_up_is_never_asked(two, page):
+    registry, first, _ = two
+    client, context = page
+    broken = add_toy(registry, 0.6, label=7)  # it opens, but its every answer has a class that there is not
+    serve(registry, broken)
+    assert eventually(lambda: context.problem) == f"version {broken} cannot be served; {first} goes on"
+    assert post(client).json["model_version"] == first
