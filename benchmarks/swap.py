@@ -1,6 +1,6 @@
 """How long a change of the served version takes under load, and whether any upload is lost.
 
-    .venv/bin/python benchmarks/swap.py datasets/fracatlas/images
+    .venv/bin/python benchmarks/swap.py datasets/fracatlas/images/Fractured --clients 1 --pause-s 4
 
 makes a registry of two versions of the shipped detector in a temporary folder, serves one, and lets clients upload
 radiographs one after the other. Meanwhile it promotes the other and rolls back, in turns, each by the command, and
@@ -44,14 +44,19 @@ class Answer:
     version: str | None
 
 
-def main() -> int:
-    """Run it and print what was measured."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, help="a folder of radiographs")
     parser.add_argument("--clients", type=int, default=2, help="uploads at a time (default: 2)")
     parser.add_argument("--changes", type=int, default=6, help="promotions and ways back together (default: 6)")
     parser.add_argument("--pause-s", type=float, default=10.0, help="seconds between them (default: 10)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it and print what was measured."""
+    arguments = build_parser().parse_args(argv)
     files = [path.read_bytes() for path in sorted(arguments.images.glob("*.jpg"))[:20]]
     with tempfile.TemporaryDirectory() as folder:
         registry = prepare(Path(folder))
