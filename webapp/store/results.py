@@ -240,6 +240,12 @@ def _conditions(which: HistoryFilter) -> Sequence[ColumnElement[bool]]:
     if which.until is not None:
         conditions.append(PredictionRow.created_at < which.until)
     for word in which.text.split():
-        columns = (PredictionRow.id, PredictionRow.model, FeedbackRow.comment, PredictionRow.owner)
+        columns = (
+            PredictionRow.id,
+            PredictionRow.model,
+            PredictionRow.model_version,
+            FeedbackRow.comment,
+            PredictionRow.owner,
+        )
         conditions.append(or_(*(column.icontains(word, autoescape=True) for column in columns)))
     return conditions
