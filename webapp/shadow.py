@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class Shadow:
 
     def __init__(self, registry: Registry, store: Store, metrics: Metrics, settings: Settings) -> None:
         self._registry, self._store, self._metrics, self._settings = registry, store, metrics, settings
-        self._waiting: queue.Queue[_Waiting] = queue.Queue(PLACES)
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(PLACES)  # None wakes the thread
         self._bytes, self._counting = 0, threading.Lock()
         self._version: str | None = None
         self._process: ShadowProcess | None = None
@@ -83,6 +84,8 @@ class Shadow:
     def close(self) -> None:
         """End the process."""
         self._stopped.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
         if (process := self._process) is not None:
             process.kill()
         self._thread.join(5)

@@ -138,9 +138,13 @@ def _list(registry: Registry, _: argparse.Namespace) -> int:
     states = registry.states
     rows = []
     for name in registry.names:
-        manifest = registry.read(name).manifest
-        data = "" if manifest.data is None else manifest.data.name
         held = "pinned" if name in states.pinned else ""
+        try:
+            manifest = registry.read(name).manifest
+        except RegistryError:
+            rows.append([name, states.of(name), held, "damaged: see verify", "", ""])
+            continue
+        data = "" if manifest.data is None else manifest.data.name
         rows.append([name, states.of(name), held, manifest.detector.name, data, manifest.added_by])
     print(markdown_table(["version", "state", "", "detector", "data", "added by"], rows))
     return 0
@@ -181,7 +185,9 @@ def _verify(registry: Registry, arguments: argparse.Namespace) -> int:
 
 
 def _promote(registry: Registry, arguments: argparse.Namespace) -> int:
-    judge = _without_gate(arguments.without_gate) if arguments.without_gate else _by_verdict(arguments.verdict)
+    judge = (
+        _without_gate(arguments.without_gate) if arguments.without_gate else _by_verdict(registry, arguments.verdict)
+    )
     print(_line(registry.promote(registry.find(arguments.version), judge, reason=arguments.reason)))
     return 0
 
@@ -190,8 +196,8 @@ def _without_gate(reason: str) -> Judge:
     return lambda _served, _candidate: Grounds(without_gate=reason)
 
 
-def _by_verdict(given: Path | None) -> Judge:
-    def judge(served: Version | None, candidate: Version) -> Grounds:
+def _by_verdict(registry: Registry, given: Path | None) -> Judge:
+    def judge(served: str | None, candidate: Version) -> Grounds:
         path = given or candidate.verdict
         if path is None:
             raise RegistryError(
@@ -200,7 +206,8 @@ def _by_verdict(given: Path | None) -> Judge:
         path = path / VERDICT_FILE if path.is_dir() else path
         verdict, content = Verdict.load(path), path.read_bytes()
         try:
-            check_promotion(verdict, served=None if served is None else _files(served), candidate=_files(candidate))
+            before = None if served is None else _files(registry.read(served))
+            check_promotion(verdict, served=before, candidate=_files(candidate))
         except ValueError as error:
             raise RegistryError(f"{candidate.name} is not promoted by {path}: {error}") from error
         return Grounds(verdict=content)

@@ -45,6 +45,12 @@ def parse_target(target: str) -> tuple[Registry, str | None]:
     return Registry.at(target), None
 
 
+def uri_in(target: str) -> str:
+    """Return the URI of the detector in the version that FOLDER@VERSION names, unverified. Raises RegistryError."""
+    registry, name = parse_target(target)
+    return registry.read(name or registry.served_name()).uri
+
+
 def open_registered(target: str, **options: Any) -> Detector:
     """Open the version FOLDER@VERSION, or without a name the one that is served, with raw scores.
 

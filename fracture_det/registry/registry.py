@@ -43,8 +43,9 @@ class Grounds:
     without_gate: str | None = None
 
 
-# From the served version, None where there is none, and the one to be promoted; raises ValueError against it.
-Judge = Callable[[Version | None, Version], Grounds]
+# From the name of the served version, None where there is none, and the version to be promoted; raises ValueError
+# against it. Only the name: a served version that is damaged must not stand in the way of the next one.
+Judge = Callable[[str | None, Version], Grounds]
 
 
 @dataclass(frozen=True)
@@ -124,18 +125,18 @@ class Registry:
         """
         with locked(self.folder):
             states, version = self.states, self.verify(name)
-            before = None if states.served is None else self.read(states.served)
+            before = states.served
             if states.of(name) in (SERVED, RETIRED):
                 hint = "; `fracture-det models shadow` takes it back in" if states.of(name) == RETIRED else ""
                 raise RegistryError(f"{name}: cannot be promoted: it is {states.of(name)}{hint}")
-            for pinned in (name, states.served):
+            for pinned in (name, before):
                 if pinned in states.pinned:
                     raise RegistryError(f"{pinned}: is pinned ({states.pinned[pinned]}); nothing was changed")
             grounds = judge(before, version)
             change = self._change("promote", name, SERVED, reason, without_gate=grounds.without_gate)
             if grounds.verdict is not None:
                 change = msgspec.structs.replace(change, verdict=self._keep_verdict(grounds.verdict))
-            stack = states.before if before is None else (*states.before, before.name)
+            stack = states.before if before is None else (*states.before, before)
             write_states(self.folder, states.after(change, before=stack))
         return change
 

@@ -83,7 +83,9 @@ class ShadowProcess:
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", __spec__.name, str(number), *places]
-            self._process = subprocess.Popen(command, pass_fds=[number], stdin=subprocess.DEVNULL, env=_environment())
+            # In a session of its own, Ctrl-C in the terminal of the page does not reach it: it ends with the line.
+            apart: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+            self._process = subprocess.Popen(command, pass_fds=[number], env=_environment(), **apart)
         self._line = Connection(ours.detach())
         try:
             self.info = msgspec.convert(self._answer(START_S), ShadowInfo)

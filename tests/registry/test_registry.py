@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fracture_det.baselines.speed.candidates import model_files
 from fracture_det.cli.models import main
 from fracture_det.evaluation.verdict import PASSED, SKIPPED, Check, DetectorIdentity, TestResult, Verdict
 from fracture_det.inference.base import DetectorError
@@ -133,6 +134,13 @@ class TestVersions:
         (tmp_path / "toy" / "MODEL_CARD.md").unlink()
         with pytest.raises(RegistryError, match="no model card beside it; --card names one"):
             add_version(registry, Source(uri))
+
+
+def test_the_gate_times_and_weighs_versions(two):
+    registry, first, second = two
+    for uri, name in ((f"registry:{registry.folder}", first), (f"registry:{registry.folder}@{second}", second)):
+        folder = registry.path_of(name) / "detector"
+        assert set(model_files(uri)) == {folder / "model.xml", folder / "model.bin"}
 
 
 class TestDamage:
@@ -276,6 +284,14 @@ class TestPromotion:
         assert "no version was served before" in models("rollback")[2]
         assert [change.action for change in registry.states.history] == ["promote"] * 3 + ["rollback"] * 2
 
+    def test_a_damaged_version_that_is_served_is_listed_and_can_be_replaced(self, two, models):
+        registry, first, second = two
+        (registry.path_of(first) / VERSION_FILE).write_text("{")
+        code, out, _ = models("list")
+        assert (code, f"| {first} | served |  | damaged: see verify" in out) == (0, True)
+        assert models("promote", second, "--without-gate", "the other is damaged")[0] == 0
+        assert registry.served_name() == second
+
     def test_no_way_back_to_a_damaged_version(self, two):
         registry, first, second = two
         serve(registry, second)
@@ -318,7 +334,7 @@ def promote_in_process(folder, name, barrier):
 
     def judge(served, _candidate):
         time.sleep(0.2)  # the other one comes meanwhile
-        if served.name != expected:
+        if served != expected:
             raise RegistryError("the verdict is about another served detector")
         return Grounds(verdict=b"{}")
 
