@@ -119,7 +119,8 @@ class Shadow:
             return FAILED
 
     def _see(self, waiting: _Waiting, version: str) -> str:
-        if self._process is None:
+        if self._process is None or self._running != version:  # changed since the last look
+            self._end()
             options = Options(self._registry, version, detector_options(self._settings))
             self._process, self._running = ShadowProcess(options), version
         try:
