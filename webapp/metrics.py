@@ -60,6 +60,9 @@ class Metrics:
             ["outcome"],
             registry=self._registry,
         )
+        self._add_shadow()
+
+    def _add_shadow(self) -> None:
         self._shadow = Counter(
             "fracture_shadow_total",
             "Radiographs offered to the shadow, by outcome",
