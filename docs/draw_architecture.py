@@ -27,6 +27,7 @@ PACKAGES = {
     "reporting": "a Report as HTML, Markdown, figures, galleries, model card and checklists",
     "evaluation": "matching, COCO, FROC, image level, bootstrap, error types, robustness; no model",
     "training": "registration, mapper, augmentation, samplers, trainer, hooks",
+    "registry": "signed versions of detectors: which is served, which is shadow, and why",
     "inference": "Detector, registry, runtimes, ensemble with test-time augmentation, service, batch, Ray",
     "suitability": "is it a radiograph of a limb: rules, features, a fitted head; numpy and OpenCV",
     "calibration": "score maps, their fitting, operating points",
@@ -97,7 +98,7 @@ def drawing(toml: str) -> str:
         [_text(MARGIN, MARGIN + 14, "A package imports only from packages below it", size=17, bold=True)],
     )
     y += 14
-    top = [("webapp/", "the page and its API; knows only inference and structures", False)]
+    top = [("webapp/", "the page and its API; knows only inference, registry and structures", False)]
     below = [(_shown(name), PACKAGES[name], name not in free) for name in packages]
     for name, words, has_torch in top + below:
         parts += [_box(MARGIN, y, WIDTH - 2 * MARGIN, ROW_PX - 4, TORCH if has_torch else PLAIN)]

@@ -75,7 +75,7 @@ def build_parser(prog: str = "python -m webapp", description: str | None = __doc
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
-    parser.add_argument("--detector", help="shipped, or scheme:path such as d2:output/model_best.pth")
+    parser.add_argument("--detector", help="shipped, registry:FOLDER, or scheme:path such as d2:output/model_best.pth")
     parser.add_argument("--calibration", type=Path, help="calibration.json of tools/eval.py, fitted for this detector")
     return parser
 
@@ -176,8 +176,7 @@ class Server(BaseApplication):
         app = getattr(worker, "wsgi", None)
         if app is not None:
             app_context: AppContext = app.extensions["fracture"]
-            app_context.service.close()
-            app_context.store.close()
+            app_context.close()
         self.stopped.set()
 
 

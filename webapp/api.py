@@ -15,7 +15,7 @@ from .auth import current_account, limit_uploads, sees_everything
 from .context import app_context
 from .errors import RETRY_AFTER_S, RequestError
 from .fracture_types import listed_types
-from .presentation import NOTICE, overlay_caption
+from .presentation import NOTICE, comparison_schema, overlay_caption
 from .schemas import (
     AliveSchema,
     ErrorSchema,
@@ -26,6 +26,7 @@ from .schemas import (
     PredictionSchema,
     ReadySchema,
     ScoreQuery,
+    ShadowSchema,
     UploadHeaders,
     UploadQuery,
 )
@@ -198,6 +199,8 @@ def model() -> ModelSchema:
         name=facts.name,
         class_names=list(facts.class_names),
         sha256=facts.sha256,
+        version=facts.version,
+        problem=context.problem,
         operating_score=context.operating_score,
         possible_score=context.possible_score,
         calibrated=facts.calibrated,
@@ -207,6 +210,16 @@ def model() -> ModelSchema:
         types=listed_types(),
         notice=NOTICE,
     )
+
+
+@blueprint.get("/shadow")
+@blueprint.output(ShadowSchema, description="one comparison for each pair of versions")
+@blueprint.doc(responses=errors(403))
+def shadow() -> ShadowSchema:
+    """Compare shadows with the versions that they ran beside; for administrators."""
+    if not current_account().is_admin:
+        raise RequestError(403, "Only an administrator may see what a shadow said.", reason="role")
+    return ShadowSchema(comparisons=[comparison_schema(one) for one in app_context().store.shadow.comparisons()])
 
 
 @probes.get("/healthz")
@@ -228,7 +241,7 @@ def readyz() -> ReadySchema:
     problem = app_context().store.problem
     if problem is not None:
         raise RequestError(503, f"Results cannot be kept: {problem}.", reason="not_ready", retry_after_s=RETRY_AFTER_S)
-    return ReadySchema(model=service.info.name)
+    return ReadySchema(model=service.info.name, version=service.info.version, problem=app_context().problem)
 
 
 @probes.get("/metrics")

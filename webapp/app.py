@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import threading
+from dataclasses import replace
 from typing import IO
 
 from apiflask import APIFlask
 from flask import Request, request
 
-from fracture_det.inference.base import DetectorError
-from fracture_det.inference.registry import open_detector
-from fracture_det.inference.service import PredictionService, assess
-from fracture_det.structures.fracture_types import FractureTypeError, fracture_types
+from fracture_det.inference.service import PredictionService
 
 from . import api, auth, errors, login, pages, reading_api
 from .context import AppContext, IdempotencyKeys
 from .metrics import Metrics
+from .served import Follower, followed_registry, open_service
 from .settings import Settings
+from .shadow import Shadow
 from .store import Store
 from .uploads import MAX_DRAWINGS
 
@@ -75,7 +75,8 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
     drawing = threading.BoundedSemaphore(MAX_DRAWINGS)
-    app.extensions["fracture"] = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
+    context = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
+    app.extensions["fracture"] = context if predictor is not None else _following(context)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     errors.register(app)
     auth.register(app, settings, loopback=loopback)
@@ -90,6 +91,24 @@ def create_app(
     return app
 
 
+def _following(context: AppContext) -> AppContext:
+    """Return the context with what follows the registry and runs its shadow, where the detector is of a registry."""
+    registry, metrics = followed_registry(context.settings), context.metrics
+    if registry is None:
+        return context
+    shadow = Shadow(registry, context.store, metrics, context.settings)
+    follower = Follower(
+        registry,
+        context.service,
+        context.settings,
+        on_swap=metrics.swap,
+        on_states=lambda states: shadow.use(states.shadow),
+    )
+    metrics.follow(follower)
+    follower.start()
+    return replace(context, follower=follower, shadow=shadow)
+
+
 def open_store(settings: Settings) -> Store:
     """Open the store of `settings`. Raises StoreError."""
     return Store(
@@ -101,30 +120,3 @@ def open_store(settings: Settings) -> Store:
         audit_folder=settings.audit_dir,
         audit_key=settings.audit_key,
     )
-
-
-def open_service(settings: Settings) -> PredictionService:
-    """Open the detector of `settings` and return a service that has passed its warm-up.
-
-    Raises DetectorError or DetectorFailed.
-    """
-    try:
-        fracture_types()
-    except FractureTypeError as error:
-        raise DetectorError(f"the types of fracture cannot be read: {error}") from error
-    options = {} if settings.nms_iou is None else {"nms_iou": settings.nms_iou}
-    detector = open_detector(settings.detector, calibration=settings.calibration, **options)
-    actual, expected = detector.info.sha256, settings.model_sha256
-    if expected is not None and actual != expected:
-        raise DetectorError(f"detector {settings.detector}: FRACTURE_MODEL_SHA256 expects {expected}, got {actual}")
-    service = PredictionService(
-        detector,
-        max_batch=settings.max_batch,
-        max_wait_ms=settings.max_wait_ms,
-        queue_size=settings.queue_size,
-        max_pixels=settings.max_pixels,
-        timeout_s=settings.timeout_s,
-        assess=assess if settings.suitability else None,
-    )
-    service.warm_up()
-    return service

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
@@ -15,6 +16,10 @@ from .errors import RETRY_AFTER_S, RequestError
 from .metrics import Metrics
 from .settings import Settings
 from .store import Store
+
+if TYPE_CHECKING:
+    from .served import Follower
+    from .shadow import Shadow
 
 IN_PROGRESS = "An upload with the same Idempotency-Key is being analysed; please try again in a few seconds."
 
@@ -45,7 +50,10 @@ class IdempotencyKeys:
 
 @dataclass(frozen=True)
 class AppContext:
-    """What the views of one app share. `drawing` limits how many images are drawn at a time."""
+    """What the views of one app share. `drawing` limits how many images are drawn at a time.
+
+    follower, shadow: of a detector from a registry, else None.
+    """
 
     settings: Settings
     service: PredictionService
@@ -53,6 +61,19 @@ class AppContext:
     metrics: Metrics
     keys: IdempotencyKeys
     drawing: threading.BoundedSemaphore
+    follower: Follower | None = None
+    shadow: Shadow | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the version that the registry says is not the one that answers, or None."""
+        return None if self.follower is None else self.follower.problem
+
+    def close(self) -> None:
+        """Follow the registry no longer, and close detector and store."""
+        for part in (self.follower, self.shadow, self.service, self.store):
+            if part is not None:
+                part.close()
 
     @property
     def operating_score(self) -> float:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from fracture_det.inference.service import PredictionService, Suitability
+from fracture_det.registry.agreement import match_boxes
 
-from .store import StoredPrediction
+from .store import ShadowAnswer, StoredPrediction
+from .store.shadow import said_by, said_of
+
+if TYPE_CHECKING:
+    from .served import Follower
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Clients may send any method, and a label is kept as long as the process lives.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 SCORE_BUCKETS = tuple(step / 10 for step in range(1, 11))
+DIFFERENCE_BUCKETS = tuple(step / 10 for step in range(-9, 11))
 
 
 class Metrics:
@@ -44,6 +52,38 @@ class Metrics:
         waiting.set_function(lambda: service.waiting)
         ready = Gauge("fracture_ready", "1 while the detector takes radiographs", registry=self._registry)
         ready.set_function(lambda: service.ready)
+        self._service = service
+        self._model = Info("fracture_model", "The detector that answers", registry=self._registry)
+        self._swaps = Counter(
+            "fracture_model_swaps_total",
+            "Changes of the served version, by outcome",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._add_shadow()
+
+    def _add_shadow(self) -> None:
+        self._shadow = Counter(
+            "fracture_shadow_total",
+            "Radiographs offered to the shadow, by outcome",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._pairs = Counter(
+            "fracture_shadow_findings_total",
+            "Radiographs by the finding of the served version and that of the shadow",
+            ["served", "shadow"],
+            registry=self._registry,
+        )
+        self._boxes = Counter(
+            "fracture_shadow_boxes_total", "Boxes at IoU .5, by who has them", ["of"], registry=self._registry
+        )
+        self._differences = Histogram(
+            "fracture_shadow_score_difference",
+            "Highest score of a radiograph, shadow minus served",
+            buckets=DIFFERENCE_BUCKETS,
+            registry=self._registry,
+        )
 
     def request(self, method: str, endpoint: str | None, status: int) -> None:
         """Count a request and its status."""
@@ -66,6 +106,33 @@ class Metrics:
         for name, value in stored.latency_ms.items():
             self._stages.labels(name).observe(value / 1000)
 
+    def follow(self, follower: Follower) -> None:
+        """Say whether the registry's version is the one that answers."""
+        problem = Gauge(
+            "fracture_model_problem",
+            "1 while the version that the registry serves is not the one that answers",
+            registry=self._registry,
+        )
+        problem.set_function(lambda: follower.problem is not None)
+
+    def swap(self, outcome: str) -> None:
+        """Count a change of the served version."""
+        self._swaps.labels(outcome).inc()
+
+    def shadow(self, outcome: str) -> None:
+        """Count a radiograph that the shadow was to see."""
+        self._shadow.labels(outcome).inc()
+
+    def shadow_pair(self, stored: StoredPrediction, answer: ShadowAnswer) -> None:
+        """Count what the shadow said beside the served version."""
+        served, shadow = said_of(stored), said_by(answer)
+        self._pairs.labels(served.level, shadow.level).inc()
+        self._differences.observe(shadow.score - served.score)
+        for of, count in vars(match_boxes(served.boxes, shadow.boxes)).items():
+            self._boxes.labels(of).inc(count)
+
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
+        info = self._service.info
+        self._model.info({"name": info.name, "version": info.version or "", "sha256": info.sha256 or ""})
         return generate_latest(self._registry)

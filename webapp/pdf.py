@@ -59,6 +59,7 @@ def facts(result: PredictionSchema) -> dict[str, str]:
         "Result": result.id,
         "Analysed": f"{result.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "Model": result.model,
+        **({} if result.model_version is None else {"Model version": result.model_version}),
         "Model SHA-256": result.model_sha256 or "unknown",
         "Scores": "calibrated probabilities" if result.calibrated else "raw scores of the model",
         "Thresholds": f"likely from {result.operating_score:.4g}, possible from {result.possible_score:.4g},"

@@ -8,12 +8,14 @@ from datetime import datetime, timezone
 from flask import url_for
 
 from fracture_det.inference.service import CAPTION, HEADLINE, Suitability
+from fracture_det.registry.agreement import Agreement
 from fracture_det.structures.dicom import CALIBRATED, DETECTOR, SCANNED, UNSTATED
 from fracture_det.structures.readings import Reading
 
 from .fracture_types import image_types, type_finding, type_schemas
 from .schemas import (
     BoxSchema,
+    ComparisonSchema,
     FeedbackSchema,
     FindingSchema,
     ImageSchema,
@@ -137,6 +139,7 @@ def prediction_schema(
         spacing_note=None if stored.spacing_mm is None else SPACING_NOTES[stored.spacing_kind or UNSTATED],
         model=stored.model,
         model_sha256=stored.model_sha256,
+        model_version=stored.model_version,
         latency_ms=round(stored.latency_ms["total"], 1),
         stages_ms={name: round(value, 1) for name, value in stored.latency_ms.items()},
         feedback=None if seen.own is None else feedback_schema(seen.own),
@@ -147,6 +150,16 @@ def prediction_schema(
         suitability=suitability_schema(stored.suitability),
         notice=NOTICE,
         links=_links(stored, viewer),
+    )
+
+
+def comparison_schema(found: Agreement) -> ComparisonSchema:
+    """Return the JSON of how far a shadow agrees with a served version."""
+    counts = [{"served": served, "shadow": shadow, "radiographs": n} for (served, shadow), n in found.levels.items()]
+    facts = {name: value for name, value in vars(found).items() if name not in ("n", "levels", "boxes")}
+    numbers = {name: round(value, 6) if isinstance(value, float) else value for name, value in facts.items()}
+    return ComparisonSchema.model_validate(
+        {**numbers, "radiographs": found.n, "levels": counts, "boxes": vars(found.boxes)}
     )
 
 

@@ -215,6 +215,7 @@ class PredictionSchema(Schema):
     )
     model: str
     model_sha256: str | None
+    model_version: str | None = Field(description="of a registry of detectors; null where it came from elsewhere")
     latency_ms: float
     stages_ms: dict[str, float]
     feedback: FeedbackSchema | None = Field(description="one's own reading")
@@ -249,6 +250,8 @@ class ModelSchema(Schema):
     name: str
     class_names: list[str]
     sha256: str | None
+    version: str | None = Field(description="of a registry of detectors; null where it came from elsewhere")
+    problem: str | None = Field(description="why it is not the version that the registry serves; else null")
     operating_score: Probability
     possible_score: Probability
     calibrated: bool
@@ -271,6 +274,47 @@ class ReadySchema(AliveSchema):
     """The response of a server that accepts radiographs."""
 
     model: str
+    version: str | None = Field(description="of a registry of detectors; null where it came from elsewhere")
+    problem: str | None = Field(description="why it is not the version that the registry serves; else null")
+
+
+class LevelCountSchema(Schema):
+    """How many radiographs got these two findings."""
+
+    served: Level
+    shadow: Level
+    radiographs: int
+
+
+class ShadowBoxesSchema(Schema):
+    """Boxes of both, matched at an IoU of .5, and of each alone."""
+
+    both: int
+    served: int
+    shadow: int
+
+
+class ComparisonSchema(Schema):
+    """A shadow beside a served version, on the results that are stored."""
+
+    shadow: str
+    served: str
+    radiographs: int
+    levels: list[LevelCountSchema]
+    agreement: Probability = Field(description="share of equal findings")
+    kappa: float | None = Field(description="Cohen's, of the findings; null where all are one and the same")
+    score_mean: float = Field(description="highest score, shadow minus served: its mean")
+    score_median: float
+    score_p95: float = Field(description="95th percentile of its size")
+    boxes: ShadowBoxesSchema
+    calibrated: bool = Field(description="whether the scores of both are probabilities")
+
+
+class ShadowSchema(Schema):
+    """What shadows said beside served versions."""
+
+    ok: Literal[True] = True
+    comparisons: list[ComparisonSchema]
 
 
 class ErrorSchema(Schema):

@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     `calibration` is a file that makes the detector's scores probabilities; None means raw scores. `score` None means
     the detector's own operating point, `possible_score` None the calibration's or half the operating point, and
     `nms_iou` None what the detector's configuration says. `suitability` off means that every picture is analysed,
-    whatever it shows. `database_url` None means SQLite in `data_dir`, `audit_dir` None the folder beside it with
+    whatever it shows. `former_minutes` is how long the version that was served
+    before stays loaded. `database_url` None means SQLite in `data_dir`, `audit_dir` None the folder beside it with
     `.audit` at the end of its name, and `audit_key` None a key file there. A rate of 0 means no limit. An empty
     variable counts as unset. Raises SettingsError.
     """
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     nms_iou: float | None = Field(default=None, ge=0, le=1)
     suitability: bool = True
     model_sha256: str | None = None
+    former_minutes: float = Field(default=60.0, ge=0, le=7 * 24 * 60)
     data_dir: Path = Path("instance")
     database_url: str | None = Field(default=None, repr=False)
     audit_dir: Path | None = None

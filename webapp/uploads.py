@@ -26,7 +26,7 @@ from fracture_det.inference.service import (
 )
 
 from .auth import current_account, sees_everything
-from .context import app_context
+from .context import app_context, thresholds_of
 from .errors import RETRY_AFTER_S, RequestError
 from .presentation import finding_level, floor_score, prediction_schema
 from .schemas import PredictionSchema
@@ -102,7 +102,10 @@ def _analyse(data: bytes, metadata: ResultMetadata, *, force: bool) -> StoredPre
     context = app_context()
     try:
         with context.service.predicting(data, force=force) as prediction:
-            return _store(prediction, metadata)
+            stored = _store(prediction, metadata)
+            if context.shadow is not None:
+                context.shadow.offer(stored, prediction.pixels)
+            return stored
     except UnsuitableImage as error:
         context.metrics.unsuitable(error.suitability)
         raise _unsuitable_error(error.suitability) from error
@@ -112,7 +115,8 @@ def _analyse(data: bytes, metadata: ResultMetadata, *, force: bool) -> StoredPre
 
 def _store(prediction: Prediction, metadata: ResultMetadata) -> StoredPrediction:
     context = app_context()
-    operating, possible = context.operating_score, context.possible_score
+    # Of the detector that answered: another one may be served by now.
+    operating, possible = thresholds_of(context.settings, prediction.detector)
     detections = prediction.detections.above(floor_score(possible))
     highest = float(detections.scores[0]) if len(detections) else None
     metadata = replace(

@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": "measure a detector, and write a report that can be published",
     "compare": "detectors side by side on the same images, with intervals and tests",
     "gate": "whether a candidate may replace the served detector: nothing lost, something better",
+    "models": "the registry of detectors: signed versions, promotion by the gate, shadow, rollback",
     "predict": "boxes on a radiograph, a folder or an archive",
     "export": "a trained detector for OpenVINO, ONNX or TorchScript; INT8; pruning",
     "benchmark": "speed and memory on this machine, beside other detectors",

@@ -42,6 +42,7 @@ from fracture_det.evaluation.verdict import (
     FigureResult,
     StratumResult,
     TestResult,
+    calibration_role,
 )
 from fracture_det.structures.detections import Detections
 from fracture_det.structures.hashes import sha256_of
@@ -58,13 +59,15 @@ class GateError(ValueError):
 class GateRun:
     """One detector's predictions of one test. sha256: of the file.
 
-    calibration: what makes its scores probabilities, or None. report: of the evaluation that made them, or None.
+    calibration: what makes its scores probabilities, or None; calibration_sha256: of its file. report: of the
+    evaluation that made them, or None.
     """
 
     predictions: Predictions
     sha256: str
     calibration: Calibration | None = None
     report: Report | None = None
+    calibration_sha256: str | None = None
 
     @property
     def identity(self) -> DetectorIdentity:
@@ -107,7 +110,8 @@ def read_gate_run(path: Path, calibration: Path | None = None) -> GateRun:
         except CalibrationError as error:
             raise GateError(f"{calibration} does not fit {file}: {error}") from error
     report = Report.load(folder) if folder and (folder / REPORT_FILE).is_file() else None
-    return GateRun(predictions, sha256_of(file), loaded, report)
+    digest = None if calibration is None else sha256_of(calibration)
+    return GateRun(predictions, sha256_of(file), loaded, report, digest)
 
 
 def read_gate_test(name: str, truth: Path, served: GateRun, candidate: GateRun) -> GateTest:
@@ -115,6 +119,15 @@ def read_gate_test(name: str, truth: Path, served: GateRun, candidate: GateRun) 
     dataset = read_coco(truth)
     check_truth(dataset, truth)
     return GateTest(name, dataset, sha256_of(truth), served, candidate)
+
+
+def _files(test: GateTest) -> dict[str, str]:
+    """Return the SHA-256 of truth, predictions and calibrations by role."""
+    files = {"truth": test.sha256, SERVED: test.served.sha256, CANDIDATE: test.candidate.sha256}
+    for role, run in ((SERVED, test.served), (CANDIDATE, test.candidate)):
+        if run.calibration_sha256 is not None:
+            files[calibration_role(role)] = run.calibration_sha256
+    return files
 
 
 # --- one test --------------------------------------------------------------------------------------------------------
@@ -168,7 +181,7 @@ def compare_on_test(test: GateTest, rules: GateRules) -> TestResult:
     calibration, no_calibration = _calibration(test, pair, rules, small)
     return TestResult(
         name=test.name,
-        files={"truth": test.sha256, SERVED: test.served.sha256, CANDIDATE: test.candidate.sha256},
+        files=_files(test),
         counts=counts,
         small=small,
         figures=_figures(pair, rules, small),

@@ -19,6 +19,11 @@ NOT_JUDGED = "not judged"
 TOO_SMALL, NOT_DEFINED = "too small", "not defined"
 
 
+def calibration_role(role: str) -> str:
+    """Return as what a calibration stands among the files of a test."""
+    return f"{role} calibration"
+
+
 @dataclass(frozen=True)
 class DetectorIdentity:
     """Which detector: its name, and the SHA-256 of its weights."""
@@ -66,7 +71,8 @@ class StratumResult:
 class TestResult:
     """One test. counts: images_asked, images, images_fractured, images_healthy, groups, boxes_truth.
 
-    files: by role (truth, served, candidate) the SHA-256 of truth and predictions. small: too few fractured images to
+    files: by role (truth, served, candidate) the SHA-256 of truth and predictions, and of the calibrations that there
+    were (`calibration_role`). small: too few fractured images to
     decide. strata: of enough images; smaller_strata: how many have fewer. calibration: the ECE of "image" and "box"
     probabilities; no_calibration: why there is none. failed: images of the candidate alone, which count against it;
     left_out: images that the served detector failed on, in no figure.

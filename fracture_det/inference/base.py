@@ -45,6 +45,7 @@ class DetectorInfo:
     type_confidence: probability (0..1) below which no type is to be named, chosen on validation, or None.
     type_accuracy: share (0..1) of the types named at or above it, without one of all, that were right on validation, or
     None where that was not measured.
+    version: its name in a registry of detectors, or None.
 
     Raises ValueError for an empty name, no class, or a score, confidence or share outside 0..1.
     """
@@ -63,6 +64,7 @@ class DetectorInfo:
     type_names: tuple[str, ...] = ()
     type_confidence: float | None = None
     type_accuracy: float | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -28,6 +28,7 @@ DETECTORS = {
     "defaultpredictor": "fracture_det.baselines.default_predictor:open_default_predictor",
     "detr": "fracture_det.baselines.detr:open_detr",
     "efficientdet": "fracture_det.baselines.efficientdet:open_efficientdet",
+    "registry": "fracture_det.registry.opening:open_registered",
     "torchscript": "fracture_det.inference.torchscript:open_torchscript",
     "torchvision": "fracture_det.baselines.torchvision:open_torchvision",
     "yolov3": "fracture_det.baselines.yolov3:open_yolov3",

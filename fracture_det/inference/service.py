@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fracture_det.inference.base import Detector, DetectorInfo
+from fracture_det.inference.calls import call_detector, warm_up_images
 from fracture_det.inference.memory import MemoryBudget, return_freed_memory
 from fracture_det.inference.png import encode_png, encode_samples, overlay_png
 from fracture_det.structures.detections import Detections
@@ -137,6 +138,7 @@ class Prediction:
 @dataclass(frozen=True, eq=False)
 class _Detected:
     detections: Detections
+    detector: DetectorInfo
     started: float
     ended: float
 
@@ -179,7 +181,6 @@ class PredictionService:
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"PredictionService.{name}: expected at least 1, got {value}")
-        self.info = detector.info
         self._detector = detector
         self._max_batch, self._max_wait_s, self._timeout_s = max_batch, max_wait_ms / 1000, timeout_s
         self._formats, self._max_pixels, self._queue_size = formats, max_pixels, queue_size
@@ -192,6 +193,11 @@ class PredictionService:
         self._closed = self._drained = self._warm = False
         self._worker = threading.Thread(target=self._work, name="detector", daemon=True)
         self._worker.start()
+
+    @property
+    def info(self) -> DetectorInfo:
+        """What the detector that takes the next batch states about itself."""
+        return self._detector.info
 
     @property
     def ready(self) -> bool:
@@ -224,11 +230,17 @@ class PredictionService:
 
         Raises DetectorFailed when the detector cannot do its work.
         """
-        ramp = np.linspace(0, 200, 256, dtype=np.uint8)
-        upright = np.ascontiguousarray(np.broadcast_to(ramp[:, None], (320, 256, 3)))
-        for pixels in (upright, np.ascontiguousarray(upright.transpose(1, 0, 2))):
+        for pixels in warm_up_images():
             self.predict(encode_png(pixels), force=True)
         self._warm = True
+
+    def swap(self, detector: Detector) -> Detector:
+        """Let another detector take every batch from the next one on; return the former, which finishes its own.
+
+        It should be warm (`warm_up` of calls.py). Every `Prediction` says whose it is.
+        """
+        former, self._detector = self._detector, detector
+        return former
 
     def predict(self, source: Path | bytes, *, force: bool = False) -> Prediction:
         """Read the radiograph in `source` and return what the detector finds on it.
@@ -311,12 +323,12 @@ class PredictionService:
             "detect": 1000 * (detected.ended - detected.started),
             "total": 1000 * (time.perf_counter() - begun),
         }
-        radiograph, calibration = request.radiograph, self.info.calibration
+        radiograph, calibration = request.radiograph, detected.detector.calibration
         confidence = None if calibration is None else calibration.image_probability(detected.detections)
         return Prediction(
             radiograph.pixels,
             detected.detections,
-            self.info,
+            detected.detector,
             latency_ms,
             confidence,
             request.suitability,
@@ -364,10 +376,10 @@ class PredictionService:
     def _detect(self, batch: list[_Request]) -> None:
         if not batch:
             return
-        started = time.perf_counter()
+        started, detector = time.perf_counter(), self._detector
         self._asked_at = time.monotonic()
         try:
-            predictions = self._call_detector([request.radiograph.pixels for request in batch])
+            predictions = call_detector(detector, [request.radiograph.pixels for request in batch])
         except BaseException as error:  # SystemExit, too, would end nothing but this thread
             log.exception("The detector failed on a batch of %d", len(batch))
             for request in batch:
@@ -379,21 +391,4 @@ class PredictionService:
             self._asked_at = None
         ended = time.perf_counter()
         for request, detections in zip(batch, predictions, strict=True):
-            request.future.set_result(_Detected(detections, started, ended))
-
-    def _call_detector(self, images: list[Pixels]) -> list[Detections]:
-        predictions = list(self._detector.predict(images))
-        if len(predictions) != len(images):
-            raise ValueError(f"{self.info.name} returned {len(predictions)} predictions for {len(images)} radiographs")
-        for detections in predictions:
-            if not isinstance(detections, Detections):
-                raise TypeError(f"{self.info.name} returned {type(detections).__name__}, not Detections")
-            if len(detections) and not 0 <= detections.classes.min() <= detections.classes.max() < len(
-                self.info.class_names
-            ):
-                raise ValueError(f"{self.info.name} returned a class that is not in {self.info.class_names}")
-            # None: a classifier of types is not asked of a radiograph without a finding.
-            if detections.types is not None and detections.types.shape[1] != len(self.info.type_names):
-                n_types = detections.types.shape[1]
-                raise ValueError(f"{self.info.name} returned {n_types} types of its {len(self.info.type_names)}")
-        return predictions
+            request.future.set_result(_Detected(detections, detector.info, started, ended))

@@ -18,6 +18,7 @@ from fracture_det.data.records import Dataset
 from fracture_det.data.synthetic import write_image
 from fracture_det.evaluation.report import Estimate, Report, RobustnessRow
 from fracture_det.evaluation.verdict import FAILED, NOT_JUDGED, PASSED, SKIPPED, Verdict
+from fracture_det.structures.hashes import sha256_of
 from tests.evaluation.gate_cases import (
     BETTER,
     CANDIDATE_SHA256,
@@ -78,6 +79,9 @@ def test_a_good_candidate_is_promoted(served, gate, tmp_path, capsys):
     assert verdict.reasons == []
     assert statuses == {**dict.fromkeys(statuses, PASSED), **dict.fromkeys(OTHERS, SKIPPED)}
     assert (verdict.served.sha256, verdict.candidate.sha256) == (SERVED_SHA256, CANDIDATE_SHA256)
+    calibration = sha256_of(tmp_path / "candidate_near" / "calibration.json")
+    assert verdict.tests[0].files["candidate calibration"] == calibration
+    assert verdict.tests[0].files["served calibration"] != calibration
     for test in verdict.tests:
         for one in test.figures:
             assert one.difference == pytest.approx(one.candidate.value - one.served.value, abs=1e-9)

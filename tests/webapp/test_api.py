@@ -312,7 +312,7 @@ def test_the_probes_tell_alive_from_ready(client, service):
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json["ok"], answer.json["status"]) == (503, False, 503)
     service.warm_up()
-    assert client.get("/readyz").json == {"ok": True, "model": "bright rectangles"}
+    assert client.get("/readyz").json == {"ok": True, "model": "bright rectangles", "version": None, "problem": None}
 
 
 def test_the_image_comes_back_upright_and_without_metadata(client, post):

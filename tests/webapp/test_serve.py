@@ -53,7 +53,7 @@ def test_it_says_its_address_and_model_when_it_is_ready(server):
     facts = r"\(detector bright rectangles; research use only, not a medical device\)"
     assert re.fullmatch(rf"fracture_det: http://127\.0\.0\.1:\d+ {facts}", server.first_lines[-1])
     with urllib.request.urlopen(f"{server.address}/readyz") as answer:
-        assert json.load(answer) == {"ok": True, "model": "bright rectangles"}
+        assert json.load(answer) == {"ok": True, "model": "bright rectangles", "version": None, "problem": None}
         assert "gunicorn" in answer.headers["Server"]
 
 

@@ -59,7 +59,7 @@ class Analyser:
 
     def _keep(self, prediction: Prediction, known: QueuedObject) -> tuple[ImageResult, str]:
         """Store a prediction as the page does, once for each object."""
-        operating, possible = thresholds_of(self.settings, self.service.info)
+        operating, possible = thresholds_of(self.settings, prediction.detector)
         highest = float(prediction.detections.scores[0]) if len(prediction.detections) else None
         finding = finding_level(highest, operating, possible)
         metadata = ResultMetadata(
@@ -68,7 +68,7 @@ class Analyser:
             input_sha256=known.sha256,
             operating_score=operating,
             possible_score=possible,
-            calibrated=self.service.info.calibrated,
+            calibrated=prediction.detector.calibrated,
             idempotency_key=known.id,
         )
         shown = replace(prediction, detections=prediction.detections.above(floor_score(possible)))

@@ -12,7 +12,8 @@ from typing import IO
 
 from fracture_det.inference.service import PredictionService
 
-from ..app import open_service, open_store
+from ..app import open_store
+from ..served import Follower, followed_registry, open_service
 from ..settings import Settings
 from ..store import Store, StoreError
 from .analysis import Analyser
@@ -46,6 +47,8 @@ class Node:
         for peer in config.peers:
             senders[f"{COMMITMENT}:{peer.ae_title}"] = CommitmentSender(peer, config)
         self.service = service or open_service(settings)
+        registry = followed_registry(settings) if service is None else None
+        self._follower = None if registry is None else Follower(registry, self.service, settings)
         analyser = Analyser(self.service, self.store, settings)
         self._worker = Worker(config, self.store.pacs, analyser, senders, self.metrics)
         self._sources = Sources(config, self.store.pacs, self.metrics, self._worker.wake)
@@ -74,6 +77,8 @@ class Node:
 
     def start(self) -> None:
         """Start everything."""
+        if self._follower is not None:
+            self._follower.start()
         self._worker.start()
         self._sources.start()
         self._health.start()
@@ -83,6 +88,8 @@ class Node:
         """Take no more objects, finish what is in progress and close; what waits stays in the queue."""
         self._scp.close()
         self._sources.stop()
+        if self._follower is not None:
+            self._follower.close()
         self.service.turn_away()  # what waits for the detector is analysed by the next process
         self._worker.stop()
         self._health.close()

@@ -20,7 +20,8 @@ export function fillPanel(element, part, result) {
   const { width, height, bits } = result.image;
   const depth = bits > 8 ? [`${bits} bits`] : [];
   const size = result.spacing_mm ? [`${spacingText(result.spacing_mm)}, ${result.spacing_note}`] : [];
-  part("facts").textContent = [`${width} × ${height} px`, ...depth, ...size, result.model, `${seconds} s`].join(" · ");
+  const version = result.model_version ? [`version ${result.model_version}`] : [];
+  part("facts").textContent = [`${width} × ${height} px`, ...depth, ...size, result.model, ...version, `${seconds} s`].join(" · ");
 }
 
 function fillSuitability(place, suitability) {

@@ -16,11 +16,13 @@ from .read_only import reading_only
 from .readiness import Readiness
 from .records import ResultMetadata, StoredPrediction
 from .results import HistoryFilter, KeyTaken, Results
+from .shadow import ShadowAnswer, ShadowAnswers
 
 __all__ = [
     "HistoryFilter",
     "KeyTaken",
     "ResultMetadata",
+    "ShadowAnswer",
     "Store",
     "StoreError",
     "StoreUnavailable",
@@ -71,6 +73,7 @@ class Store:
             keep_images=keep_images,
         )
 
+        self.shadow = ShadowAnswers(self._database)
         checks = [Images(images).check] if keep_images else []
         self._readiness = Readiness([*checks, self._database.check])
 

@@ -57,6 +57,8 @@ class PredictionRow(Base):
         order_by="ReadingRow.author", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
     settlement: Mapped[SettlementRow | None] = relationship(cascade=CASCADE, passive_deletes=True, lazy="selectin")
+    # The name of the detector's version, None where it did not come from a registry.
+    model_version: Mapped[str | None]
 
 
 class DetectionRow(Base):
@@ -112,6 +114,24 @@ class SettlementRow(ReadingColumns, Base):
 
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
     author: Mapped[str]
+
+
+class ShadowRow(Base):
+    """What the version that ran in the shadow said of a result. boxes: x0, y0, x1, y1 px, score, label of each."""
+
+    __tablename__ = "shadow_answers"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+    model: Mapped[str]
+    model_sha256: Mapped[str | None]
+    finding: Mapped[str]
+    confidence: Mapped[float | None]
+    operating_score: Mapped[float]
+    possible_score: Mapped[float]
+    calibrated: Mapped[bool]
+    boxes: Mapped[list[list[Any]]] = mapped_column(JSON)
 
 
 class UserRow(Base):

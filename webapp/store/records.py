@@ -23,7 +23,7 @@ from .models import DetectionRow, PredictionRow, ReadingColumns
 _SHARED_COLUMNS = (
     *("id", "created_at", "owner", "finding", "confidence", "height", "width", "model", "model_sha256"),
     *("input_sha256", "calibrated", "operating_score", "possible_score", "latency_ms"),
-    *("type_confidence", "type_accuracy"),
+    *("type_confidence", "type_accuracy", "model_version"),
 )
 
 
@@ -40,7 +40,8 @@ class StoredPrediction:
     bits, window: how deep the radiograph was, and the samples (low, high) that are 0 and 255 in its image.
     spacing_mm: height and width of a pixel, None where the file did not say. spacing_kind: where that was measured (see
     `DicomFile`), None also in results of before. type_names: what the columns of `detections.types` are, () where the
-    detector told no types; type_confidence, type_accuracy: what it stated of them (see `DetectorInfo`).
+    detector told no types; type_confidence, type_accuracy: what it stated of them (see `DetectorInfo`). model_version:
+    its name in a registry of detectors, None where it came from elsewhere.
     """
 
     id: str
@@ -71,6 +72,7 @@ class StoredPrediction:
     type_names: tuple[str, ...] = ()
     type_confidence: float | None = None
     type_accuracy: float | None = None
+    model_version: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         width=prediction.width,
         model=info.name,
         model_sha256=info.sha256,
+        model_version=info.version,
         result_sha256=content_sha256([metadata.finding, boxes]),
         latency_ms=dict(prediction.latency_ms),
         detections=rows,

@@ -256,7 +256,7 @@ def _conditions(which: HistoryFilter) -> Sequence[ColumnElement[bool]]:
     if which.until is not None:
         conditions.append(PredictionRow.created_at < which.until)
     for word in which.text.split():
-        columns = (PredictionRow.id, PredictionRow.model, PredictionRow.owner)
+        columns = (PredictionRow.id, PredictionRow.model, PredictionRow.model_version, PredictionRow.owner)
         is_said = ReadingRow.comment.icontains(word, autoescape=True)
         said = exists().where(ReadingRow.prediction_id == PredictionRow.id, is_said)
         if which.reader is not None:

@@ -18,6 +18,7 @@ from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import SHIPPED, TRAINED, scheme_and_target
+from fracture_det.registry.opening import SCHEME, uri_in
 from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
 
@@ -86,6 +87,8 @@ def kind_of_detector(uri: str) -> str:
 def model_files(uri: str) -> tuple[Path, ...]:
     """Return the files of weights and graphs that the detector `uri` needs; none if it names no file."""
     scheme, target = scheme_and_target(uri)
+    if scheme == SCHEME:
+        return model_files(uri_in(target))
     path = Path(target)
     if scheme == "ensemble":
         path = ensemble_file(path)
