@@ -275,7 +275,8 @@ class TestFormerLogs:
             for table, columns in TYPES_OF_0008.items():
                 for column in columns:
                     session.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
-            for table in ("pacs_deliveries", "pacs_objects", "pacs_studies"):
+            session.execute(text("ALTER TABLE predictions DROP COLUMN features"))  # of 0011
+            for table in ("pacs_deliveries", "pacs_objects", "pacs_studies", "watch_days"):
                 session.execute(text(f"DROP TABLE {table}"))
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
         store.close()

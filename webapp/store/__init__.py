@@ -16,6 +16,7 @@ from .read_only import reading_only
 from .readiness import Readiness
 from .records import Feedback, ResultMetadata, StoredPrediction
 from .results import HistoryFilter, KeyTaken, Results
+from .watch import WatchCounts
 
 __all__ = [
     "Feedback",
@@ -63,6 +64,7 @@ class Store:
         self.pacs = PacsQueue(self._database, self.audit, folder / "pacs")
         self.pacs_status = PacsStatus(self._database, self.audit)
         self.accounts = Accounts(self._database, self.audit)
+        self.watch = WatchCounts(self._database)
         self.results = Results(
             self._database,
             self.audit,

@@ -50,6 +50,8 @@ class PredictionRow(Base):
     type_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     type_confidence: Mapped[float | None]
     type_accuracy: Mapped[float | None]
+    # Values of its picture for the watch (fracture_det/monitoring/features.py), None in results of before.
+    features: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
@@ -89,6 +91,17 @@ class FeedbackRow(Base):
     comment: Mapped[str] = mapped_column(Text)
     types: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     missed_types: Mapped[list[str | None] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class WatchDayRow(Base):
+    """Counts of the expired results of one day (YYYY-MM-DD, UTC) and detector ("" where it has no hash)."""
+
+    __tablename__ = "watch_days"
+
+    day: Mapped[str] = mapped_column(primary_key=True)
+    model_sha256: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    counts: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class UserRow(Base):
