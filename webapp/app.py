@@ -21,6 +21,7 @@ from .metrics import Metrics
 from .settings import Settings
 from .store import Store
 from .uploads import MAX_DRAWINGS
+from .watch import open_watch
 
 # Allowance for the multipart form around its file.
 FORM_OVERHEAD_BYTES = 64 * 1024
@@ -75,7 +76,9 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
     drawing = threading.BoundedSemaphore(MAX_DRAWINGS)
-    app.extensions["fracture"] = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
+    watch = open_watch(settings, service.info, store.watch)
+    metrics = Metrics(service, watch)
+    app.extensions["fracture"] = AppContext(settings, service, store, metrics, IdempotencyKeys(), drawing, watch)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     errors.register(app)
     auth.register(app, settings, loopback=loopback)

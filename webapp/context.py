@@ -15,6 +15,7 @@ from .errors import RETRY_AFTER_S, RequestError
 from .metrics import Metrics
 from .settings import Settings
 from .store import Store
+from .watch import Watch
 
 IN_PROGRESS = "An upload with the same Idempotency-Key is being analysed; please try again in a few seconds."
 
@@ -53,6 +54,7 @@ class AppContext:
     metrics: Metrics
     keys: IdempotencyKeys
     drawing: threading.BoundedSemaphore
+    watch: Watch
 
     @property
     def operating_score(self) -> float:

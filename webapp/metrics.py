@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from fracture_det.inference.service import PredictionService, Suitability
 
 from .store import StoredPrediction
+from .watch import Watch, WatchCollector
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Clients may send any method, and a label is kept as long as the process lives.
@@ -17,7 +18,7 @@ SCORE_BUCKETS = tuple(step / 10 for step in range(1, 11))
 class Metrics:
     """The metrics of one app."""
 
-    def __init__(self, service: PredictionService) -> None:
+    def __init__(self, service: PredictionService, watch: Watch) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "fracture_requests_total", "Answered requests", ["method", "endpoint", "status"], registry=self._registry
@@ -44,6 +45,7 @@ class Metrics:
         waiting.set_function(lambda: service.waiting)
         ready = Gauge("fracture_ready", "1 while the detector takes radiographs", registry=self._registry)
         ready.set_function(lambda: service.ready)
+        self._registry.register(WatchCollector(watch))
 
     def request(self, method: str, endpoint: str | None, status: int) -> None:
         """Count a request and its status."""

@@ -33,8 +33,8 @@ class Rule:
     """How thresholds are set.
 
     rate: 0..1, the probability of an alarm in a window without any change. images_per_visit: how many images a
-    visit of a patient has, which count as wholly alike. window: the fewest radiographs in a window. draws, seed: how many
-    pairs of samples are drawn for each threshold, and by which random numbers.
+    visit of a patient has, which count as wholly alike. window: the fewest radiographs in a window. draws, seed: how
+    many pairs of samples are drawn for each threshold, and by which random numbers.
     """
 
     rate: float = 0.01

@@ -44,7 +44,7 @@ class Feature:
 
 
 def _steps(low: float, high: float, step: float) -> tuple[float, ...]:
-    return tuple(low + step * index for index in range(round((high - low) / step) + 1))
+    return tuple(round(low + step * index, 6) for index in range(round((high - low) / step) + 1))
 
 
 FEATURES: Mapping[str, Feature] = {

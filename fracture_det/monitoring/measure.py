@@ -13,10 +13,13 @@ from tqdm import tqdm
 from fracture_det.inference.base import Detector
 from fracture_det.inference.batch import Alter, PredictedFile, predict_files
 from fracture_det.monitoring.counts import WatchError
-from fracture_det.monitoring.features import FEATURES, Values, limb_value, picture_values, result_values
+from fracture_det.monitoring.features import FEATURES, INPUTS, Values, limb_value, picture_values, result_values
 from fracture_det.structures.image_files import NamedFile
-from fracture_det.structures.radiograph import Radiograph
+from fracture_det.structures.radiograph import Radiograph, read_radiograph
 from fracture_det.suitability.assess import assess
+
+# The first line of a table without a detector.
+PICTURES_HEAD: dict[str, Any] = {"detector": None, "possible_score": None}
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,30 @@ def measure_files(
     return [known[name] for name, _ in files]
 
 
+def measure_pictures(files: Sequence[NamedFile], path: Path) -> list[Measured]:
+    """Return the values of `files` that no detector is needed for, and keep them in `path`, as `measure_files` does."""
+    known = {one.file_name: one for one in _read_table(path, PICTURES_HEAD)}
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(PICTURES_HEAD) + "\n", encoding="utf-8")
+    with path.open("a", encoding="utf-8") as table:
+        for name, file in tqdm([file for file in files if file[0] not in known], unit="image", leave=False):
+            known[name] = Measured(name, _picture_values(read_radiograph(file)))
+            table.write(json.dumps({"file_name": name, "values": known[name].values}) + "\n")
+    return [known[name] for name, _ in files]
+
+
 def _values_of(file: PredictedFile, possible_score: float) -> Values | None:
     if file.pixels is None or file.prediction.detections is None:
         return None
-    said = assess(Radiograph(file.pixels))
-    if not said.ok:
-        return None
-    limb = {"limb": limb_value(said.probability)}
-    return {**picture_values(file.pixels), **limb, **result_values(file.prediction.detections.scores, possible_score)}
+    picture = _picture_values(Radiograph(file.pixels))
+    scores = file.prediction.detections.scores
+    return None if picture is None else {**picture, **result_values(scores, possible_score)}
+
+
+def _picture_values(radiograph: Radiograph) -> Values | None:
+    said = assess(radiograph)
+    return {**picture_values(radiograph.pixels), "limb": limb_value(said.probability)} if said.ok else None
 
 
 def _read_table(path: Path, head: dict[str, Any]) -> list[Measured]:
@@ -75,7 +94,7 @@ def _read_table(path: Path, head: dict[str, Any]) -> list[Measured]:
         try:
             row = json.loads(line)
             values = row["values"]
-            if values is not None and set(values) != set(FEATURES):
+            if values is not None and not set(INPUTS) <= set(values) <= set(FEATURES):
                 raise ValueError("other features")
             measured.append(Measured(row["file_name"], values))
         except (KeyError, TypeError, ValueError) as error:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fracture_det.monitoring.counts import Counts, WatchError
 from fracture_det.monitoring.drift import MIN_IMAGES, Rule, thresholds_of
 from fracture_det.monitoring.features import FEATURES
-from fracture_det.structures.strict_json import parse_json
+from fracture_det.structures.strict_json import convert_json, parse_json
 
 FORMAT = "fracture_det watch reference"
 VERSION = 1
@@ -63,38 +65,34 @@ def make_reference(
     return Reference(detector_sha256, about, counts, dict(strata or {}), rule, thresholds_of(counts, rule))
 
 
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    version: int
+    detector_sha256: str
+    about: str
+    rule: Rule
+    thresholds: dict[str, float]
+    counts: dict[str, Any]
+    strata: dict[str, dict[str, Any]]
+
+
 def load_reference(path: Path) -> Reference:
     """Read a reference. Raises WatchError."""
     try:
-        content = parse_json(path.read_bytes())
-        return _reference_of(content)
+        return _reference_of(convert_json(parse_json(path.read_bytes()), _File))
     except OSError as error:
         raise WatchError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise WatchError(f"{path}: {error}") from error
 
 
-def _reference_of(content: Any) -> Reference:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(
-            f"format: expected {FORMAT!r}, got {content.get('format') if isinstance(content, dict) else content!r}"
-        )
-    if content.get("version") != VERSION:
-        raise ValueError(f"version: expected {VERSION}, got {content.get('version')!r}")
-    missing = [
-        name for name in ("detector_sha256", "about", "rule", "thresholds", "counts", "strata") if name not in content
-    ]
-    if missing:
-        raise ValueError(f"{missing[0]}: missing")
-    thresholds = content["thresholds"]
+def _reference_of(file: _File) -> Reference:
+    if (file.format, file.version) != (FORMAT, VERSION):
+        raise ValueError(f"format, version: expected {FORMAT!r}, {VERSION}, got {file.format!r}, {file.version}")
     for name in FEATURES:
-        value = thresholds.get(name) if isinstance(thresholds, dict) else None
-        if not isinstance(value, int | float) or not value > 0:
+        value = file.thresholds.get(name)
+        if value is None or not value > 0:
             raise ValueError(f"thresholds.{name}: expected a number above 0, got {value!r}")
-    try:
-        rule = Rule(**content["rule"])
-    except TypeError as error:
-        raise ValueError(f"rule: {error}") from error
-    strata = {name: Counts.from_json(counts) for name, counts in content["strata"].items()}
-    counts = Counts.from_json(content["counts"])
-    return Reference(content["detector_sha256"], content["about"], counts, strata, rule, thresholds)
+    strata = {name: Counts.from_json(counts) for name, counts in file.strata.items()}
+    counts = Counts.from_json(file.counts)
+    return Reference(file.detector_sha256, file.about, counts, strata, file.rule, file.thresholds)
