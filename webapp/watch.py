@@ -28,8 +28,8 @@ FRESH_S = 60.0
 ADVICE: Mapping[str, str] = {
     INPUT: "The radiographs look different. Open some of these days in the history, and ask whether a device, its "
     "settings or its export changed. Until that is known, do not rely on the error rates of the model card.",
-    MIX: "Another mix of body parts explains what differs. Nothing need be wrong; but the model is better on some parts "
-    "than on others: its report has figures by body part.",
+    MIX: "Another mix of body parts explains what differs. Nothing need be wrong; but the model is better on some "
+    "parts than on others: its report has figures by body part.",
     OUTPUT: "The model's scores are distributed differently. Ask whether other patients come than before; if not, have "
     "readers judge a hundred of these results, and compare the share that they correct.",
     READERS: "Readers correct more results than in the reference period. Read the corrected ones in the history; "

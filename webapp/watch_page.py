@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from fracture_det.monitoring.counts import Counts, total
 from fracture_det.monitoring.features import FEATURES, Feature
 from fracture_det.monitoring.reference import Reference
-from fracture_det.monitoring.windows import Day, Window
+from fracture_det.monitoring.windows import INPUT, MIX, OUTPUT, READERS, Day, Window
 from fracture_det.structures.intervals import wilson
 
 from .charts import Chart, Mark, Reading, chart
@@ -19,6 +19,12 @@ from .watch import ADVICE, WatchState
 # The features that have a chart without an alarm; the others get one with it.
 SHOWN = ("grey", "size", "sharpness", "noise", "score", "boxes")
 QUARTILES = (0.25, 0.5, 0.75)
+KINDS = {
+    INPUT: "radiographs differ",
+    OUTPUT: "scores differ",
+    MIX: "another mix of body parts",
+    READERS: "readers correct more",
+}
 
 
 @dataclass(frozen=True)
@@ -193,18 +199,22 @@ def _models(days: Iterable[Day]) -> list[tuple[str, str, str]]:
 
 
 def _what(window: Window) -> str:
-    """Return what an alarm is about, such as "input: mean grey, noise"."""
-    names = ", ".join(FEATURES[name].title.lower() for name in window.alarms)
-    kinds = {"mix": "another mix of body parts", "readers": "readers correct more"}
-    said = [kinds.get(kind, kind) for kind in window.kinds]
-    return f"{' and '.join(said)}{': ' + names if names else ''}"
+    """Return what an alarm is about, such as "radiographs differ (mean grey, noise)"."""
+    return ", ".join(KINDS[kind] + _named(window, kind) for kind in window.kinds)
+
+
+def _named(window: Window, kind: str) -> str:
+    """Return the features of an alarm of this kind in brackets; nothing where it is of none."""
+    sides = (INPUT, OUTPUT) if kind == MIX else (kind,)
+    names = [FEATURES[name].title.lower() for name in window.alarms if FEATURES[name].side in sides]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _alarm(window: Window | None) -> Alarm | None:
     if window is None or not window.kinds:
         return None
-    details = f"{window.first} to {window.last}, {window.counts.images} radiographs: {_what(window)}."
-    if "mix" in window.kinds:
+    details = f"{window.first} to {window.last}, {window.counts.images} images: {_what(window)}."
+    if MIX in window.kinds:
         parts = sorted(window.mix.items(), key=lambda part: -part[1])
         details += f" Most like: {', '.join(f'{100 * share:.0f} % {name}' for name, share in parts)}."
     return Alarm("The newest window is an alarm", details, tuple(ADVICE[kind] for kind in window.kinds))
