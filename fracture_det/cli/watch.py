@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=rule.rate, metavar="P", help="alarms per window without a change (default: .01)")
     add("--images-per-visit", type=int, default=rule.images_per_visit, metavar="N", help="wholly alike (default: 2)")
     add("--window", type=int, default=rule.window, metavar="N", help="radiographs in a window (default: 100)")
+    add("--draws", type=int, default=rule.draws, metavar="N", help="for each threshold (default: 20,000)")
     add("--seed", type=int, default=rule.seed, metavar="N", help="of everything drawn (default: 0)")
 
 
@@ -87,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.data and args.images is None:
         parser.error("--data: needs --images")
     try:
-        rule = Rule(args.rate, args.images_per_visit, args.window, seed=args.seed)
+        rule = Rule(args.rate, args.images_per_visit, args.window, args.draws, args.seed)
         if args.command == "simulate":
             from fracture_det.cli.watch_simulate import simulate
 
@@ -134,7 +137,9 @@ def _of_data(args: argparse.Namespace) -> tuple[str, str, Counts, dict[str, Coun
     detector, possible = open_watched(args)
     records, rows = measured(args, args.tables or args.out.parent, detector, possible)
     pool = Pool(rows, [record.anatomy for record in records])
-    counts = pool.counts(pool.everything)
+    level, operating = import_page("presentation").finding_level, detector.info.score_threshold
+    findings = Counter(level(row["score"], operating, possible) for row in rows if row is not None)
+    counts = replace(pool.counts(pool.everything), findings=dict(findings))
     about = args.about or f"{counted(counts.images, 'image')} of {_names(args.data)}, {detector.info.name}"
     return detector.info.sha256 or "", about, counts, pool.strata()
 

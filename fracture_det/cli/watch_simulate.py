@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fracture_det.cli.page import import_page
 from fracture_det.data.coco import read_coco
 from fracture_det.data.records import ImageRecord
 from fracture_det.inference.base import Detector
 from fracture_det.inference.registry import open_detector
 from fracture_det.monitoring.changes import CHANGES, Change
 from fracture_det.monitoring.counts import WatchError
-from fracture_det.monitoring.drift import Rule
+from fracture_det.monitoring.drift import MIN_IMAGES, Rule
 from fracture_det.monitoring.features import Values
 from fracture_det.monitoring.measure import measure_files, measure_pictures
 from fracture_det.monitoring.reference import make_reference
@@ -32,9 +33,8 @@ def open_watched(args: argparse.Namespace) -> tuple[Detector, float]:
     if calibration is None and args.detector == "shipped":
         calibration = resource("weights/shipped/calibration.json")
     detector = open_detector(args.detector, calibration=calibration)
-    info = detector.info
-    possible = info.possible_score
-    return detector, info.score_threshold / 2 if possible is None or possible > info.score_threshold else possible
+    thresholds_of, settings = import_page("context").thresholds_of, import_page("settings").Settings
+    return detector, thresholds_of(settings.from_environ(), detector.info)[1]
 
 
 def measured(
@@ -63,7 +63,7 @@ def simulate(args: argparse.Namespace, rule: Rule) -> None:
     detector, possible = open_watched(args)
     records, rows = measured(args, args.out, detector, possible)
     pool = Pool(rows, [record.anatomy for record in records])
-    size = len(pool) // 2
+    size = max(len(pool) // 2, MIN_IMAGES)
     alarms = [
         false_alarms(pool, rule, n, per_visit, alike=alike, size=size, references=args.references, windows=WINDOWS)
         for n, per_visit, alike in UNCHANGED
