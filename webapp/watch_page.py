@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
 
 from fracture_det.monitoring.counts import Counts, total
 from fracture_det.monitoring.features import FEATURES, Feature
@@ -188,12 +189,16 @@ def _weeks(days: Iterable[Day]) -> list[Week]:
 
 
 def _models(days: Iterable[Day]) -> list[tuple[str, str, str]]:
-    """Return a number, the name and the first day of each detector, whenever it changed."""
+    """Return a number, the name and the first day of each detector, whenever it changed.
+
+    Of several on one day, the one with most radiographs counts.
+    """
     models: list[tuple[str, str, str]] = []
     last = None
-    for day in days:
+    for date_, of_day in groupby(days, key=lambda day: day.date):
+        day = max(of_day, key=lambda one: one.counts.images)
         if day.model_sha256 != last:
-            models.append((str(len(models) + 1), day.model, day.date))
+            models.append((str(len(models) + 1), day.model, date_))
             last = day.model_sha256
     return models
 

@@ -52,5 +52,4 @@ CHANGES: Mapping[str, Change] = {
     "twice the size": _scaled(2),
     "blur 1 px": _blurred(1.0),
     "noise 4 levels": _noisy(4),
-    "noise 10 levels": _noisy(10),
 }

@@ -1,6 +1,7 @@
 """The numbers of a radiograph and of a result that are compared over time, and the fixed bins that count them.
 
-Fixed bins, and not quantiles of a reference, so that counts of days long gone can be compared with any reference.
+Fixed bins, and not quantiles of a reference, so that counts of days long gone can be compared with any reference. Where
+features or edges change, references must be made again, and the stored counts of days be migrated.
 """
 
 from __future__ import annotations

@@ -61,19 +61,18 @@ class Window:
 def windows_of(days: Iterable[Day], reference: Reference) -> tuple[list[Window], Counts]:
     """Return the tested windows of finished days, in order, and the counts of the days that wait for more.
 
-    A window has radiographs of one detector; days that were too few when it was replaced are never tested.
+    A window has radiographs of one detector, whatever others served meanwhile.
     """
     windows: list[Window] = []
-    waiting: list[Day] = []
+    waiting: dict[str, tuple[list[Day], Counts]] = {}
     for day in sorted(days, key=lambda day: (day.date, day.model_sha256)):
-        if waiting and waiting[-1].model_sha256 != day.model_sha256:
-            waiting = []
-        waiting.append(day)
-        counts = total(one.counts for one in waiting)
+        before, counts = waiting.pop(day.model_sha256, ([], Counts()))
+        before, counts = [*before, day], counts + day.counts
         if counts.images >= reference.rule.window:
-            windows.append(tested(tuple(waiting), counts, reference))
-            waiting = []
-    return windows, total(day.counts for day in waiting)
+            windows.append(tested(tuple(before), counts, reference))
+        else:
+            waiting[day.model_sha256] = (before, counts)
+    return windows, total(counts for _, counts in waiting.values())
 
 
 def tested(days: tuple[Day, ...], counts: Counts, reference: Reference) -> Window:

@@ -79,9 +79,11 @@ class TestWindows:
 
     def test_no_window_has_two_detectors(self, reference):
         rng = np.random.default_rng(1)
-        days = drawn_days(rng, [60]) + drawn_days(rng, [60, 60], sha256=OTHER_SHA, start="2026-01-06")
-        windows, _ = windows_of(days, reference)
-        assert [(window.first, window.counts.images) for window in windows] == [("2026-01-06", 120)]
+        days = drawn_days(rng, [60, 40]) + drawn_days(rng, [60, 60], sha256=OTHER_SHA, start="2026-01-06")
+        windows, waiting = windows_of(days, reference)
+        found = [({day.model_sha256 for day in window.days}, window.first, window.last) for window in windows]
+        assert found == [({SHA}, "2026-01-05", "2026-01-06"), ({OTHER_SHA}, "2026-01-06", "2026-01-07")]
+        assert waiting.images == 0
 
     def test_outputs_are_compared_with_those_of_the_same_detector_alone(self, reference):
         rng = np.random.default_rng(1)
