@@ -22,8 +22,8 @@ from .settings import PREFIX, Settings, SettingsError
 from .store import StoreUnavailable
 from .store.watch import WatchCounts
 
-# All results are read for it.
-FRESH_S = 60.0
+# All results are read for it: at most once a minute, and for a twentieth of the time.
+FRESH_S, FRESH_READS = 60.0, 20
 # What is to be done about an alarm of each kind.
 ADVICE: Mapping[str, str] = {
     INPUT: "The radiographs look different. Open some of these days in the history, and ask whether a device, its "
@@ -59,13 +59,15 @@ class Watch:
         self._counts, self.reference = counts, reference
         self._lock = threading.Lock()
         self._state: WatchState | None = None
-        self._read_at = 0.0
+        self._stale_at = 0.0
 
     def state(self) -> WatchState:
         """Return what is known. Raises StoreUnavailable."""
         with self._lock:
-            if self._state is None or time.monotonic() - self._read_at > FRESH_S:
-                self._state, self._read_at = self._read(), time.monotonic()
+            begun = time.monotonic()
+            if self._state is None or begun > self._stale_at:
+                self._state = self._read()
+                self._stale_at = time.monotonic() + max(FRESH_S, FRESH_READS * (time.monotonic() - begun))
             return self._state
 
     def _read(self) -> WatchState:

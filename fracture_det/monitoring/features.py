@@ -92,14 +92,13 @@ def picture_values(pixels: Pixels) -> dict[str, float]:
 
 def limb_value(probability: float) -> float:
     """Return the log-odds of the probability (0..1) that a picture is a radiograph of a limb, within -20 to 20."""
-    return round(float(np.clip(math.log(max(probability, 1e-12) / max(1 - probability, 1e-12)), -20, 20)), 4)
+    return round(min(max(math.log(max(probability, 1e-12) / max(1 - probability, 1e-12)), -20.0), 20.0), 4)
 
 
 def result_values(scores: Sequence[float] | NDArray[np.floating], possible_score: float) -> dict[str, float]:
     """Return the OUTPUTS of a result with boxes of these scores (N,), 0..1; possible_score: where a finding begins."""
-    rounded = np.round(np.asarray(scores, dtype=np.float64), 6)  # undoes float32, in which .7 is below .7
-    highest = float(rounded.max()) if len(rounded) else 0.0
-    return {"score": highest, "boxes": float((rounded >= possible_score).sum())}
+    rounded = [round(float(score), 6) for score in scores]  # undoes float32, in which .7 is below .7
+    return {"score": max(rounded, default=0.0), "boxes": float(sum(score >= possible_score for score in rounded))}
 
 
 def bins_of(name: str, values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:

@@ -44,7 +44,8 @@ class WatchCounts:
         by_day: dict[tuple[str, str], list[Counted]] = {}
         for row in rows:
             key = _day_of(row)
-            days.setdefault(key, (row.model, Counts()))
+            if key not in days:
+                days[key] = (row.model, Counts())
             feedback = None if row.verdicts is None else row
             by_day.setdefault(key, []).append(_counted(row, scores.get(row.id, []), feedback))
         return [
