@@ -163,10 +163,10 @@ def _at(window: Window, name: str) -> Reading | None:
 
 
 def _quartiles(counts: Counts, name: str) -> tuple[float, float, float] | None:
-    found = [counts.quantile(name, share) for share in QUARTILES]
-    if None in found:
+    found = [value for share in QUARTILES if (value := counts.quantile(name, share)) is not None]
+    if not found:
         return None
-    low, middle, high = (2**value if FEATURES[name].is_log2 else value for value in found)  # type: ignore[operator]
+    low, middle, high = (2.0**value if FEATURES[name].is_log2 else value for value in found)
     return low, middle, high
 
 

@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--neighbours", type=Path, metavar="FILE", help="COCO JSON of images whose neighbours by name are one visit")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for values and tables")
     add("--every", type=int, default=4, metavar="N", help="every n'th radiograph is changed (default: 4)")
-    add("--runs", type=int, default=500, metavar="N", help="runs for each change (default: 500)")
+    add("--runs", type=int, default=200, metavar="N", help="runs for each change (default: 200)")
     add("--references", type=int, default=50, metavar="N", help="references drawn for false alarms (default: 50)")
     _add_rule(simulate)
     _add_detector(simulate)
