@@ -31,7 +31,7 @@ ADVICE: Mapping[str, str] = {
     MIX: "Another mix of body parts explains what differs. Nothing need be wrong; but the model is better on some "
     "parts than on others: its report has figures by body part.",
     OUTPUT: "The model's scores are distributed differently. Ask whether other patients come than before; if not, have "
-    "readers judge a hundred of these results, and compare the share that they correct.",
+    "readers look at a hundred of these results, and compare the share that they correct.",
     READERS: "Readers correct more results than in the reference period. Read the corrected ones in the history; "
     "`fracture-det snapshot` makes them a data set to evaluate or train on.",
 }
