@@ -29,6 +29,7 @@ PACKAGES = {
     "training": "registration, mapper, augmentation, samplers, trainer, hooks",
     "registry": "signed versions of detectors: which is served, which is shadow, and why",
     "inference": "Detector, registry, runtimes, ensemble with test-time augmentation, service, batch, Ray",
+    "monitoring": "does a served detector still see, and say, what its reference did: features, counts, drift",
     "suitability": "is it a radiograph of a limb: rules, features, a fitted head; numpy and OpenCV",
     "calibration": "score maps, their fitting, operating points",
     "modeling": "configuration, backbones, checkpoints",

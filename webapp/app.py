@@ -21,6 +21,7 @@ from .settings import Settings
 from .shadow import Shadow
 from .store import Store
 from .uploads import MAX_DRAWINGS
+from .watch import open_watch
 
 # Allowance for the multipart form around its file.
 FORM_OVERHEAD_BYTES = 64 * 1024
@@ -75,7 +76,9 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.spec_processor(api.require_bodies)
     drawing = threading.BoundedSemaphore(MAX_DRAWINGS)
-    context = AppContext(settings, service, store, Metrics(service), IdempotencyKeys(), drawing)
+    watch = open_watch(settings, service.info, store.watch)
+    metrics = Metrics(service, watch)
+    context = AppContext(settings, service, store, metrics, IdempotencyKeys(), drawing, watch)
     app.extensions["fracture"] = context if predictor is not None else _following(context)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     errors.register(app)

@@ -16,6 +16,7 @@ from .errors import RETRY_AFTER_S, RequestError
 from .metrics import Metrics
 from .settings import Settings
 from .store import Store
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .served import Follower
@@ -61,6 +62,7 @@ class AppContext:
     metrics: Metrics
     keys: IdempotencyKeys
     drawing: threading.BoundedSemaphore
+    watch: Watch
     follower: Follower | None = None
     shadow: Shadow | None = None
 

@@ -11,6 +11,7 @@ from fracture_det.registry.agreement import match_boxes
 
 from .store import ShadowAnswer, StoredPrediction
 from .store.shadow import said_by, said_of
+from .watch import Watch, WatchCollector
 
 if TYPE_CHECKING:
     from .served import Follower
@@ -25,7 +26,7 @@ DIFFERENCE_BUCKETS = tuple(step / 10 for step in range(-9, 11))
 class Metrics:
     """The metrics of one app."""
 
-    def __init__(self, service: PredictionService) -> None:
+    def __init__(self, service: PredictionService, watch: Watch) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "fracture_requests_total", "Answered requests", ["method", "endpoint", "status"], registry=self._registry
@@ -52,6 +53,7 @@ class Metrics:
         waiting.set_function(lambda: service.waiting)
         ready = Gauge("fracture_ready", "1 while the detector takes radiographs", registry=self._registry)
         ready.set_function(lambda: service.ready)
+        self._registry.register(WatchCollector(watch))
         self._service = service
         self._model = Info("fracture_model", "The detector that answers", registry=self._registry)
         self._swaps = Counter(

@@ -25,6 +25,7 @@ from .presentation import FINDING_BY_LEVEL, NOTICE
 from .reading_api import require_adjudicator
 from .schemas import MAX_COMMENT_LENGTH, MAX_REASON_LENGTH, HistoryQuery, ScoreQuery
 from .uploads import drawing_slot, find_result, handle_upload, response_schema, sent_files
+from .watch_page import watch_page
 
 blueprint = Blueprint("pages", __name__)
 Query = TypeVar("Query", bound=BaseModel)
@@ -144,6 +145,14 @@ def model() -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     shown = None if text is None else markdown.render(re.sub(r"^<!--.*?-->\n", "", text, flags=re.MULTILINE))
     return render_template("model.html", card=None if shown is None else Markup(shown))  # nosec
+
+
+@blueprint.get("/watch")
+def watch() -> str:
+    """Show the model over time, of everybody's results; where there is a login, to administrators alone."""
+    if not current_account().is_admin:
+        raise RequestError(403, "This page is of everybody's results: only an administrator may see it.", reason="role")
+    return render_template("watch.html", page=watch_page(app_context().watch.state()))
 
 
 @blueprint.get("/api")

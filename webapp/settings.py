@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     `nms_iou` None what the detector's configuration says. `suitability` off means that every picture is analysed,
     whatever it shows. `former_minutes` is how long the version that was served
     before stays loaded. `database_url` None means SQLite in `data_dir`, `audit_dir` None the folder beside it with
-    `.audit` at the end of its name, and `audit_key` None a key file there. A rate of 0 means no limit. An empty
+    `.audit` at the end of its name, and `audit_key` None a key file there. `watch_reference` is a file of `fracture-det
+    watch reference`; None means the shipped one, where its detector is served. A rate of 0 means no limit. An empty
     variable counts as unset. Raises SettingsError.
     """
 
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     audit_dir: Path | None = None
     audit_key: str | None = Field(default=None, repr=False)
     keep_images: bool = True
+    watch_reference: Path | None = None
     retention_days: float = Field(default=1.0, ge=0.0001, le=3650)
     feedback_days: float = Field(default=30.0, ge=0.0001, le=3650)
     login: bool = False

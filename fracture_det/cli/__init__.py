@@ -30,6 +30,7 @@ COMMANDS = {
     "deidentify": "copies of DICOM radiographs without their patients",
     "export-feedback": "readers' feedback from the page as annotations to train on",
     "snapshot": "readers' feedback as versions with hashes; each picture in one split for life",
+    "watch": "the reference that the page's watch compares with, and how well the watch works",
     "fit-suitability": "what decides whether a picture is a limb radiograph, from folders of films and of others",
     "fit-types": "what tells the type of a fracture, from pictures whose type a table states",
     "build-detectron2": "a wheel of Detectron2 that needs no compiler; only training and d2: detectors need it",

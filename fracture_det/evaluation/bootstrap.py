@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fracture_det.evaluation.intervals import LEVEL as LEVEL
-from fracture_det.evaluation.intervals import quantile, t_quantile
+from fracture_det.structures.intervals import LEVEL as LEVEL
+from fracture_det.structures.intervals import quantile, t_quantile
 from fracture_det.structures.processors import available_cpus
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,6 @@ from fracture_det.evaluation.bootstrap import BootstrapResult, Floats
 from fracture_det.evaluation.coco_eval import SIZE_OF_STAT, STATS
 from fracture_det.evaluation.froc import FROC_TARGETS, froc_curve
 from fracture_det.evaluation.image_level import ConfusionCounts, UnitScores, auprc, auroc, confusion_counts
-from fracture_det.evaluation.intervals import wilson
 from fracture_det.evaluation.lesion_level import LesionCounts, lesion_counts
 from fracture_det.evaluation.matching import Matches
 from fracture_det.evaluation.report import (
@@ -25,6 +24,7 @@ from fracture_det.evaluation.report import (
     PredictiveValues,
     rounded,
 )
+from fracture_det.structures.intervals import wilson
 
 NO_TRUTH = "no annotated fracture"
 PREVALENCES = (0.05, 0.2, 0.5)

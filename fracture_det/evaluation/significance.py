@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fracture_det.evaluation.image_level import auroc
-from fracture_det.evaluation.intervals import LEVEL, paired_difference, quantile
+from fracture_det.structures.intervals import LEVEL, paired_difference, quantile
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from scipy.stats import bootstrap
 
 from fracture_det.evaluation import bootstrap as module
 from fracture_det.evaluation.bootstrap import bootstrap_intervals, paired_bootstrap
-from fracture_det.evaluation.intervals import quantile
+from fracture_det.structures.intervals import quantile
 
 
 def share(positive):

@@ -18,10 +18,10 @@ from fracture_det.evaluation import bootstrap
 from fracture_det.evaluation.bootstrap import bootstrap_intervals, paired_bootstrap
 from fracture_det.evaluation.froc import froc_curve
 from fracture_det.evaluation.image_level import auroc, confusion_counts, images_of
-from fracture_det.evaluation.intervals import paired_difference, wilson
 from fracture_det.evaluation.lesion_level import average_precision
 from fracture_det.evaluation.matching import Matches
 from fracture_det.evaluation.significance import delong
+from fracture_det.structures.intervals import paired_difference, wilson
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ import pytest
 
 from fracture_det.data.records import Dataset, ImageRecord
 from fracture_det.evaluation.error_analysis import MATCH_COLUMNS, find_errors, write_match_csv
-from fracture_det.evaluation.intervals import wilson
 from fracture_det.evaluation.lesion_level import lesion_counts
 from fracture_det.evaluation.matching import match_dataset
 from fracture_det.evaluation.report import Errors, ErrorType
 from fracture_det.evaluation.tide import TYPES
 from fracture_det.structures.detections import Detections
+from fracture_det.structures.intervals import wilson
 from tests.evaluation.cases import box, dataset, found, random_study, record
 
 NOTHING = Detections.empty()

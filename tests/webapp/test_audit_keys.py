@@ -249,13 +249,12 @@ class TestKeys:
             Store(tmp_path / "instance", audit_folder=tmp_path / "file")
 
 
-# What the last migrations add.
+# What this migration adds.
 TYPES_OF_0008 = {
     "predictions": ("type_names", "type_confidence", "type_accuracy"),
     "detections": ("types",),
     "feedback": ("types", "missed_types"),
 }
-VERSIONS_OF_0010 = {"predictions": ("model_version",)}
 
 
 class TestFormerLogs:
@@ -275,10 +274,10 @@ class TestFormerLogs:
                 session.execute(text(statement))
             for column in ("limb_probability", "suitability", "bits", "window", "spacing_mm", "spacing_kind"):
                 session.execute(text(f'ALTER TABLE predictions DROP COLUMN "{column}"'))
-            for table, columns in (*TYPES_OF_0008.items(), *VERSIONS_OF_0010.items()):
+            for table, columns in TYPES_OF_0008.items():
                 for column in columns:
                     session.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
-            for table in ("shadow_answers", "pacs_deliveries", "pacs_objects", "pacs_studies"):
+            for table in ("pacs_deliveries", "pacs_objects", "pacs_studies"):
                 session.execute(text(f"DROP TABLE {table}"))
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
         store.close()

@@ -25,8 +25,12 @@ from webapp.store.models import Base
 METADATA = ResultMetadata("anna", "likely", "1" * 64, 0.5, 0.25)
 SAID = Reading({1: "right", 2: "wrong"}, ((1.0, 2.0, 30.0, 40.0),), False, "scaphoid, look again", types={1: "spiral"})
 
-# Back to one feedback per result.
+# Back to one feedback per result, without versions, shadows and the watch.
 OF_0008 = (
+    "ALTER TABLE predictions DROP COLUMN model_version",
+    "ALTER TABLE predictions DROP COLUMN features",
+    "DROP TABLE shadow_answers",
+    "DROP TABLE watch_days",
     "CREATE TABLE feedback (prediction_id VARCHAR PRIMARY KEY REFERENCES predictions (id) ON DELETE CASCADE, author"
     " VARCHAR NOT NULL, updated_at DOUBLE PRECISION NOT NULL, verdicts JSON NOT NULL, missed JSON NOT NULL,"
     " no_fracture BOOLEAN NOT NULL, comment TEXT NOT NULL, types JSON, missed_types JSON)",

@@ -17,6 +17,7 @@ from .readiness import Readiness
 from .records import ResultMetadata, StoredPrediction
 from .results import HistoryFilter, KeyTaken, Results
 from .shadow import ShadowAnswer, ShadowAnswers
+from .watch import WatchCounts
 
 __all__ = [
     "HistoryFilter",
@@ -64,6 +65,7 @@ class Store:
         self.pacs = PacsQueue(self._database, self.audit, folder / "pacs")
         self.pacs_status = PacsStatus(self._database, self.audit)
         self.accounts = Accounts(self._database, self.audit)
+        self.watch = WatchCounts(self._database)
         self.results = Results(
             self._database,
             self.audit,

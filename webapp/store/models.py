@@ -50,6 +50,8 @@ class PredictionRow(Base):
     type_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     type_confidence: Mapped[float | None]
     type_accuracy: Mapped[float | None]
+    # Values of its picture for the watch (fracture_det/monitoring/features.py), None in results of before.
+    features: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
     detections: Mapped[list[DetectionRow]] = relationship(
         order_by="DetectionRow.number", cascade=CASCADE, passive_deletes=True, lazy="selectin"
     )
@@ -132,6 +134,17 @@ class ShadowRow(Base):
     possible_score: Mapped[float]
     calibrated: Mapped[bool]
     boxes: Mapped[list[list[Any]]] = mapped_column(JSON)
+
+
+class WatchDayRow(Base):
+    """Counts of the expired results of one day (YYYY-MM-DD, UTC) and detector ("" where it has no hash)."""
+
+    __tablename__ = "watch_days"
+
+    day: Mapped[str] = mapped_column(primary_key=True)
+    model_sha256: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    counts: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class UserRow(Base):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.inference.service import NOTES, Detections, Prediction, Suitability
+from fracture_det.monitoring.features import picture_values
 from fracture_det.structures.readings import Reading, ReadRadiograph
 
 from .images import Images
@@ -132,6 +133,7 @@ def row_of(prediction: Prediction, metadata: ResultMetadata) -> PredictionRow:
         type_names=list(info.type_names) or None,
         type_confidence=info.type_confidence if info.type_names else None,
         type_accuracy=info.type_accuracy if info.type_names else None,
+        features=picture_values(prediction.pixels),
         **vars(metadata),
     )
 

@@ -19,6 +19,7 @@ from .database import Database, StoreUnavailable
 from .images import Images, ImagesUnavailable
 from .models import PredictionRow, ReadingRow, SettlementRow
 from .records import ResultMetadata, StoredPrediction, fill_reading, row_of, stored_prediction
+from .watch import keep_counts
 
 DAY_S = 86_400.0
 # Expired results are deleted by requests, health probes excepted, at most this often.
@@ -57,6 +58,7 @@ class HistoryFilter:
 class Results:
     """Results in `database` with their `images`, deleted when they expire. Thread-safe.
 
+    Of a result that expires, the watch keeps counts (see `watch`); of one that is deleted, nothing is kept.
     retention_days: how long a result is kept; feedback_days: how long after its last reading or settlement.
     keep_images: whether images are kept at all. An identifier has 128 random bits. Raises StoreUnavailable.
     """
@@ -171,6 +173,8 @@ class Results:
 
     def _delete_row(self, session: Session, row: PredictionRow, *, by: str) -> None:
         entry = AuditEntry(by, "delete", row.id, row.input_sha256, row.model_sha256, row.result_sha256)
+        if by == RETENTION:
+            keep_counts(session, row)
         session.delete(row)
         self._audit.add(session, entry)
 

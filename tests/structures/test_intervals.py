@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binom, t
 
-from fracture_det.evaluation.intervals import paired_difference, quantile, t_quantile, wilson
+from fracture_det.structures.intervals import paired_difference, quantile, t_quantile, wilson
 
 Z = 1.959963984540054  # standard normal, 97.5 %
 
