@@ -108,8 +108,9 @@ def _fit(pictures: list[TypedPicture], args: argparse.Namespace) -> int:
         min_score=args.min_score,
         most_boxes=3,
         fitted_on=f"{len(pictures)} pictures of {args.images.resolve().parent.name}, {len(set(groups))} groups",
-        confidence=threshold.confidence if named.any() else 1.0,
-        accuracy=float(right[named].mean()) if named.any() else None,
+        # Where none is enough, only certainty would name a type.
+        confidence=1.0 if threshold.confidence is None else threshold.confidence,
+        accuracy=float(right[named].mean()) if threshold.confidence is not None and named.any() else None,
     )
     export_type_classifier(TypeNetwork(backbone, layer.weight, layer.bias), config, args.out)
     text = _report(names, truth, folded.probability, group, config, named, args)
@@ -183,16 +184,21 @@ def _report(
         (row.name, str(row.n), *(cells(row.figures[key])[0] for key in ("recall", "precision", "f1")))
         for row in types.rows
     ]
-    accuracy = "none reaches it" if config.accuracy is None else f"{config.accuracy:.3f} of them are right"
+    if config.accuracy is None:
+        said = f"No confidence is found from which {args.accuracy:g} of the named types are right, so none is named."
+    else:
+        said = (
+            f"A type is named from a confidence of {config.confidence:.3f} on: chosen so that {args.accuracy:g} of the "
+            f"named types are right. With the confidence of the other folds, {int(named.sum())} of {len(named)} "
+            f"pictures ({named.mean():.3f}) have a named type, and {config.accuracy:.3f} of them are right."
+        )
     return "\n\n".join(
         [
             "# Types of fracture, in five folds",
             f"{config.fitted_on}. Each is answered by a classifier that has seen no picture of its group.",
             markdown_table(("figure", "value", "95 % interval", "chance"), overall),
             markdown_table(("type", "pictures", "recall", "precision", "F1"), by_type),
-            f"A type is named from a confidence of {config.confidence:.3f} on: chosen so that {args.accuracy:g} of the "
-            f"named types are right. With the confidence of the other folds, {int(named.sum())} of {len(named)} "
-            f"pictures ({named.mean():.3f}) have a named type, and {accuracy}.",
+            said,
             "![Confusion table](types_confusion.png)\n",
         ]
     )

@@ -117,6 +117,19 @@ def test_the_command_from_pictures_to_a_classifier(pictures, capsys):
     assert "written" in capsys.readouterr().out
 
 
+def test_where_no_confidence_is_enough_none_is_named(pictures):
+    kinds = ["spiral", "avulsion"] * 12
+    draw(pictures, [(f"{index:02}.png", kind, str(index)) for index, kind in enumerate(kinds)])
+    wrong = [f"{index:02}.png,{kinds[index // 2 % 2]},{index}\n" for index in range(24)]
+    (pictures / "types.csv").write_text("file_name,type,source\n" + "".join(wrong))
+    arguments = ["--images", pictures / "images", "--types", pictures / "types.csv", "--out", pictures / "out"]
+    assert main([*map(str, arguments), "--sizes", "64", "--accuracy", "1"]) == 0
+
+    config = TypeClassifier(pictures / "out").config
+    assert (config.confidence, config.accuracy) == (1.0, None)
+    assert "none is named" in (pictures / "out" / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("sizes", "kinds", "told"),
     [(["100"], ["spiral"], "--sizes"), (["64"], ["spiral"] * 12, "at least two types"), (["64"], [], "no picture")],
