@@ -16,6 +16,7 @@ from fracture_det.export.half_precision import export_safetensors
 from fracture_det.export.verify import MAX_AP50_DROP_PRUNED, ExportError, check_drop, measure_accuracy
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import TRAINED, open_detector, scheme_and_target
+from fracture_det.inference.type_classifier import copy_classifier
 from fracture_det.structures.image_files import find_images
 
 SAFETENSORS = "safetensors"
@@ -102,6 +103,9 @@ def _export_members(options: ExportOptions, path: Path, say: Say) -> None:
             raise ExportError(f"{path}, members: only training folders can be exported, got {uri!r}")
         _export_detector(options, str(path.parent / name), options.out / Path(name).name, say)
         members.append(f"{scheme}:{Path(name).name}")
+    if ensemble.types is not None:
+        copy_classifier(path.parent / ensemble.types, options.out / Path(ensemble.types).name)
+        ensemble = msgspec.structs.replace(ensemble, types=Path(ensemble.types).name)
     msgspec.structs.replace(ensemble, members=tuple(members)).save(options.out / ENSEMBLE_FILE)
     say(f"{options.out / ENSEMBLE_FILE}: {' and '.join(members)}, combined as before")
 

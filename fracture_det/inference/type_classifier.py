@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracture_det.inference.base import Detector, DetectorError
-from fracture_det.inference.checksums import ChecksumError, checked_sha256
+from fracture_det.inference.checksums import CHECKSUM_FILE, ChecksumError, checked_sha256
 from fracture_det.inference.openvino import quiet_openvino
 from fracture_det.inference.stage_timer import stage
 from fracture_det.structures.detections import Detections
@@ -61,6 +62,13 @@ class TypeClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     def save(self, path: Path) -> None:
         """Write a classifier.json; reading it back gives an equal TypeClassifierConfig."""
         path.write_text(json.dumps(msgspec.to_builtins(self), indent=1) + "\n", encoding="utf-8")
+
+
+def copy_classifier(source: Path, target: Path) -> None:
+    """Copy the files of a classifier from one folder into another. Raises OSError."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, CHECKSUM_FILE):
+        shutil.copyfile(source / name, target / name)
 
 
 class TypeClassifier:

@@ -11,17 +11,20 @@ from fracture_det.inference.base import CARD_FILE
 from fracture_det.inference.checksums import CHECKSUM_FILE
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import DETECTORS, EXPORTS, TRAINED, scheme_and_target
+from fracture_det.inference.type_classifier import copy_classifier
 from fracture_det.registry.errors import RegistryError
 
 # What is opened with a weight file, where it lies beside it.
 COMPANIONS = ("config.yaml", CHECKSUM_FILE)
+# Where the classifier of types of an ensemble goes.
+TYPES_FOLDER = "types"
 
 
 def copy_detector(uri: str, folder: Path) -> str:
     """Copy what the detector `uri` needs into a new `folder`; return its URI with a path relative to folder's parent.
 
-    Of an ensemble all members are copied, each into a folder of its own. Raises RegistryError for a detector without
-    files, and OSError.
+    Of an ensemble all members are copied, each into a folder of its own, and its classifier of types. Raises
+    RegistryError for a detector without files, and OSError.
     """
     scheme, target = scheme_and_target(uri)
     path = Path(target)
@@ -60,6 +63,9 @@ def _copy_ensemble(path: Path, folder: Path) -> None:
     for number, member in enumerate(config.members, 1):
         scheme, target = scheme_and_target(member)
         members.append(copy_detector(f"{scheme}:{path.parent / target}", folder / f"member_{number}"))
+    if config.types is not None:
+        copy_classifier(path.parent / config.types, folder / TYPES_FOLDER)
+        config = msgspec.structs.replace(config, types=TYPES_FOLDER)
     msgspec.structs.replace(config, members=tuple(members)).save(folder / ENSEMBLE_FILE)
 
 

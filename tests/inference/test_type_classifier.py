@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fracture_det.baselines.speed.candidates import model_files
 from fracture_det.export.type_classifier import export_type_classifier
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.checksums import write_checksums
@@ -20,6 +21,7 @@ from fracture_det.inference.type_classifier import (
     squares_of,
 )
 from fracture_det.modeling.type_network import TypeFeatures, TypeNetwork
+from fracture_det.registry.packing import copy_detector
 from fracture_det.structures.detections import Detections
 from tests.inference.toys import BrightDetector
 
@@ -159,6 +161,19 @@ class TestOpen:
 
         assert detector.info.type_names == NAMES
         assert detector.predict([IMAGE])[0].types is not None
+
+    def test_where_an_ensemble_goes_its_classifier_goes_too(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setitem(DETECTORS, "at", "tests.inference.toys:open_bright_at")
+        (folder.parent / "one").mkdir()
+        (folder.parent / "one" / "weights").touch()
+        content = {"title": "Typed", "members": ["at:one"], "types": folder.name}
+        (folder.parent / "ensemble.json").write_text(json.dumps(content))
+        copied = copy_detector(f"ensemble:{folder.parent}", tmp_path / "version" / "detector")
+        shutil.rmtree(folder)
+
+        detector = open_detector(f"ensemble:{tmp_path / 'version' / copied.partition(':')[2]}")
+        assert detector.predict([IMAGE])[0].types is not None
+        assert {file.name for file in model_files(f"ensemble:{tmp_path / 'version' / 'detector'}")} >= set(FILES)
 
     @pytest.mark.parametrize("name", FILES)
     def test_a_missing_file_is_named(self, folder, name):

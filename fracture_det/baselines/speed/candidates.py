@@ -18,6 +18,7 @@ from fracture_det.export.graph import FORMATS
 from fracture_det.inference.detectron2 import find_weights
 from fracture_det.inference.ensemble import ENSEMBLE_FILE, EnsembleConfig, ensemble_file
 from fracture_det.inference.registry import SHIPPED, TRAINED, scheme_and_target
+from fracture_det.inference.type_classifier import FILES
 from fracture_det.registry.opening import SCHEME, uri_in
 from fracture_det.structures.hashes import sha256_of
 from fracture_det.structures.radiograph import read_radiograph
@@ -92,8 +93,10 @@ def model_files(uri: str) -> tuple[Path, ...]:
     path = Path(target)
     if scheme == "ensemble":
         path = ensemble_file(path)
-        members = [member.partition(":") for member in EnsembleConfig.load(path).members]
-        return tuple(file for kind, _, name in members for file in model_files(f"{kind}:{path.parent / name}"))
+        config = EnsembleConfig.load(path)
+        members = [member.partition(":") for member in config.members]
+        types = [path.parent / config.types / name for name in FILES] if config.types is not None else []
+        return (*(file for kind, _, name in members for file in model_files(f"{kind}:{path.parent / name}")), *types)
     if scheme in ("d2", "defaultpredictor") or (scheme in TRAINED and path.is_dir()):
         return (find_weights(path),)
     if scheme in FORMATS and path.is_dir():
