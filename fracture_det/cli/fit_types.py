@@ -39,13 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fracture-det fit-types", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--images", type=Path, required=True, metavar="DIR", help="pictures that show one fracture each, near its size")
+    add("--images", type=Path, required=True, metavar="DIR", help="pictures of one fracture each")
     add("--types", type=Path, required=True, metavar="FILE", help="CSV table of file names and types")
     add("--group-column", metavar="NAME", help="column of the table: patient, study or source")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the classifier and its report")
     add("--sizes", type=int, nargs="+", default=[224, 480], metavar="PX", help="multiples of 32 (default: 224 480)")
-    add("--context", type=float, default=3.0, help="side of the region around a box, in boxes (default: 3)")
-    add("--min-score", type=float, default=0.24, help="raw score from which a box is asked about (default: .24)")
+    add("--min-score", type=float, default=0.24, help="raw score of a box from which types are told (default: .24)")
     add("--accuracy", type=float, default=DEFAULT_ACCURACY, help="of the types that are named (default: %(default)s)")
     add("--workers", type=int, default=1, metavar="N", help="processes that read pictures (default: 1)")
     add("--seed", type=int, default=0, help="of the folds and intervals (default: 0)")
@@ -103,10 +102,7 @@ def _fit(pictures: list[TypedPicture], args: argparse.Namespace) -> int:
     config = TypeClassifierConfig(
         type_names=tuple(names),
         sizes=tuple(args.sizes),
-        context=args.context,
-        least_share=0.25,
         min_score=args.min_score,
-        most_boxes=3,
         fitted_on=f"{len(pictures)} pictures of {args.images.resolve().parent.name}, {len(set(groups))} groups",
         # Where none is enough, only certainty would name a type.
         confidence=1.0 if threshold.confidence is None else threshold.confidence,

@@ -1,4 +1,4 @@
-"""The type of fracture of what a detector found: a classifier that looks at the region around each finding."""
+"""The type of fracture of a radiograph on which a detector found one: a classifier of the whole picture."""
 
 from __future__ import annotations
 
@@ -32,29 +32,22 @@ class TypeClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """The content of a classifier.json.
 
     type_names: of the outputs, in their order. sizes: px of the squares that the graph takes, in its order.
-    context: side of the square around a box, as a multiple of the box's longer side. least_share: its least side, as a
-    share of the radiograph's longer side. min_score: the detector's raw score (0..1) from which a box is asked about.
-    most_boxes: how many boxes of a radiograph are looked at, the highest first. confidence: probability below which no
-    type is to be named; accuracy: the share of right answers at or above it; both chosen, and measured, on pictures
-    that the classifier had not seen. fitted_on: the pictures, in words.
+    min_score: the detector's raw score (0..1) of a box from which a radiograph is asked about. confidence: probability
+    below which no type is to be named; accuracy: the share of right answers at or above it; both chosen, and measured,
+    on pictures that the classifier had not seen. fitted_on: the pictures, in words.
     """
 
     type_names: tuple[str, ...]
     sizes: tuple[int, ...]
-    context: float
-    least_share: float
     min_score: float
-    most_boxes: int
     fitted_on: str
     confidence: float | None = None
     accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.type_names) < 2 or not self.sizes or min(self.sizes) < 32 or self.most_boxes < 1:
-            raise ValueError("expected two type_names or more, sizes of 32 px or more, and most_boxes of 1 or more")
-        if not 1 <= self.context <= 100:
-            raise ValueError(f"context: expected 1 to 100, got {self.context!r}")
-        for name in ("least_share", "min_score", "confidence", "accuracy"):
+        if len(self.type_names) < 2 or not self.sizes or min(self.sizes) < 32:
+            raise ValueError("expected two type_names or more, and sizes of 32 px or more")
+        for name in ("min_score", "confidence", "accuracy"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected 0..1, got {value!r}")
@@ -125,33 +118,11 @@ def squares_of(picture: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray
     return squares
 
 
-def region_around(
-    box: NDArray[np.float32], size: tuple[int, int], *, context: float, least_share: float
-) -> tuple[int, int, int, int]:
-    """Return the part of a radiograph of `size` (height, width) to look at for a box: XYXY in whole px.
-
-    A square around the middle of the box, moved inside the radiograph, or cut where the radiograph is narrower.
-    """
-    x0, y0, x1, y1 = (float(value) for value in box)
-    height, width = size
-    side = min(max(context * max(x1 - x0, y1 - y0), least_share * max(size), 1.0), float(max(size)))
-
-    def span(middle: float, length: int) -> tuple[int, int]:
-        start = min(max(middle - side / 2, 0.0), max(length - side, 0.0))
-        low = min(int(start), length - 1)
-        return low, max(low + 1, min(round(start + side), length))
-
-    left, right = span((x0 + x1) / 2, width)
-    top, bottom = span((y0 + y1) / 2, height)
-    return left, top, right, bottom
-
-
 class TypedDetector:
     """A detector, and a classifier that says of which type its findings are; boxes, scores and classes stay the same.
 
-    A radiograph without a box of `min_score` or more has no types. Of the others, each of the `most_boxes` highest
-    boxes from `min_score` on has the types of the region around it; all other boxes have the mean of these, weighted
-    by score, so that `Detections.image_types` is that mean.
+    A radiograph without a box of `min_score` or more has no types. All boxes of another have the types of the whole
+    radiograph: a classifier of pictures tells those of the region around a box much worse (docs/types.md).
 
     info: the detector's, with type names, confidence and accuracy; its hash stays that of what finds the boxes, and
     `about` has the classifier's.
@@ -177,21 +148,7 @@ class TypedDetector:
             return [self._with_types(image, of_image) for image, of_image in zip(images, found, strict=True)]
 
     def _with_types(self, image: Pixels, found: Detections) -> Detections:
-        config = self._classifier.config
-        asked = np.flatnonzero(found.scores >= config.min_score)[: config.most_boxes]
-        if not len(asked):
+        if not len(found.above(self._classifier.config.min_score)):
             return found
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        told: dict[tuple[int, int, int, int], NDArray[np.float32]] = {}
-        rows = []
-        for index in asked:
-            region = region_around(
-                found.boxes[index], grey.shape, context=config.context, least_share=config.least_share
-            )
-            if region not in told:
-                left, top, right, bottom = region
-                told[region] = self._classifier.probabilities(grey[top:bottom, left:right])
-            rows.append(told[region])
-        types = np.tile(np.average(rows, axis=0, weights=found.scores[asked]), (len(found), 1))
-        types[asked] = rows
-        return replace(found, types=types / types.sum(axis=1, keepdims=True))
+        return replace(found, types=np.tile(self._classifier.probabilities(grey), (len(found), 1)))

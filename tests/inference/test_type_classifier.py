@@ -1,4 +1,4 @@
-"""Types told by a classifier that looks around each finding: regions, rows of types, files."""
+"""Types told by a classifier beside a detector: rows of types, files."""
 
 import json
 import shutil
@@ -17,7 +17,6 @@ from fracture_det.inference.type_classifier import (
     TypeClassifier,
     TypeClassifierConfig,
     TypedDetector,
-    region_around,
     squares_of,
 )
 from fracture_det.modeling.type_network import TypeFeatures, TypeNetwork
@@ -31,8 +30,8 @@ IMAGE[20:40, 50:80] = 250  # BrightDetector answers 50 20 80 40 with .8, and 0 0
 
 
 def settings(**changes):
-    given = {"context": 2.0, "least_share": 0.2, "min_score": 0.24, "most_boxes": 3, "fitted_on": "nothing"}
-    return TypeClassifierConfig(**{"type_names": NAMES, "sizes": (64, 96), **given, **changes})
+    given = {"type_names": NAMES, "sizes": (64, 96), "min_score": 0.24, "fitted_on": "nothing"}
+    return TypeClassifierConfig(**{**given, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +77,12 @@ class FoundBoxes:
         return [self.found for _ in images]
 
 
-class TestRegion:
-    @pytest.mark.parametrize(
-        ("box", "size", "region"),
-        [
-            ((40, 40, 60, 50), (200, 200), (20, 15, 80, 75)),  # three times 20 px around 50 45
-            ((0, 0, 20, 20), (200, 200), (0, 0, 60, 60)),  # moved inside
-            ((190, 190, 200, 200), (200, 200), (150, 150, 200, 200)),  # at least a quarter of 200 px
-            ((10, 10, 90, 190), (200, 100), (0, 0, 100, 200)),  # no more than there is
-            ((5, 5, 5, 5), (1, 1), (0, 0, 1, 1)),
-        ],
-    )
-    def test_around_the_box_and_inside_the_radiograph(self, box, size, region):
-        assert region_around(np.array(box, np.float32), size, context=3.0, least_share=0.25) == region
-
-    def test_squares_keep_the_shape_and_lie_in_the_middle(self):
-        small, large = squares_of(np.full((20, 40), 200, np.uint8), (64, 96))
-        assert (small.shape, large.shape) == ((64, 64), (96, 96))
-        assert (small[16:48] == 200).all()
-        assert not small[:16].any()
-        assert not small[48:].any()
+def test_squares_keep_the_shape_and_lie_in_the_middle():
+    small, large = squares_of(np.full((20, 40), 200, np.uint8), (64, 96))
+    assert (small.shape, large.shape) == ((64, 64), (96, 96))
+    assert (small[16:48] == 200).all()
+    assert not small[:16].any()
+    assert not small[48:].any()
 
 
 class TestTypedDetector:
@@ -113,33 +98,17 @@ class TestTypedDetector:
         assert classifier.sha256 in typed.info.about["types told by"]
         assert typed.info.sha256 == raw.info.sha256
 
-    def test_a_box_has_the_types_of_its_region(self, classifier):
-        (found,) = TypedDetector(BrightDetector(), classifier).predict([IMAGE])
-        grey = IMAGE[..., 0]
-
-        # the box of 30 x 20 px has its middle at 65 30: 60 px around it
-        assert found.types[0] == pytest.approx(classifier.probabilities(grey[0:60, 35:95]), abs=1e-6)
-        assert found.types[0] != pytest.approx(classifier.probabilities(grey), abs=1e-3)
-
-    def test_boxes_that_are_not_asked_about_have_the_mean_by_score(self, classifier):
+    def test_all_boxes_have_the_types_of_the_radiograph(self, classifier):
         random = np.random.default_rng(1)
-        image = np.repeat(random.integers(0, 255, (100, 100, 1), dtype=np.uint8), 3, axis=2)
-        image[:50, :50] = 0
-        boxes = [[0, 0, 30, 30], [60, 60, 95, 95], [5, 60, 30, 90], [60, 5, 70, 15]]
-        (found,) = TypedDetector(FoundBoxes(boxes, [0.9, 0.5, 0.3, 0.2]), classifier).predict([image])
+        image = np.repeat(random.integers(0, 255, (100, 60, 1), dtype=np.uint8), 3, axis=2)
+        found, other = TypedDetector(FoundBoxes([[0, 0, 30, 30], [20, 60, 55, 95]], [0.9, 0.1]), classifier).predict(
+            [image, IMAGE]
+        )
+        of_image = classifier.probabilities(image[..., 0])
 
-        mean = (found.types[:3] * found.scores[:3, None]).sum(axis=0) / found.scores[:3].sum()
-        assert found.types[3] == pytest.approx(mean, abs=1e-6)
-        assert found.image_types() == pytest.approx(mean, abs=1e-6)
-        assert len(np.unique(found.types.round(4), axis=0)) == 4
-
-    def test_of_many_boxes_the_highest_are_asked_about(self, folder):
-        change(folder, most_boxes=1)
-        boxes = [[0, 0, 30, 30], [60, 60, 95, 95]]
-        random = np.random.default_rng(1)
-        image = np.repeat(random.integers(0, 255, (100, 100, 1), dtype=np.uint8), 3, axis=2)
-        (found,) = TypedDetector(FoundBoxes(boxes, [0.9, 0.5]), TypeClassifier(folder)).predict([image])
-        assert found.types[1].tolist() == found.types[0].tolist()
+        assert found.types == pytest.approx(np.tile(of_image, (2, 1)), abs=1e-6)
+        assert found.image_types() == pytest.approx(of_image, abs=1e-6)
+        assert other.types[0] != pytest.approx(of_image, abs=1e-3)
 
     @pytest.mark.parametrize("scores", [[], [0.23, 0.1]])
     def test_without_a_finding_there_is_no_type(self, classifier, scores):
@@ -195,7 +164,6 @@ class TestOpen:
             ({"sizes": [64, 128]}, "shapes"),
             ({"type_names": ["spiral", "oblique"]}, "shapes"),
             ({"min_score": 2}, "min_score: expected 0..1, got 2"),
-            ({"context": 0.5}, "context"),
             ({"colour": 1}, "colour"),
         ],
     )
