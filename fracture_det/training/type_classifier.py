@@ -13,7 +13,7 @@ from torch.nn import functional
 
 FOLDS, INNER_FOLDS = 5, 3
 # Strengths of the penalty on squared weights of standardised features, of which inner folds choose one.
-PENALTIES = (0.03, 0.1, 0.3)
+PENALTIES = (0.003, 0.01, 0.03, 0.1)
 Floats = NDArray[np.float64]
 
 
