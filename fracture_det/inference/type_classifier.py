@@ -124,14 +124,14 @@ class TypedDetector:
     A radiograph without a box of `min_score` or more has no types. All boxes of another have the types of the whole
     radiograph: a classifier of pictures tells those of the region around a box much worse (docs/types.md).
 
-    info: the detector's, with type names, confidence and accuracy; its hash stays that of what finds the boxes, and
-    `about` has the classifier's.
+    detector: what finds the boxes. info: that of the detector, with type names, confidence and accuracy; its hash stays
+    that of what finds the boxes, and `about` has the classifier's.
     """
 
     def __init__(self, detector: Detector, classifier: TypeClassifier) -> None:
         if detector.info.type_names:
             raise DetectorError(f"{detector.info.name} tells types itself, and needs no classifier of types")
-        self._detector, self._classifier = detector, classifier
+        self.detector, self._classifier = detector, classifier
         config = classifier.config
         self.info = replace(
             detector.info,
@@ -143,7 +143,7 @@ class TypedDetector:
 
     def predict(self, images: Sequence[Pixels]) -> list[Detections]:
         """Return one Detections per image (H_i, W_i, 3) uint8 RGB."""
-        found = self._detector.predict(images)
+        found = self.detector.predict(images)
         with stage("model"):
             return [self._with_types(image, of_image) for image, of_image in zip(images, found, strict=True)]
 
