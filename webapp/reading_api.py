@@ -18,6 +18,9 @@ from .schemas import FeedbackIn, FeedbackSchema
 from .store import StoredPrediction
 from .uploads import find_result
 
+# Of a box that a reader draws or moves: less cannot be written as whole pixels.
+MIN_SIDE_PX = 2
+
 blueprint = APIBlueprint("readings", __name__, url_prefix="/api/v1", tag="API")
 blueprint.before_request(require_json_object)
 
@@ -46,13 +49,15 @@ def readings(identifier: str) -> ReadingsSchema:
     """Return the readings of a result: those of others only after your own, unless you adjudicate."""
     stored = find_result(identifier)
     seen = visible_readings(stored, current_account())
+    # What was settled says as much as what another reader said.
+    withheld = bool(seen.hidden) or seen.settled != stored.settled
     return ReadingsSchema(
         own=None if seen.own is None else feedback_schema(seen.own),
         others=[feedback_schema(reading) for reading in seen.others],
         hidden=seen.hidden,
         settled=None if seen.settled is None else feedback_schema(seen.settled),
-        disagreements=[] if seen.hidden else list(stored.read.disagreements),
-        problem="" if seen.hidden else stored.read.problem,
+        disagreements=[] if withheld else list(stored.read.disagreements),
+        problem="" if withheld else stored.read.problem,
     )
 
 
@@ -102,6 +107,9 @@ def checked_reading(given: FeedbackIn, stored: StoredPrediction, *, former: Read
         for x0, y0, x1, y1 in drawn:
             if not (0 <= x0 < x1 <= stored.width and 0 <= y0 < y1 <= stored.height):
                 message = f"{name} must lie inside the {stored.width} x {stored.height} px of the radiograph."
+                raise RequestError(422, message, reason="feedback")
+            if min(x1 - x0, y1 - y0) < MIN_SIDE_PX:
+                message = f"{name} must have sides of at least {MIN_SIDE_PX} px."
                 raise RequestError(422, message, reason="feedback")
     _check_types(given, stored, former)
     return Reading(

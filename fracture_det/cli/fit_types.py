@@ -55,9 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; return its exit code."""
     args = build_parser().parse_args(argv)
     try:
-        bad = [size for size in args.sizes if size < 64 or size % 32]
-        if bad:
-            raise MetadataError(f"--sizes: expected multiples of 32 px from 64 on, got {bad[0]}")
+        _check(args)
         pictures, problems = read_typed_pictures(
             args.images, args.types, group_column=args.group_column, workers=args.workers
         )
@@ -70,6 +68,22 @@ def main(argv: list[str] | None = None) -> int:
     except (MetadataError, OSError) as error:
         print(f"fit-types: {error}", file=sys.stderr)
         return 2
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise MetadataError for an option that cannot be used, before anything takes long."""
+    bad = [size for size in args.sizes if size < 64 or size % 32]
+    if bad:
+        raise MetadataError(f"--sizes: expected multiples of 32 px from 64 on, got {bad[0]}")
+    for name, value in (("accuracy", args.accuracy), ("min-score", args.min_score)):
+        if not 0 < value <= 1:  # NaN is neither
+            raise MetadataError(f"--{name}: expected a number above 0, up to 1, got {value}")
+    if not 0 <= args.seed < 2**31:
+        raise MetadataError(f"--seed: expected 0 to {2**31 - 1}, got {args.seed}")
+    if not args.images.is_dir():
+        raise MetadataError(f"--images {args.images}: no such folder")
+    if args.out.exists() and not args.out.is_dir():
+        raise MetadataError(f"--out {args.out}: is a file; name a folder")
 
 
 def _common_types(pictures: list[TypedPicture]) -> tuple[list[TypedPicture], dict[str, int]]:

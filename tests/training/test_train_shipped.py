@@ -26,7 +26,8 @@ class TestShippedRecipe:
         stages = [*(f"resnet_{n}" for n in range(1, 6)), *(f"efficientnet_{n}" for n in range(1, 5))]
         assert list(commands) == [
             *("prepare_fracatlas", "prepare_science2022", "prepare_bonebreak", "healthy_closeups", "pool", *stages),
-            *("average_resnet", "export_resnet", "export_efficientnet", "copy_ensemble", "export_int8"),
+            *("average_resnet", "export_resnet", "export_efficientnet", "copy_ensemble", "fit_types"),
+            "export_int8",
             *("evaluate_sources", "evaluate_fracatlas"),
         ]
         assert commands["resnet_1"] == [
@@ -54,9 +55,9 @@ class TestShippedRecipe:
         assert used == {path.name for path in RECIPE.parent.glob("*.yaml")} - {RECIPE.name}
 
     def test_every_option_is_one_of_its_tool(self, capsys):
-        from tools import average, closeups, eval, export_model, pool, prepare_dataset, train_net
+        from tools import average, closeups, eval, export_model, fit_types, pool, prepare_dataset, train_net
 
-        programs = (average, closeups, eval, export_model, pool, prepare_dataset, train_net)
+        programs = (average, closeups, eval, export_model, fit_types, pool, prepare_dataset, train_net)
         tools = {Path(tool.__file__).name: tool for tool in programs}
         for name, command in self.commands(capsys).items():
             if name != "copy_ensemble":

@@ -117,6 +117,16 @@ def test_the_command_from_pictures_to_a_classifier(pictures, capsys):
     assert "written" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--accuracy", "7"), ("--min-score", "nan"), ("--min-score", "-3"), ("--seed", "-1"), ("--images", "nowhere")],
+)
+def test_an_option_that_cannot_be_used_is_named_at_once(pictures, capsys, option, value):
+    arguments = ["--images", pictures, "--types", pictures / "types.csv", "--out", pictures / "out", option, value]
+    assert main([str(one) for one in arguments]) == 2
+    assert f"fit-types: {option}" in capsys.readouterr().err
+
+
 def test_where_no_confidence_is_enough_none_is_named(pictures):
     kinds = ["spiral", "avulsion"] * 12
     draw(pictures, [(f"{index:02}.png", kind, str(index)) for index, kind in enumerate(kinds)])

@@ -6,7 +6,7 @@ from tests.webapp.bright import dark_plate
 from tests.webapp.conftest import LIKELY, changed, encoded
 from tests.webapp.test_auth import PASSWORD, browser, upload
 from tests.webapp.test_suitability import text_of
-from webapp.store.accounts import ADJUDICATOR, READER
+from webapp.store.accounts import ADJUDICATOR, READER, AccountError
 
 RIGHT = {"boxes": [{"number": 1, "verdict": "right"}], "seconds": 20}
 MOVED = {"boxes": [{"number": 1, "verdict": "right", "moved_to": [22, 30, 62, 50]}], "seconds": 40}
@@ -146,3 +146,30 @@ def test_without_shared_reading_a_reader_has_ones_own_results_only(settings, ser
 
 def test_without_a_second_reader_the_page_says_what_is_needed(readers):
     assert "No radiograph has two readings yet." in readers["carla"].get("/readings").text
+
+
+def test_what_was_settled_of_a_result_that_nobody_read_is_not_told_to_a_reader(readers, links):
+    settle(readers, links, {"unreadable": True})
+    answer = readers["ben"].get(links["feedback"].replace("feedback", "readings")).json
+    assert (answer["own"], answer["settled"], answer["problem"], answer["disagreements"]) == (None, None, "", [])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"boxes": [{"number": 1, "verdict": "right", "moved_to": [22, 30, 23.9, 50]}]},
+        {"missed": [[22, 30, 62, 31.5]]},
+    ],
+)
+def test_a_box_that_no_annotation_can_hold_is_refused(readers, links, said):
+    answer = readers["anna"].put(links["feedback"], json=said)
+    assert answer.status_code == 422
+    assert "sides of at least 2 px" in answer.json["error"]
+
+
+def test_nobody_inherits_the_readings_of_a_former_user(readers, links, app):
+    say(readers, links, "eve", RIGHT)
+    accounts = app.extensions["fracture"].store.accounts
+    accounts.remove_user("eve", by="test")
+    with pytest.raises(AccountError, match="readings of a former eve"):
+        accounts.add_user("eve", READER, PASSWORD, by="test")

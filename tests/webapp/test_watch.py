@@ -73,6 +73,7 @@ class TestStore:
         store.results.save_reading(stored.id, Reading({}, (), True, "") if settles else reading, author="ben")
         if settles:
             store.results.settle(stored.id, reading, by="root")
+        store.results.save_reading(stored.id, Reading({}, (), False, "it judges nothing"), author="eve")
         [day] = store.watch.days()
         assert (day.counts.judged, day.counts.corrected) == counted
         change(store, "UPDATE predictions SET created_at = created_at - 3 * 86400")

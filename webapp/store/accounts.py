@@ -14,7 +14,7 @@ from sqlalchemy import delete, select
 
 from .audit import NOBODY, PACS, RETENTION, AuditEntry, AuditLog
 from .database import Database
-from .models import PredictionRow, TokenRow, UserRow
+from .models import PredictionRow, ReadingRow, TokenRow, UserRow
 
 READER, ADJUDICATOR, ADMIN = "reader", "adjudicator", "admin"
 ROLES = (READER, ADJUDICATOR, ADMIN)
@@ -88,6 +88,8 @@ class Accounts:
                 raise AccountError(f"user {name} exists already")
             if session.scalars(select(PredictionRow.id).where(PredictionRow.owner == name).limit(1)).first():
                 raise AccountError(f"user {name}: results of a former {name} are still stored and would become theirs")
+            if session.scalars(select(ReadingRow.author).where(ReadingRow.author == name).limit(1)).first():
+                raise AccountError(f"user {name}: readings of a former {name} are still stored and would become theirs")
             session.add(row)
             self._audit.add(session, AuditEntry(by, "add user", name))
             return _account(row)

@@ -40,7 +40,7 @@ class WatchCounts:
             readings = session.scalars(select(ReadingRow).order_by(ReadingRow.updated_at)).all()
             settlements = session.scalars(select(SettlementRow)).all()
             found = session.execute(boxes.order_by(DetectionRow.prediction_id, DetectionRow.number)).all()
-        said: dict[str, ReadingColumns] = {reading.prediction_id: reading for reading in readings}
+        said: dict[str, ReadingColumns] = {reading.prediction_id: reading for reading in readings if _judges(reading)}
         said |= {settlement.prediction_id: settlement for settlement in settlements}
         scores = {key: [score for _, score in group] for key, group in groupby(found, key=lambda box: box[0])}
         days = {(day.day, day.model_sha256): (day.model, Counts.from_json(day.counts)) for day in kept}
@@ -65,7 +65,7 @@ _COLUMNS = (
 
 def keep_counts(session: Session, row: PredictionRow) -> None:
     """Add a result that is about to expire to the counts of its day; the caller deletes it and commits."""
-    newest = max(row.readings, key=lambda reading: reading.updated_at, default=None)
+    newest = max(filter(_judges, row.readings), key=lambda reading: reading.updated_at, default=None)
     counts = _sum([_counted(row, [box.score for box in row.detections], row.settlement or newest)])
     date, sha256 = _day_of(row)
     day = session.get(WatchDayRow, (date, sha256))
@@ -85,6 +85,11 @@ def is_corrected(
     """
     shown = (str(number) for number, score in enumerate(scores, start=1) if round(score, 6) >= operating_score)
     return missed or (none and finding == "likely") or any(verdicts.get(number) == "wrong" for number in shown)
+
+
+def _judges(said: ReadingColumns) -> bool:
+    """Return whether a reading says more than a comment."""
+    return bool(said.verdicts or said.missed or said.no_fracture or said.unreadable)
 
 
 def _counted(row: Any, scores: Sequence[float], said: ReadingColumns | None) -> Counted:
