@@ -72,6 +72,7 @@ def test_the_wheel_holds_what_serving_needs_and_not_the_float_weights(wheel):
     assert {f"fracture_det/{name}" for name in configs} <= names
     shipped = {name.removeprefix("fracture_det/") for name in names if name.startswith("fracture_det/weights/")}
     members = {f"int8/{name}/{file}" for name in ("resnet", "efficientnet") for file in ("model.xml", "model.bin")}
+    members |= {f"types/{file}" for file in ("classifier.json", "model.xml", "model.bin", "SHA256SUMS")}
     assert {f"weights/shipped/{name}" for name in {*members, "MODEL_CARD.md", "calibration.json"}} <= shipped
     assert all((ROOT / name).is_file() for name in shipped)
     assert not [name for name in names if name.endswith((".safetensors", ".pyc"))]
