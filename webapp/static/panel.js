@@ -21,7 +21,8 @@ export function fillPanel(element, part, result) {
   const depth = bits > 8 ? [`${bits} bits`] : [];
   const size = result.spacing_mm ? [`${spacingText(result.spacing_mm)}, ${result.spacing_note}`] : [];
   const version = result.model_version ? [`version ${result.model_version}`] : [];
-  part("facts").textContent = [`${width} × ${height} px`, ...depth, ...size, result.model, ...version, `${seconds} s`].join(" · ");
+  const facts = [`${width} × ${height} px`, ...depth, ...size, result.model, ...version, `${seconds} s`];
+  part("facts").textContent = facts.join(" · ");
 }
 
 function fillSuitability(place, suitability) {
