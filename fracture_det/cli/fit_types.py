@@ -61,10 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         for problem in problems:
             print(f"{problem.file}: {problem.kind}: {problem.detail}", file=sys.stderr)
-        pictures, few = _common_types(pictures)
-        for name, count in few.items():
-            print(f"type {name}: {count} groups of pictures, fewer than {LEAST_GROUPS}; left out", file=sys.stderr)
-        return _fit(pictures, args)
+        return _fit(_common_types(pictures), args)
     except (MetadataError, OSError) as error:
         print(f"fit-types: {error}", file=sys.stderr)
         return 2
@@ -86,17 +83,19 @@ def _check(args: argparse.Namespace) -> None:
         raise MetadataError(f"--out {args.out}: is a file; name a folder")
 
 
-def _common_types(pictures: list[TypedPicture]) -> tuple[list[TypedPicture], dict[str, int]]:
+def _common_types(pictures: list[TypedPicture]) -> list[TypedPicture]:
+    """Return the pictures of types that have enough groups; the others are named. Raises MetadataError."""
     groups = Counter(kind for kind, _ in {(picture.type, picture.group) for picture in pictures})
     few = {kind: count for kind, count in groups.items() if count < LEAST_GROUPS}
-    kept = [picture for picture in pictures if picture.type not in few]
+    for name, count in few.items():
+        print(f"type {name}: {count} groups of pictures, fewer than {LEAST_GROUPS}; left out", file=sys.stderr)
     if len(groups) - len(few) < 2:
         raise MetadataError(f"at least two types with {LEAST_GROUPS} groups of pictures each are needed")
-    return kept, few
+    return [picture for picture in pictures if picture.type not in few]
 
 
 def _fit(pictures: list[TypedPicture], args: argparse.Namespace) -> int:
-    from fracture_det.export.type_classifier import export_type_classifier
+    from fracture_det.export.type_classifier import ClassifierExportError, export_type_classifier
     from fracture_det.inference.type_classifier import TypeClassifierConfig
     from fracture_det.modeling.type_network import TypeFeatures, TypeNetwork
     from fracture_det.training.type_classifier import answer_in_folds, choose_penalty, fit_layer
@@ -122,7 +121,11 @@ def _fit(pictures: list[TypedPicture], args: argparse.Namespace) -> int:
         confidence=1.0 if threshold.confidence is None else threshold.confidence,
         accuracy=float(right[named].mean()) if threshold.confidence is not None and named.any() else None,
     )
-    export_type_classifier(TypeNetwork(backbone, layer.weight, layer.bias), config, args.out)
+    try:
+        export_type_classifier(TypeNetwork(backbone, layer.weight, layer.bias), config, args.out)
+    except ClassifierExportError as error:
+        print(f"fit-types: {error}", file=sys.stderr)
+        return 2
     text = _report(names, truth, folded.probability, group, config, named, args)
     (args.out / "report.md").write_text(text, encoding="utf-8")
     print(text)
@@ -178,6 +181,7 @@ def _report(
     from fracture_det.evaluation.types import TypeAnswers, evaluate_types
     from fracture_det.reporting.figures import type_figures
     from fracture_det.reporting.formatting import format_estimate
+    from fracture_det.reporting.types import FIGURE_TITLES
 
     indices = np.arange(len(truth))
     answers = TypeAnswers(tuple(names), truth, probability, np.ones(len(truth), bool), indices, group)
@@ -188,8 +192,11 @@ def _report(
     def cells(estimate: Any) -> tuple[str, str]:
         return format_estimate(estimate).value, format_estimate(estimate).interval
 
-    overall = [(name, *cells(figure.detector), cells(figure.chance)[0]) for name, figure in types.answered.items()]
-    overall.append(("ECE", *cells(types.reliability.figures["ECE"]), ""))
+    overall = [
+        (FIGURE_TITLES[name], *cells(figure.detector), cells(figure.chance)[0])
+        for name, figure in types.answered.items()
+    ]
+    overall.append(("ECE of the answers", *cells(types.reliability.figures["ECE"]), ""))
     by_type = [
         (row.name, str(row.n), *(cells(row.figures[key])[0] for key in ("recall", "precision", "f1")))
         for row in types.rows

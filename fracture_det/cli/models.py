@@ -69,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     promote = action("promote", "serve a version, by a verdict of the gate", version=NEEDED)
     grounds = promote.add_mutually_exclusive_group()
     grounds.add_argument("--verdict", type=Path, metavar="PATH", help="verdict.json (default: that of the version)")
-    grounds.add_argument("--without-gate", metavar="REASON", help="serve it without a verdict; the history says why")
+    words = "serve it without a verdict; the history says why"
+    grounds.add_argument("--without-gate", type=_one_line, metavar="REASON", help=words)
     rollback = action("rollback", "serve the version again that was served before")
     shadow = action("shadow", "let a version run beside the served one, its answers unseen", version=OPTIONAL)
     shadow.add_argument("--stop", action="store_true", help="let none run")
@@ -77,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     pin.add_argument("--off", action="store_true", help="hold it no longer")
     retire = action("retire", "dismiss a version that is not served", version=NEEDED)
     for changing in (promote, rollback, shadow, pin, retire):
-        changing.add_argument("--reason", default="", metavar="TEXT", help="why, for the history")
+        changing.add_argument("--reason", type=_one_line, metavar="TEXT", help="why, for the history")
     action("compare", "what a shadow said beside the served version, of results in the page's store", version=OPTIONAL)
     return parser
 
@@ -170,6 +171,14 @@ def _line(change: Change) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def _one_line(text: str) -> str:
+    """Return a reason as the history holds it: one line of words."""
+    words = " ".join(text.split())
+    if not words:
+        raise argparse.ArgumentTypeError("expected a reason in words, got blanks")
+    return words
+
+
 def _verify(registry: Registry, arguments: argparse.Namespace) -> int:
     names = [registry.find(arguments.version)] if arguments.version else registry.names
     faulty = 0
@@ -180,7 +189,11 @@ def _verify(registry: Registry, arguments: argparse.Namespace) -> int:
         except RegistryError as error:
             faulty += 1
             print(f"{name}: {error}")
-    print(f"{counted(len(names), 'version')}, {faulty} not as signed; {registry.states.served or 'none'} is served")
+    served = registry.states.served
+    if served is not None and served not in registry.names:
+        faulty += 1
+        print(f"{served}: is served, and its folder is not there")
+    print(f"{counted(len(names), 'version')}, {faulty} not as signed; {served or 'none'} is served")
     return 1 if faulty else 0
 
 
@@ -188,7 +201,7 @@ def _promote(registry: Registry, arguments: argparse.Namespace) -> int:
     judge = (
         _without_gate(arguments.without_gate) if arguments.without_gate else _by_verdict(registry, arguments.verdict)
     )
-    print(_line(registry.promote(registry.find(arguments.version), judge, reason=arguments.reason)))
+    print(_line(registry.promote(registry.find(arguments.version), judge, reason=arguments.reason or "")))
     return 0
 
 
@@ -220,27 +233,27 @@ def _files(version: Version) -> Files:
 
 
 def _rollback(registry: Registry, arguments: argparse.Namespace) -> int:
-    print(_line(registry.rollback(reason=arguments.reason)))
+    print(_line(registry.rollback(reason=arguments.reason or "")))
     return 0
 
 
 def _shadow(registry: Registry, arguments: argparse.Namespace) -> int:
     if arguments.stop:
-        change = registry.stop_shadow(reason=arguments.reason)
+        change = registry.stop_shadow(reason=arguments.reason or "")
     else:
-        change = registry.shadow(registry.find(arguments.version), reason=arguments.reason)
+        change = registry.shadow(registry.find(arguments.version), reason=arguments.reason or "")
     print(_line(change))
     return 0
 
 
 def _pin(registry: Registry, arguments: argparse.Namespace) -> int:
     change = registry.unpin if arguments.off else registry.pin
-    print(_line(change(registry.find(arguments.version), reason=arguments.reason)))
+    print(_line(change(registry.find(arguments.version), reason=arguments.reason or "")))
     return 0
 
 
 def _retire(registry: Registry, arguments: argparse.Namespace) -> int:
-    print(_line(registry.retire(registry.find(arguments.version), reason=arguments.reason)))
+    print(_line(registry.retire(registry.find(arguments.version), reason=arguments.reason or "")))
     return 0
 
 

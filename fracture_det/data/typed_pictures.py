@@ -12,7 +12,7 @@ from fracture_det.data.grouping import group_files
 from fracture_det.data.image_info import ImageInfo, read_image_infos
 from fracture_det.data.metadata import read_metadata
 from fracture_det.data.records import TYPE_ATTRIBUTE, Problem
-from fracture_det.data.stated_types import known_type
+from fracture_det.data.stated_types import UNKNOWN_TYPE, known_type
 from fracture_det.data.tables import MetadataError
 
 MIRRORED = "mirrored:"
@@ -43,6 +43,11 @@ def read_typed_pictures(
     problems = [problem for problem in metadata.problems if problem.kind != "metadata_missing"]
     problems += [Problem(info.file_name, "unreadable_image", info.error) for info in infos if info.error]
     types = {name: known_type(metadata.attributes[name].get(TYPE_ATTRIBUTE, "")) for name in listed}
+    problems += [
+        Problem(name, UNKNOWN_TYPE, "the table states no type of it")
+        for name in listed
+        if types[name] is None and not any(problem.file == name for problem in problems)
+    ]
     usable = [info for info in infos if not info.error and types[info.file_name]]
     if not usable:
         raise MetadataError(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fracture_det.evaluation.verdict import CANDIDATE, SKIPPED, DetectorIdentity, Verdict, calibration_role
+from fracture_det.evaluation.verdict import (
+    CANDIDATE,
+    FAILED,
+    NOT_JUDGED,
+    SERVED,
+    SKIPPED,
+    DetectorIdentity,
+    Verdict,
+    calibration_role,
+)
 
 
 class NotPromoted(ValueError):
@@ -23,22 +32,27 @@ class Files:
 def check_promotion(verdict: Verdict, *, served: Files | None, candidate: Files) -> None:
     """Raise NotPromoted unless the gate let exactly this candidate pass against exactly the detector that is served.
 
-    Its calibration, too, must be the one that was judged, unless the gate was told to skip that.
+    The calibrations of both, too, must be those that were judged, unless the gate was told to skip that.
     """
     if served is None:
         raise NotPromoted("nothing is served yet, so that the gate had nothing to compare with")
     if not verdict.promote:
         raise NotPromoted(f"the gate did not let it pass: {'; '.join(verdict.reasons) or 'no reason is given'}")
-    for role, judged, files in (("candidate", verdict.candidate, candidate), ("served", verdict.served, served)):
+    _check_consistent(verdict)
+    for role, judged, files in ((CANDIDATE, verdict.candidate, candidate), (SERVED, verdict.served, served)):
         _check_same(role, judged, files)
-    calibrations = {test.name: test.files.get(calibration_role(CANDIDATE)) for test in verdict.tests}
-    skipped = any(check.name == "calibration" and check.status == SKIPPED for check in verdict.checks)
-    for test, digest in calibrations.items():
-        if digest != candidate.calibration and not (skipped and digest is None):
-            raise NotPromoted(
-                f"on test {test} the gate judged the calibration {digest or 'none'}, and that of {candidate.name} is "
-                f"{candidate.calibration or 'none'}"
-            )
+        _check_calibration(verdict, role, files)
+
+
+def _check_consistent(verdict: Verdict) -> None:
+    """Raise NotPromoted where a verdict that lets a candidate pass says itself why it should not."""
+    against = [*verdict.reasons, *(check.name for check in verdict.checks if check.status in (FAILED, NOT_JUDGED))]
+    if against:
+        raise NotPromoted(
+            f"the verdict contradicts itself: it lets the candidate pass in spite of {'; '.join(against)}"
+        )
+    if not verdict.tests:
+        raise NotPromoted("the verdict rests on no test")
 
 
 def _check_same(role: str, judged: DetectorIdentity, files: Files) -> None:
@@ -47,3 +61,14 @@ def _check_same(role: str, judged: DetectorIdentity, files: Files) -> None:
             f"the verdict is about another {role} detector, {judged.name} ({judged.sha256}); {files.name} has the "
             f"SHA-256 {files.sha256}"
         )
+
+
+def _check_calibration(verdict: Verdict, role: str, files: Files) -> None:
+    skipped = any(check.name == "calibration" and check.status == SKIPPED for check in verdict.checks)
+    for test in verdict.tests:
+        digest = test.files.get(calibration_role(role))
+        if digest != files.calibration and not (skipped and digest is None):
+            raise NotPromoted(
+                f"on test {test.name} the gate judged the {role} calibration {digest or 'none'}, and that of "
+                f"{files.name} is {files.calibration or 'none'}"
+            )

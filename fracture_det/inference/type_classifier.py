@@ -60,8 +60,10 @@ class TypeClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 def copy_classifier(source: Path, target: Path) -> None:
     """Copy the files of a classifier from one folder into another. Raises OSError."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, CHECKSUM_FILE):
+    for name in FILES:
         shutil.copyfile(source / name, target / name)
+    if (source / CHECKSUM_FILE).is_file():
+        shutil.copyfile(source / CHECKSUM_FILE, target / CHECKSUM_FILE)
 
 
 class TypeClassifier:

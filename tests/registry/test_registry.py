@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fracture_det.baselines.speed.candidates import model_files
 from fracture_det.cli.models import main
-from fracture_det.evaluation.verdict import PASSED, SKIPPED, Check, DetectorIdentity, TestResult, Verdict
+from fracture_det.evaluation.verdict import (
+    FAILED,
+    NOT_JUDGED,
+    PASSED,
+    SKIPPED,
+    Check,
+    DetectorIdentity,
+    TestResult,
+    Verdict,
+)
 from fracture_det.inference.base import DetectorError
 from fracture_det.inference.registry import open_detector
 from fracture_det.registry.adding import Source, add_version
@@ -51,13 +62,14 @@ def models(registry, capsys):
     return run
 
 
-def verdict_on(served, candidate, *, promote=True, calibration=None, skipped=False):
+def verdict_on(served, candidate, *, promote=True, calibration=None, served_calibration=None, skipped=False):
     """Return a verdict on two versions, with what a promotion looks at."""
     files = {"truth": "1" * 64} | ({"candidate calibration": calibration} if calibration else {})
     identities = [DetectorIdentity(v.manifest.detector.name, v.manifest.detector.sha256) for v in (served, candidate)]
     checks = [Check("calibration", SKIPPED if skipped else PASSED, "")]
     tests = [TestResult("near", files, {}, False, [])]
     reasons = [] if promote else ["AP50 falls"]
+    files |= {"served calibration": served_calibration} if served_calibration else {}
     return Verdict(promote, *identities, reasons, checks, tests, [], [], [], [], {}, {})
 
 
@@ -185,6 +197,23 @@ class TestDamage:
         code, out, _ = models("verify")
         assert (code, f"{first}: as it was signed" in out, "3 versions, 1 not as signed" in out) == (1, True, True)
 
+    def test_a_served_version_that_is_gone_is_a_fault(self, two, models):
+        registry, first, _ = two
+        shutil.rmtree(registry.path_of(first))
+        code, out, _ = models("verify")
+        assert (code, f"{first}: is served, and its folder is not there" in out) == (1, True)
+
+    @pytest.mark.parametrize("option", ["--without-gate", "--reason"])
+    def test_a_reason_is_one_line_of_words(self, two, models, capsys, option):
+        registry, _, second = two
+        with pytest.raises(SystemExit):
+            models("promote", second, option, "  ")
+        assert "expected a reason in words" in capsys.readouterr().err
+        grounds = [] if option == "--without-gate" else ["--without-gate", "a test"]
+        assert models("promote", second, *grounds, option, "one\n2020 forged line")[0] == 0
+        change = registry.states.history[-1]
+        assert "one 2020 forged line" in (change.reason, change.without_gate)
+
     def test_a_signature_that_claims_a_trusted_key_is_wrong(self, two):
         registry, first, second = two
         for name, other in ((first, second), (second, first)):
@@ -233,19 +262,27 @@ class TestPromotion:
     def test_the_gate_must_have_judged_these_very_files(self, two, models, tmp_path):
         registry, first, second = two
         served, candidate = registry.read(first), registry.read(second)
-        other = registry.read(add_toy(registry, 0.1))
+        other, right = registry.read(add_toy(registry, 0.1)), verdict_on(served, candidate)
         for wrong, message in (
             (verdict_on(served, candidate, promote=False), "the gate did not let it pass: AP50 falls"),
             (verdict_on(served, other), "the verdict is about another candidate detector"),
             (verdict_on(other, candidate), "the verdict is about another served detector"),
-            (verdict_on(served, candidate, calibration="c" * 64), "the gate judged the calibration cccc"),
+            (verdict_on(served, candidate, calibration="c" * 64), "the gate judged the candidate calibration cccc"),
+            (verdict_on(served, candidate, served_calibration="c" * 64), "the gate judged the served calibration cccc"),
+            (
+                replace(right, reasons=["AP50 lost"]),
+                "contradicts itself: it lets the candidate pass in spite of AP50 lost",
+            ),
+            (replace(right, checks=[Check("strata", FAILED, "")]), "in spite of strata"),
+            (replace(right, checks=[Check("leaks", NOT_JUDGED, "")]), "in spite of leaks"),
+            (replace(right, tests=[]), "the verdict rests on no test"),
         ):
             path = write_verdict(tmp_path / "verdict.json", wrong)
             code, _, errors = models("promote", second, "--verdict", path)
             assert (code, message in errors) == (1, True), errors
             assert registry.served_name() == first
         assert "there is no verdict on it" in models("promote", second)[2]
-        path = write_verdict(tmp_path / "verdict.json", verdict_on(served, candidate))
+        path = write_verdict(tmp_path / "verdict.json", right)
         assert models("promote", second[-12:-6], "--verdict", tmp_path)[0] == 0
         states = registry.states
         assert (states.served, states.of(first)) == (second, RETIRED)

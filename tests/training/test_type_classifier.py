@@ -78,7 +78,8 @@ def test_pictures_have_types_and_groups_and_problems_are_named(pictures):
     mirrored = cv2.flip(cv2.imread(str(pictures / "images" / "c.png")), 1)
     cv2.imwrite(str(pictures / "images" / "f.png"), mirrored)
     with (pictures / "types.csv").open("a") as file:
-        file.write("f.png,spiral,w\n")
+        file.write("f.png,spiral,w\ng.png,,w\n")
+    cv2.imwrite(str(pictures / "images" / "g.png"), mirrored[::-1])
     found, problems = read_typed_pictures(pictures / "images", pictures / "types.csv", group_column="source")
 
     groups = {picture.file_name: picture.group for picture in found}
@@ -91,6 +92,7 @@ def test_pictures_have_types_and_groups_and_problems_are_named(pictures):
     assert groups["a.png"] == groups["b.png"] != groups["c.png"] == groups["f.png"]
     assert {(problem.file, problem.kind) for problem in problems} == {
         ("d.png", "unknown_type"),
+        ("g.png", "unknown_type"),
         ("e.png", "unreadable_image"),
     }
 
@@ -109,7 +111,7 @@ def test_the_command_from_pictures_to_a_classifier(pictures, capsys):
     assert main([str(one) for one in [*arguments, "--out", out, "--sizes", "64", "96"]]) == 0
 
     report = (out / "report.md").read_text()
-    assert "| accuracy | 1.000 |" in report
+    assert "| Accuracy | 1.000 |" in report
     classifier = TypeClassifier(out)
     picture = cv2.imread(str(pictures / "images" / "00.png"), cv2.IMREAD_GRAYSCALE)
     assert classifier.config.type_names[int(classifier.probabilities(picture).argmax())] == "spiral"
